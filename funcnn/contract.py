@@ -1,0 +1,99 @@
+"""The contract of a backward pass: what JAX itself does not check.
+
+JAX accepts a cotangent of another dtype in silence (an int32 zero for a float32 argument too), and
+its message about a wrong shape names neither the rule nor the argument.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """The tree, shapes and dtypes of a rule's arguments, which its cotangents must have.
+
+    It travels from the forward to the backward pass among the residuals, as a tree without leaves.
+
+    >>> import jax.numpy as jnp
+    >>> contract = Contract.of("double", ("x",), (jnp.ones(3),))
+    >>> contract.enforce((jnp.ones(2),))
+    Traceback (most recent call last):
+    TypeError: double: cotangent of argument x: expected float32[3], found float32[2]
+    """
+
+    rule: str
+    parameters: tuple[str, ...]
+    tree: Any
+    avals: tuple[tuple[tuple[int, ...], Any] | None, ...]
+
+    @classmethod
+    def of(cls, rule: str, parameters: tuple[str, ...], args: tuple[Any, ...]) -> Contract:
+        """The contract of one call of a rule with these arguments."""
+        leaves, tree = jax.tree.flatten(args, is_leaf=_is_none)
+        avals = tuple(None if a is None else _shape_and_dtype(a) for a in leaves)
+        return cls(rule, parameters, tree, avals)
+
+    def enforce(self, cotangents: Any) -> tuple[Any, ...]:
+        """The cotangents, or a TypeError that names rule, argument, expected and found."""
+        if not isinstance(cotangents, tuple):
+            raise TypeError(
+                f"{self.rule}: backward must return a tuple of cotangents, one for each of "
+                f"{self.parameters}, found {type(cotangents).__name__}"
+            )
+        leaves, tree = jax.tree.flatten(cotangents, is_leaf=_is_none)
+        if tree != self.tree:
+            raise TypeError(
+                f"{self.rule}: backward must return cotangents in the tree of the arguments "
+                f"{self.parameters}: expected {self.tree}, found {tree}"
+            )
+        names = leaf_names(self.parameters, tree)
+        conformed = [
+            _conform(f"{self.rule}: cotangent of argument {name}", aval, leaf)
+            for name, aval, leaf in zip(names, self.avals, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(tree, conformed)
+
+
+def leaf_names(parameters: tuple[str, ...], tree: Any) -> list[str]:
+    """A readable name for each leaf of a tree of arguments.
+
+    >>> leaf_names(("params", "x"), jax.tree.structure(({"w": 0}, 0)))
+    ["params['w']", 'x']
+    """
+    numbered = jax.tree.unflatten(tree, range(tree.num_leaves))
+    paths = [path for path, _ in jax.tree.flatten_with_path(numbered)[0]]
+    return [parameters[path[0].idx] + jax.tree_util.keystr(path[1:]) for path in paths]
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def _shape_and_dtype(x: Any) -> tuple[tuple[int, ...], Any]:
+    aval = jax.typeof(x)
+    return tuple(aval.shape), aval.dtype
+
+
+def _conform(where: str, aval: tuple[tuple[int, ...], Any] | None, cotangent: Any) -> Any:
+    """One leaf of the contract: the cotangent, None for an argument without one, or an error."""
+    if aval is None or not jnp.issubdtype(aval[1], jnp.inexact):
+        if cotangent is None or jax.typeof(cotangent).dtype == jax.dtypes.float0:
+            return None
+        found = _describe(_shape_and_dtype(cotangent))
+        raise TypeError(
+            f"{where}: {_describe(aval)} has no cotangent: expected None, found {found}"
+        )
+    found = None if cotangent is None else _shape_and_dtype(cotangent)
+    if found != aval:
+        raise TypeError(f"{where}: expected {_describe(aval)}, found {_describe(found)}")
+    return cotangent
+
+
+def _describe(aval: tuple[tuple[int, ...], Any] | None) -> str:
+    return "None" if aval is None else f"{aval[1]}[{', '.join(map(str, aval[0]))}]"

@@ -1,0 +1,17 @@
+"""The one place that names a dtype: sums are taken in float32 at least, and in float64 for float64.
+
+The float64 run of a check therefore runs the same code as the float32 one.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def accumulator(x: Any) -> Any:
+    """The dtype in which sums over elements of `x` are accumulated.
+
+    >>> accumulator(jnp.zeros(3, jnp.bfloat16))
+    dtype('float32')
+    """
+    return jnp.promote_types(x.dtype, jnp.float32)
