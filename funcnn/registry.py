@@ -179,6 +179,26 @@ class Rule:
         arrays = tuple(v for n, v in bound.arguments.items() if n not in self._static_names)
         return arrays, static
 
+    def static_arguments(self, **static: Any) -> dict[str, Any]:
+        """All static arguments, those not given at their defaults; TypeError for one unknown."""
+        full = {n: self.default(n) for n in self._static_names}
+        for name, value in static.items():
+            if name not in full:
+                raise TypeError(
+                    f"{self.name}: unknown static argument {name!r}; it takes "
+                    f"{', '.join(sorted(full)) or 'none'}"
+                )
+            self._check_static(name, value)
+        full |= static
+        missing = [n for n, value in full.items() if value is inspect.Parameter.empty]
+        if missing:
+            raise TypeError(f"{self.name}: static argument {missing[0]!r} is missing")
+        return full
+
+    def default(self, name: str) -> Any:
+        """The default of an argument, `inspect.Parameter.empty` where it has none."""
+        return self._signature.parameters[name].default
+
     def _check_static(self, name: str, value: Any) -> None:
         if any(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(value)):
             raise TypeError(

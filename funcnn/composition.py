@@ -1,0 +1,241 @@
+"""How layers compose: `chain`, `residual`, `parallel` and `repeat`.
+
+Each is a layer made of parts. Its forward pass is its parts' forward passes, and its recursion, the
+backward pass, calls theirs in exact reverse order; no automatic differentiation is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from funcnn.layer import Layer, Params, as_layer
+from funcnn.parts import (
+    Paths,
+    Run,
+    compose,
+    in_order,
+    init_all,
+    init_part,
+    keeper,
+    name_parts,
+    outputs_of,
+    shape_of_part,
+    step_back,
+    under,
+)
+
+
+def chain(*layers: Any, **named: Any) -> Layer:
+    """The composition f_L(... f_1(x; θ_1) ...; θ_L); the first argument is applied first.
+
+    Unnamed layers are numbered within their kind (`conv_0`, `conv_1`); keywords name layers and
+    come after them. Any function `f(params, x)` may stand among them. `params[name]` holds the
+    parameters of a part, and a part without any has no entry.
+
+    Backward: δ_L = dy, and δ_{l-1} is what the backward pass of layer l makes of δ_l.
+
+    >>> import jax.numpy as jnp
+    >>> model = chain(lambda params, x: x + 1, double=lambda params, x: 2 * x)
+    >>> model({}, jnp.ones(2))
+    Array([4., 4.], dtype=float32)
+    """
+    parts = name_parts(layers, named)
+
+    def init(key: Any, x: Any) -> Params:
+        params: Params = {}
+        for name, part in parts.items():
+            drawn = init_part(name, part, key, x)
+            params |= {name: drawn} if drawn else {}
+            x = shape_of_part(name, part, drawn, x)
+        return params
+
+    def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+        for name, part in parts.items():
+            x = run(name, part, params, x, key)
+        return x
+
+    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+        dparams, deltas = {}, {}
+        for name in reversed(parts):
+            dy = step_back(name, parts[name], params, res[name], dy, dparams, deltas)
+        return in_order(dparams, params), dy, deltas
+
+    return compose("chain", parts, init, flow, recursion)
+
+
+def residual(body: Any, shortcut: Any = None) -> Layer:
+    """y = body(x) + x, or body(x) + shortcut(x).
+
+    Backward: both branches get dy, and dx is the sum of what they return.
+
+    Raises:
+        ValueError: at `init`, where the two branches have different shapes.
+
+    >>> import jax.numpy as jnp
+    >>> residual(lambda params, x: 2 * x)({}, jnp.ones(2))
+    Array([3., 3.], dtype=float32)
+    """
+    parts = {"body": as_layer(body)}
+    if shortcut is not None:
+        parts["shortcut"] = as_layer(shortcut)
+
+    def init(key: Any, x: Any) -> Params:
+        params = init_all(parts, key, x)
+        shapes = [shape_of_part(n, p, params.get(n, {}), x).shape for n, p in parts.items()]
+        shapes += [x.shape]  # without a shortcut x itself is the second branch
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"residual: body returns {shapes[0]} and the shortcut {shapes[1]}: give shortcut= "
+                "a layer that returns the shape of the body"
+            )
+        return params
+
+    def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+        y = run("body", parts["body"], params, x, key)
+        return y + (x if shortcut is None else run("shortcut", parts["shortcut"], params, x, key))
+
+    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+        dparams, deltas = {}, {}
+        dx = dy
+        if shortcut is not None:
+            dx = step_back(
+                "shortcut", parts["shortcut"], params, res["shortcut"], dy, dparams, deltas
+            )
+        dx = dx + step_back("body", parts["body"], params, res["body"], dy, dparams, deltas)
+        return in_order(dparams, params), dx, deltas
+
+    return compose("residual", parts, init, flow, recursion)
+
+
+# How the outputs of parallel branches are joined.
+_JOIN: dict[str, Callable[[Sequence[Any]], Any]] = {
+    "sum": lambda ys: sum(ys[1:], ys[0]),
+    "concatenate": lambda ys: jnp.concatenate(ys, axis=-1),
+}
+
+
+def _split(combine: str | None, ys: Sequence[Any], dy: Any) -> Sequence[Any]:
+    """The cotangent of each branch's output from that of what they were joined to."""
+    if combine is None:
+        return dy
+    if combine == "sum":
+        return [dy] * len(ys)
+    ends = [sum(y.shape[-1] for y in ys[: i + 1]) for i in range(len(ys))]
+    return [dy[..., end - y.shape[-1] : end] for y, end in zip(ys, ends, strict=True)]
+
+
+def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
+    """Every branch on the same x; a tuple of their outputs, or what `combine` makes of it.
+
+    Args:
+        branches: layers or functions, numbered and named as in `chain`.
+        combine: None for the tuple, "sum", "concatenate" (last axis), or a function of the
+            outputs, `combine(y_0, y_1, ...)`, through which `fnn.backprop` cannot go.
+        named: further branches.
+
+    Backward: dx is the sum of what the branches return, last branch first.
+
+    >>> import jax.numpy as jnp
+    >>> parallel(lambda p, x: x, lambda p, x: 2 * x, combine="sum")({}, jnp.ones(2))
+    Array([3., 3.], dtype=float32)
+    """
+    parts = name_parts(branches, named)
+    if isinstance(combine, str) and combine not in _JOIN:
+        raise ValueError(
+            f"parallel: combine is None, 'sum', 'concatenate' or a function, found {combine!r}"
+        )
+
+    def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+        ys = [run(name, part, params, x, key) for name, part in parts.items()]
+        if combine is None:
+            return tuple(ys)
+        return _JOIN[combine](ys) if isinstance(combine, str) else combine(*ys)
+
+    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+        kept: dict[str, Any] = {}
+        ys: list[Any] = []
+        run = keeper(kept)
+        y = flow(lambda *step: ys.append(run(*step)) or ys[-1], params, x, key)
+        return y, (kept, ys)
+
+    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+        kept, ys = res
+        dparams, deltas = {}, {}
+        dys = dict(zip(parts, _split(combine, ys, dy), strict=True))
+        dxs = [
+            step_back(name, parts[name], params, kept[name], dys[name], dparams, deltas)
+            for name in reversed(parts)
+        ]
+        return in_order(dparams, params), sum(dxs[1:], dxs[0]), deltas
+
+    composed = compose(
+        "parallel", parts, lambda key, x: init_all(parts, key, x), flow, recursion, forward
+    )
+    if combine is None or isinstance(combine, str):
+        return composed
+    return Layer("parallel", composed.init, composed.apply, parts=parts, outputs=composed.outputs)
+
+
+def repeat(layer: Any, n: int) -> Layer:
+    """The layer n times over, each time with its own parameters, stacked on axis 0.
+
+    The layers run in a `lax.scan`, so that the program does not grow with n. The layer must return
+    the shape that it takes. Backward: the same scan in reverse; deltas are stacked likewise.
+
+    Raises:
+        ValueError: n is not a positive integer; at `init`, the layer changes the shape.
+
+    >>> import jax.numpy as jnp
+    >>> repeat(lambda params, x: 2 * x, 3)({}, jnp.ones(2))
+    Array([8., 8.], dtype=float32)
+    """
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"repeat: n is a positive integer, found {n!r}")
+    part = as_layer(layer)
+    name = part.kind
+
+    def init(key: Any, x: Any) -> Params:
+        drawn = [part.init(jax.random.fold_in(key, i), x) for i in range(n)]
+        y = shape_of_part(name, part, drawn[0], x)
+        if (y.shape, y.dtype) != (x.shape, x.dtype):
+            raise ValueError(
+                f"repeat: {name} takes {x.dtype}{x.shape} and returns {y.dtype}{y.shape}: a layer "
+                "that is repeated must return what it takes"
+            )
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+
+    def over_layers(step: Any, x: Any, params: Params, key: Any) -> Any:
+        indices = jnp.arange(n)
+        keys = None if key is None else jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
+        with jax.named_scope(name):
+            return jax.lax.scan(lambda x, p: step(p[0], x, p[1]), x, (params, keys), n)
+
+    def apply(params: Params, x: Any, key: Any) -> Any:
+        return over_layers(lambda p, x, k: (part.apply(p, x, k), None), x, params, key)[0]
+
+    def outputs(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
+        def step(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
+            y, inside = outputs_of(part, params, x, key)
+            return y, under(name, y, inside)
+
+        return over_layers(step, x, params, key)
+
+    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+        return over_layers(part.forward, x, params, key)
+
+    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+        def step(dy: Any, kept: Any) -> tuple[Any, tuple[Params, Paths]]:
+            dparams, deltas = {}, {}
+            dx = step_back(name, part, {name: kept[0]}, kept[1], dy, dparams, deltas)
+            return dx, (dparams.get(name, {}), deltas)
+
+        dx, (dparams, deltas) = jax.lax.scan(step, dy, (params, res), n, reverse=True)
+        return dparams, dx, deltas
+
+    if part.forward is None:
+        return Layer("repeat", init, apply, parts={name: part}, outputs=outputs)
+    return Layer("repeat", init, apply, forward, recursion, {name: part}, outputs)

@@ -1,0 +1,1 @@
+"""Gradient tools: take rules out, check them, compare them with automatic differentiation."""
