@@ -1,0 +1,36 @@
+"""One commented TOML file a run, checked before anything heavy is imported.
+
+An unknown key, a wrong type, a value out of range or a combination that cannot work is an error
+that names the file, the key and what would be right; all problems of a file are listed at once. No
+JAX here: a typing mistake must not cost an import of JAX.
+
+schema: the tables and their defaults; load: file and overrides to a checked config; toml: the way
+back to text.
+"""
+
+from funcnn.config.load import ConfigError, load_config
+from funcnn.config.schema import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+    dump_config,
+)
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+    "dump_config",
+    "load_config",
+]

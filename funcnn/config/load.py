@@ -1,0 +1,195 @@
+"""Read a config, put the overrides in, check it; every problem is one line that says where."""
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ValidationError
+
+from funcnn.config.schema import Config, Options, Table
+from funcnn.config.toml import shown
+
+# An override of one key takes the place of the other: they exclude each other.
+RIVALS: dict[tuple[str, ...], str] = {
+    ("model", "name"): "function",
+    ("model", "function"): "name",
+    ("optimizer", "learning_rate"): "schedule",
+    ("optimizer", "schedule"): "learning_rate",
+}
+
+
+class ConfigError(Exception):
+    """What is wrong with a config: `problems` holds one line each, `str()` joins them.
+
+    >>> str(ConfigError(['x.toml: unknown key "train.stepps"', "x.toml: missing table [model]"]))
+    'x.toml: unknown key "train.stepps"\\nx.toml: missing table [model]'
+    """
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read, override, check.
+
+    `overrides` are `"table.key=value"`, later ones win; the value is TOML, or plain text where that
+    fails. An override of `model.function` takes the place of the file's `model.name`, one of
+    `optimizer.schedule` that of `optimizer.learning_rate`, and the other way round. `run.folder` is
+    `runs/` and the name of the file where not given. Raises `ConfigError`, one line a problem.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "tiny.toml"
+    >>> _ = path.write_text('[model]\\nname = "mlp"')
+    >>> config = load_config(path, ["train.steps=20", "model.options.activation=tanh"])
+    >>> config.train.steps, config.model.options, config.run.folder
+    (20, {'activation': 'tanh'}, 'runs/tiny')
+    """
+    raw = _read(Path(path))
+    problems: list[str] = []
+    sources: dict[tuple[str, ...], str] = {}
+    for override in overrides:
+        _apply(raw, override, sources, problems)
+    if isinstance(raw.setdefault("run", {}), dict):
+        raw["run"].setdefault("folder", f"runs/{Path(path).stem}")
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            keys = tuple(str(key) for key in detail["loc"])
+            source = [text for at, text in sources.items() if at == keys[: len(at)]] or [str(path)]
+            problems.append(f"{source[-1]}: {_problem(keys, typing.cast(dict, detail))}")
+        raise ConfigError(problems) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
+        hint = f' (did you mean "{path.parent / near[0]}"?)' if near else ""
+        raise ConfigError([f"{path}: no such file{hint}"]) from None
+    except IsADirectoryError:
+        raise ConfigError([f"{path}: is a folder; a config is one TOML file"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not TOML: byte {error.start} is not UTF-8 text"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from None
+    if not raw:
+        raise ConfigError([f'{path}: is empty; a config needs at least [model] with name = "mlp"'])
+    return raw
+
+
+def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None:
+    """Put one `a.b=v` into `raw`, or add a line to `problems`; `sources` maps keys to overrides."""
+    shown = f"--set {override}"
+    path, equals, text = override.partition("=")
+    keys = tuple(key.strip() for key in path.split("."))
+    if not equals or not all(keys):
+        problems.append(f'{shown}: expected table.key=value, such as "train.steps=100"')
+        return
+    wanted = _schema(keys)
+    if wanted is None:
+        problems.append(f"{shown}: {_unknown(keys, None)}")
+        return
+    table = raw
+    for depth, key in enumerate(keys[:-1], start=1):
+        if rival := RIVALS.get(keys[:depth]):
+            table.pop(rival, None)
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):  # a mistake of the file, which the validation reports
+            return
+    table.pop(RIVALS.get(keys, ""), None)
+    table[keys[-1]] = _value(text.strip(), wanted)
+    sources.pop(keys, None)
+    sources[keys] = shown
+
+
+def _value(text: str, wanted: Any) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text
+    except tomllib.TOMLDecodeError:
+        return text
+    # A folder called 2024 is text, whatever TOML says.
+    return text if wanted is str and not isinstance(value, str) else value
+
+
+def _schema(keys: Sequence[str]) -> Any:
+    """What the schema wants at `keys`: a Table, a type, `Any` under options; None: no such key."""
+    node: Any = Config
+    for key in keys:
+        if node == Options or node is Any:
+            return Any
+        if not isinstance(node, type) or not issubclass(node, Table):
+            return None
+        if key not in node.model_fields:
+            return None
+        node = node.model_fields[key].annotation
+        if isinstance(node, types.UnionType) or typing.get_origin(node) is typing.Union:
+            node = typing.get_args(node)[0]  # `X | None`
+        if typing.get_origin(node) is Annotated:
+            node = typing.get_args(node)[0]
+    return node
+
+
+def _keys(table: type[Table] = Config, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name in table.model_fields:
+        yield (*prefix, name)
+        node = _schema((*prefix, name))
+        if isinstance(node, type) and issubclass(node, Table):
+            yield from _keys(node, (*prefix, name))
+
+
+def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
+    """One line for one complaint of pydantic."""
+    kind, found, context = detail["type"], shown(detail["input"]), detail.get("ctx", {})
+    at = ".".join(keys)
+    if kind == "extra_forbidden":
+        return _unknown(keys, detail["input"])
+    if kind == "missing" and keys == ("model",):
+        return 'missing table [model]; it needs name = "mlp" or function = "package.module:build"'
+    expected = {
+        "missing": "missing; it has no default",
+        "check": detail["msg"],
+        "int_type": f"expected an integer, found {found}",
+        "float_type": f"expected a number, found {found}",
+        "finite_number": f"expected a finite number, found {found}",
+        "string_type": f"expected a string, found {found}",
+        "string_too_short": "must not be empty",
+        "dict_type": f"expected a table, found {found}",
+        "model_type": f"expected a table, found {found}",
+        "literal_error": f"expected {context.get('expected')}, found {found}".replace("'", '"'),
+        "greater_than": f"must be greater than {context.get('gt')}, found {found}",
+        "greater_than_equal": f"must be at least {context.get('ge')}, found {found}",
+        "less_than": f"must be less than {context.get('lt')}, found {found}",
+        "less_than_equal": f"must be at most {context.get('le')}, found {found}",
+    }
+    if kind == "check_table":
+        return detail["msg"]
+    return f"{at}: {expected.get(kind, detail['msg'])}"
+
+
+def _unknown(keys: tuple[str, ...], value: Any) -> str:
+    known = list(_keys())
+    dotted = {".".join(key): key for key in known}
+    same = [".".join(key) for key in known if key[-1] == keys[-1]]
+    lasts = {key[-1]: ".".join(key) for key in known}
+    near = (
+        (same if len(same) == 1 else [])
+        or difflib.get_close_matches(".".join(keys), dotted, 1, 0.7)
+        or [lasts[name] for name in difflib.get_close_matches(keys[-1], lasts, 1)]
+    )
+    siblings = [key[-1] for key in known if key[:-1] == keys[:-1]] or list(Config.model_fields)
+    what = "table" if isinstance(value, dict) else "key"
+    hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(siblings)}"
+    return f'unknown {what} "{".".join(keys)}" ({hint})'

@@ -1,0 +1,26 @@
+"""The default data: scikit-learn's 1,797 handwritten digits, on disk with scikit-learn."""
+
+import numpy as np
+
+from funcnn.data.dataset import Dataset, Split, stratified
+
+TEST_IMAGES = 360
+
+
+def digits(seed: int = 0) -> Dataset:
+    """1,437 images to train and 360 to test, 8x8 grey, 10 classes, split by `seed`.
+
+    `x` float32 (N, 8, 8, 1), the 17 grey levels over 16; `y` int32 (N,). Each seed has its own
+    shuffled, stratified split: the shares of the classes are those of the whole. The test images
+    are for the test alone: nothing is chosen by them.
+
+    >>> data = digits(seed=0)
+    >>> data.train.x.shape, data.test.x.shape, data.classes
+    ((1437, 8, 8, 1), (360, 8, 8, 1), 10)
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x = (pixels / 16).astype(np.float32).reshape(-1, 8, 8, 1)  # (1797, 8, 8, 1)
+    train, test = stratified(Split(x, labels.astype(np.int32)), TEST_IMAGES, seed)
+    return Dataset(train, test, classes=10, name="digits")

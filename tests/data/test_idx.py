@@ -1,0 +1,193 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from idx_folder import tiny_images, write_idx, write_idx_folder
+
+from funcnn.data import DataError, idx, read_idx
+
+MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist-t10k"
+
+
+def error_of(call, *args, **keywords):
+    with pytest.raises(DataError) as caught:
+        call(*args, **keywords)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("gz", [True, False])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4", "f4", "f8"])
+def test_read_idx_gives_what_was_written(tmp_path, gz, dtype):
+    array = np.arange(-6, 18).astype(dtype).reshape(2, 3, 4)
+    found = read_idx(write_idx(tmp_path / "some-idx3-ubyte", array, gz))
+    assert found.dtype == array.dtype
+    assert found.dtype.isnative
+    assert np.array_equal(found, array)
+
+
+@pytest.mark.parametrize("gz", [True, False])
+@pytest.mark.parametrize("spelling", ["-", "."])
+def test_both_pairs(tmp_path, gz, spelling):
+    data = idx(write_idx_folder(tmp_path / "tiny", gz=gz, spelling=spelling))
+    assert data.name == "tiny"
+    assert data.classes == 10
+    for split, count, seed in ((data.train, 60, 0), (data.test, 30, 1)):
+        x, y = tiny_images(count, seed)
+        assert split.x.dtype == np.float32
+        assert split.y.dtype == np.int32
+        assert np.array_equal(split.x[..., 0], x.astype(np.float32) / np.float32(255))
+        assert np.array_equal(split.y, y)
+
+
+@pytest.mark.parametrize("pair", ["train", "test"])
+def test_one_pair_is_split(tmp_path, pair):
+    folder = write_idx_folder(tmp_path, **{"train": None, "test": None, pair: 100})
+    data = idx(folder, test_fraction=0.2, seed=3)
+    assert np.bincount(data.train.y).tolist() == [8] * 10
+    assert np.bincount(data.test.y).tolist() == [2] * 10
+    whole, _ = tiny_images(100, 0 if pair == "train" else 1)
+    found = np.concatenate([data.train.x, data.test.x])[..., 0] * np.float32(255)
+    found = np.rint(found).astype("u1")  # (100, 8, 8)
+    assert {image.tobytes() for image in found} == {image.tobytes() for image in whole}
+    assert np.array_equal(data.test.x, idx(folder, test_fraction=0.2, seed=3).test.x)
+    assert not np.array_equal(data.test.x, idx(folder, test_fraction=0.2, seed=4).test.x)
+
+
+def test_float_images(tmp_path):
+    data = idx(write_idx_folder(tmp_path, dtype="f4"))
+    assert np.array_equal(data.train.x[..., 0], tiny_images(60, 0, dtype="f4")[0])
+
+
+def damage(folder, name, change):
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "wanted"),
+    [
+        (IMAGES, lambda b: b[:-10], "truncated: 60 x 8 x 8 elements make 3856 bytes, the file has"),
+        (IMAGES, lambda b: b[:9], "truncated: the header of 3 dimensions has 16 bytes, the file 9"),
+        (LABELS, lambda b: b + b"\0", "trailing bytes: 60 elements make 68 bytes, the file has 69"),
+        (IMAGES, lambda b: b"PNG!" + b[4:], "not an IDX file: magic number 0x504e4721"),
+        (IMAGES, lambda b: b"\0\0\x07" + b[3:], "not an IDX file: magic number 0x00000703"),
+        (IMAGES, lambda b: b"\0\0", "not an IDX file: magic number 0x0000"),
+        (IMAGES, lambda b: b"", "is empty"),
+        (LABELS, lambda b: b[:4] + b"\0\0\0\x3b" + b[8:-1], "59 labels, but train-images-idx3"),
+        (
+            LABELS,
+            lambda b: b[:-1] + b"\x0c",
+            "label 12 at position 59 is not one of the 10",
+        ),
+        (IMAGES, lambda b: gzip.compress(b)[:-20], "damaged gzip file"),
+        (IMAGES, lambda b: gzip.compress(b)[:200] + b"junk" * 300, "damaged gzip file"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, name, change, wanted):
+    folder = write_idx_folder(tmp_path, gz=False)
+    damage(folder, name, change)
+    text = error_of(idx, folder, classes=10)
+    assert text.startswith(f"{folder / name}: ")
+    assert wanted in text
+
+
+def test_mislabelled_files(tmp_path):
+    folder = write_idx_folder(tmp_path, gz=False)
+    (folder / IMAGES).rename(folder / "kept")
+    (folder / LABELS).rename(folder / IMAGES)
+    (folder / "kept").rename(folder / LABELS)
+    text = error_of(idx, folder)
+    assert text.startswith(f"{folder / IMAGES}: is an array of rank 1 and type uint8; images have")
+    write_idx_folder(folder, gz=False)
+    write_idx(folder / LABELS, np.zeros(60, "f4"))
+    text = error_of(idx, folder)
+    assert text.startswith(
+        f"{folder / LABELS}: is an array of rank 1 and type float32; labels have"
+    )
+
+
+def test_gzip_by_name_only(tmp_path):
+    path = write_idx(tmp_path / "labels.gz", np.zeros(3, "u1"))
+    assert error_of(read_idx, path) == f"{path}: not gzipped although its name ends in .gz"
+
+
+def test_gzip_of_nothing(tmp_path):
+    path = tmp_path / "labels.gz"
+    path.write_bytes(gzip.compress(b""))
+    assert error_of(read_idx, path).startswith(f"{path}: is empty")
+
+
+def test_missing_and_wrong_places(tmp_path):
+    assert "no such folder; it must hold train-images" in error_of(idx, tmp_path / "nowhere")
+    assert "no IDX files; it must hold train-images-idx3-ubyte" in error_of(idx, tmp_path)
+    file = write_idx(tmp_path / "file", np.zeros(3, "u1"))
+    assert "is a file, not a folder" in error_of(idx, file)
+    assert error_of(read_idx, tmp_path / "none") == f"{tmp_path / 'none'}: no such file"
+    assert "cannot be read" in error_of(read_idx, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["images-idx3", "labels-idx1"])
+def test_half_a_pair(tmp_path, kind):
+    folder = write_idx_folder(tmp_path, gz=False)
+    (folder / f"train-{kind}-ubyte").unlink()
+    assert f"train-{kind}-ubyte[.gz] must stand beside it" in error_of(idx, folder)
+
+
+def test_sizes_of_train_and_test_differ(tmp_path):
+    write_idx_folder(tmp_path, test=None)
+    write_idx_folder(tmp_path, train=None, shape=(8, 9))
+    text = error_of(idx, tmp_path)
+    assert "t10k-images-idx3-ubyte.gz: images of 8x9 pixels, but train-images" in text
+    assert text.endswith("has 8x8 pixels; both must be of one size")
+
+
+def test_classes_from_the_training_labels(tmp_path):
+    write_idx_folder(tmp_path, test=None, classes=4)
+    write_idx_folder(tmp_path, train=None, classes=6)
+    assert "label 4 at position 4 is not one of the 4 classes (0 to 3)" in error_of(idx, tmp_path)
+    assert idx(tmp_path, classes=6).classes == 6
+
+
+def test_negative_label(tmp_path):
+    folder = write_idx_folder(tmp_path, gz=False)
+    write_idx(folder / LABELS, np.full(60, -1, "i1"))
+    assert "label -1 at position 0 is not one of the 10" in error_of(idx, folder, classes=10)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 255.0])
+def test_float_pixels_outside_their_range(tmp_path, value):
+    folder = write_idx_folder(tmp_path, dtype="f4", gz=False)
+    x, _ = tiny_images(60, 0, dtype="f4")
+    x[17, 3, 4] = value
+    write_idx(folder / IMAGES, x)
+    text = error_of(idx, folder)
+    assert text.startswith(f"{folder / IMAGES}: image 17 holds {value} at row 3, column 4; ")
+
+
+def test_no_pixels(tmp_path):
+    folder = write_idx_folder(tmp_path, gz=False, train=0)
+    assert "holds no pixel: its dimensions are (0, 8, 8)" in error_of(idx, folder)
+
+
+def test_too_few_images_to_split(tmp_path):
+    folder = write_idx_folder(tmp_path / "few", train=20, test=None)
+    text = error_of(idx, folder, test_fraction=0.2)
+    assert text.startswith(f"{folder / LABELS}.gz: cannot be split: 20 images of 10 classes")
+    folder = write_idx_folder(tmp_path / "rare", train=11, test=None)
+    assert "class 1 has 1 image, and each class needs 2" in error_of(idx, folder)
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason=f"the MNIST test files are not in {MNIST}")
+def test_real_mnist_test_files():
+    data = idx(MNIST, test_fraction=0.2, seed=0)
+    assert data.train.x.shape == (8000, 28, 28, 1)
+    assert data.test.x.shape == (2000, 28, 28, 1)
+    assert data.classes == 10
+    counts = np.bincount(np.concatenate([data.train.y, data.test.y]))
+    assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

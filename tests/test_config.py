@@ -1,0 +1,329 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from funcnn.config import Config, ConfigError, ModelConfig, dump_config, load_config
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+MODEL = '[model]\nname = "mlp"\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="x.toml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def problems(path, *overrides):
+    """The lines of the ConfigError, without the path of the file."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert str(caught.value).split("\n") == list(caught.value.problems)
+    return [line.removeprefix(f"{path}: ") for line in caught.value.problems]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_configs_say_all_there_is(path):
+    config = load_config(path)
+    # Nothing is left to a default: who reads the file has read the run.
+    left_out = set(Config.model_fields) - config.model_fields_set
+    for name in config.model_fields_set:
+        table = getattr(config, name)
+        # Empty options, or what the chosen data, model or optimizer has no use for.
+        not_needed = {"options", "path", "function", "schedule", "learning_rate"}
+        left_out |= set(type(table).model_fields) - table.model_fields_set - not_needed
+    if config.data.name != "idx":
+        left_out -= {"test_fraction"}
+    assert not left_out
+    assert config.run.folder == f"runs/{path.stem}"
+
+
+def test_the_three_first_configs_are_there():
+    names = {path.stem for path in CONFIGS.glob("*.toml")}
+    assert {"digits_mlp", "digits_cnn", "mnist_cnn"} <= names
+
+
+def test_defaults(write):
+    config = load_config(write(MODEL, "mine.toml"))
+    assert config.run.model_dump() == {"seed": 0, "platform": "auto", "folder": "runs/mine"}
+    assert config.data.model_dump() == {
+        "name": "digits",
+        "path": None,
+        "test_fraction": 0.2,
+        "batch_size": 32,
+    }
+    assert config.loss.model_dump() == {"name": "softmax_cross_entropy", "smoothing": 0.0}
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("adam", 1e-3)
+    assert config.train.model_dump() == {
+        "steps": 1500,
+        "steps_per_call": 8,
+        "log_every": 100,
+        "evaluate_every": 500,
+        "checkpoint_every": 500,
+        "keep_checkpoints": 2,
+    }
+
+
+def test_a_config_is_frozen(write):
+    config = load_config(write(MODEL))
+    with pytest.raises(pydantic.ValidationError):
+        config.train.steps = 3
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[train]\nstepps = 3", 'unknown key "train.stepps" (did you mean "train.steps"?)'),
+        ("[train]\nseed = 3", 'unknown key "train.seed" (did you mean "run.seed"?)'),
+        (
+            "[loss]\nqqqq = 3",
+            'unknown key "loss.qqqq" (known: name, smoothing)',
+        ),
+        ("[trian]\nsteps = 3", 'unknown table "trian" (did you mean "train"?)'),
+        (
+            "[zzz]\nsteps = 3",
+            'unknown table "zzz" (known: run, data, model, loss, optimizer, train)',
+        ),
+        ("[optimizer.option]\na = 1", 'unknown table "optimizer.option" (did you mean'),
+        ('[train]\nsteps = "many"', 'train.steps: expected an integer, found "many"'),
+        ('[train]\nsteps = "5"', 'train.steps: expected an integer, found "5"'),
+        ("[train]\nsteps = true", "train.steps: expected an integer, found true"),
+        ("[train]\nsteps = 1.5", "train.steps: expected an integer, found 1.5"),
+        ("[train]\nsteps = 2.0", "train.steps: expected an integer, found 2.0"),
+        ("[train]\nsteps = [1]", "train.steps: expected an integer, found a list"),
+        ("[train]\nsteps = {a = 1}", "train.steps: expected an integer, found a table"),
+        ("[train]\nsteps = 0", "train.steps: must be at least 1, found 0"),
+        ("[train]\nsteps_per_call = 0", "train.steps_per_call: must be at least 1, found 0"),
+        ("[train]\nlog_every = 0", "train.log_every: must be at least 1, found 0"),
+        ("[train]\nkeep_checkpoints = 0", "train.keep_checkpoints: must be at least 1, found 0"),
+        ("[train]\nevaluate_every = -1", "train.evaluate_every: must be at least 0, found -1"),
+        ("[train]\ncheckpoint_every = -1", "train.checkpoint_every: must be at least 0, found -1"),
+        ("[run]\nseed = -1", "run.seed: must be at least 0, found -1"),
+        ("[run]\nseed = 4294967296", "run.seed: must be at most 4294967295, found 4294967296"),
+        ("[run]\nseed = 2024-01-01", "run.seed: expected an integer, found 2024-01-01"),
+        ("[run]\nfolder = 3", "run.folder: expected a string, found 3"),
+        ('[run]\nfolder = ""', "run.folder: must not be empty"),
+        ('[run]\nplatform = "tpu"', 'run.platform: expected "auto", "cpu" or "gpu", found "tpu"'),
+        ('[data]\nname = "idc"', 'data.name: expected "digits" or "idx", found "idc"'),
+        ('[data]\nname = "idx"', 'data.path: needed for data.name = "idx": the folder'),
+        ('[data]\npath = "a"', 'data.path: not used by data.name = "digits"; leave it out'),
+        ("[data]\ntest_fraction = 1", "data.test_fraction: must be less than 1.0, found 1"),
+        ("[data]\ntest_fraction = 0.0", "data.test_fraction: must be greater than 0.0, found 0.0"),
+        ('[data]\ntest_fraction = "0.5"', 'data.test_fraction: expected a number, found "0.5"'),
+        ("[data]\ntest_fraction = true", "data.test_fraction: expected a number, found true"),
+        ("[data]\nbatch_size = 0", "data.batch_size: must be at least 1, found 0"),
+        ("[loss]\nsmoothing = 1.0", "loss.smoothing: must be less than 1.0, found 1.0"),
+        ("[loss]\nsmoothing = -0.1", "loss.smoothing: must be at least 0.0, found -0.1"),
+        ("[loss]\nsmoothing = nan", "loss.smoothing: expected a finite number, found nan"),
+        ("[optimizer]\nlearning_rate = 0", "optimizer.learning_rate: must be greater than 0.0"),
+        ("[optimizer]\nlearning_rate = inf", "optimizer.learning_rate: expected a finite number"),
+        ('[optimizer]\noptions = "a"', 'optimizer.options: expected a table, found "a"'),
+        (
+            '[optimizer]\nschedule = "cosine"',
+            'optimizer.schedule: expected a table, found "cosine"',
+        ),
+        ("[optimizer.schedule]", "optimizer.schedule.name: missing; it has no default"),
+        (
+            '[optimizer]\nlearning_rate = 1e-2\nschedule = {name = "constant_schedule"}',
+            "optimizer.learning_rate: replaced by [optimizer.schedule]; give only one of the two",
+        ),
+        (
+            f'[run]\nfolder = 3\nplatform = "{"x" * 80}"',
+            f'run.platform: expected "auto", "cpu" or "gpu", found "{"x" * 55}..."',
+        ),
+    ],
+)
+def test_one_line_for_each_mistake(write, text, wanted):
+    assert any(line.startswith(wanted) for line in problems(write(MODEL + text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[run]\nseed = 1", 'missing table [model]; it needs name = "mlp" or function ='),
+        ("model = 3", "model: expected a table, found 3"),
+        ("[model]", "give exactly one of model.name and model.function, found neither"),
+        (
+            '[model]\nname = "mlp"\nfunction = "a:b"',
+            "give exactly one of model.name and model.function, found both",
+        ),
+        (
+            '[model]\nfunction = "my {net}.py"',
+            'model.function: expected "package.module:build", found "my {net}.py"',
+        ),
+        ("[model]\nname = 3", "model.name: expected a string, found 3"),
+        ("", 'is empty; a config needs at least [model] with name = "mlp"'),
+        ("# nothing\n\n", "is empty; a config needs at least"),
+        ("[model]\nname = \n", "not TOML: Invalid value (at line 2, column 8)"),
+        (MODEL + MODEL, "not TOML: Cannot declare ('model',) twice (at line 3, column 7)"),
+    ],
+)
+def test_mistakes_of_the_model_and_of_the_file(write, text, wanted):
+    (line,) = problems(write(text))
+    assert line.startswith(wanted)
+
+
+def test_all_problems_are_listed_at_once(write):
+    path = write(
+        '[trian]\nsteps = 3\n[train]\nsteps = "many"\nlogs = 3\n'
+        '[data]\nname = "idx"\nbatch_size = 0\n[model]\noptions = 3'
+    )
+    lines = problems(path, "train.stepps=3", "train.log_every=0", "nothing")
+    starts = [
+        '--set train.stepps=3: unknown key "train.stepps"',
+        '--set nothing: expected table.key=value, such as "train.steps=100"',
+        "data.path: needed for",
+        "data.batch_size: must be",
+        "give exactly one of model.name",
+        "model.options: expected a table",
+        "train.steps: expected an integer",
+        "--set train.log_every=0: train.log_every: must be at least 1",
+        'unknown key "train.logs" (did you mean "train.log_every"?)',
+        'unknown table "trian"',
+    ]
+    assert len(lines) == len(starts)
+    for line, start in zip(sorted(lines), sorted(starts), strict=True):
+        assert line.startswith(start)
+
+
+def test_no_file(tmp_path, write):
+    write(MODEL, "digits.toml")
+    assert problems(tmp_path / "digit.toml") == [
+        f'no such file (did you mean "{tmp_path / "digits.toml"}"?)'
+    ]
+    assert problems(tmp_path / "no" / "x.toml") == ["no such file"]
+    assert problems(tmp_path) == ["is a folder; a config is one TOML file"]
+    (tmp_path / "binary.toml").write_bytes(b"a = \xff")
+    assert problems(tmp_path / "binary.toml") == ["not TOML: byte 4 is not UTF-8 text"]
+    assert problems(tmp_path / "digits.toml" / "x") == ["cannot be read: Not a directory"]
+
+
+@pytest.mark.parametrize(
+    ("override", "keys", "value"),
+    [
+        ("train.steps=20", ("train", "steps"), 20),
+        (" train.steps = 20 ", ("train", "steps"), 20),
+        ("loss.smoothing=0.1", ("loss", "smoothing"), 0.1),
+        ("optimizer.learning_rate=1", ("optimizer", "learning_rate"), 1.0),
+        ("run.platform=cpu", ("run", "platform"), "cpu"),
+        ('run.folder="a b=c"', ("run", "folder"), "a b=c"),
+        ("run.folder=a b=c", ("run", "folder"), "a b=c"),
+        ("run.folder=2024", ("run", "folder"), "2024"),
+        ("optimizer.name=inf", ("optimizer", "name"), "inf"),
+        ("optimizer.options={b1=0.8}", ("optimizer", "options"), {"b1": 0.8}),
+        ("model.options.hidden=[3, 4]", ("model", "options"), {"hidden": [3, 4], "depth": 2}),
+        ("model.options.name=tanh", ("model", "options"), {"name": "tanh", "depth": 2}),
+        ("model.options.a.b=2", ("model", "options"), {"a": {"b": 2}, "depth": 2}),
+    ],
+)
+def test_overrides(write, override, keys, value):
+    config = load_config(write(MODEL + "[model.options]\ndepth = 2"), [override])
+    found = getattr(getattr(config, keys[0]), keys[1])
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_the_later_override_wins(write):
+    overrides = ["train.steps=1", "train.steps=2", "model.options={a=1}", "model.options.b=2"]
+    config = load_config(write(MODEL), overrides)
+    assert config.train.steps == 2
+    assert config.model.options == {"a": 1, "b": 2}
+
+
+def test_an_override_takes_the_place_of_its_rival(write):
+    path = write(MODEL + "[optimizer]\nlearning_rate = 0.5")
+    schedule = "optimizer.schedule.name=cosine_decay_schedule"
+    config = load_config(
+        path, ["model.function=my.net:build", schedule, "optimizer.schedule.options.decay_steps=9"]
+    )
+    assert (config.model.name, config.model.function) == (None, "my.net:build")
+    assert config.optimizer.learning_rate is None
+    assert config.optimizer.schedule is not None
+    assert config.optimizer.schedule.options == {"decay_steps": 9}
+    back = load_config(path, [schedule, "optimizer.learning_rate=0.25"])
+    assert (back.optimizer.schedule, back.optimizer.learning_rate) == (None, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("train.stepps=3", 'unknown key "train.stepps" (did you mean "train.steps"?)'),
+        ("trian.steps=3", 'unknown key "trian.steps" (did you mean "train.steps"?)'),
+        ("run.seed.x=3", 'unknown key "run.seed.x" (did you mean "run.seed"?)'),
+        ("train.steps=many", 'train.steps: expected an integer, found "many"'),
+        ("train.steps=", 'train.steps: expected an integer, found ""'),
+        ("train=3", "train: expected a table, found 3"),
+        ("train={steps=0}", "train.steps: must be at least 1, found 0"),
+        ("train.steps", 'expected table.key=value, such as "train.steps=100"'),
+        ("=3", 'expected table.key=value, such as "train.steps=100"'),
+        ("train..steps=3", 'expected table.key=value, such as "train.steps=100"'),
+    ],
+)
+def test_a_bad_override_is_named(write, override, wanted):
+    assert problems(write(MODEL), override) == [f"--set {override}: {wanted}"]
+
+
+def test_an_override_into_a_table_that_is_none(write):
+    lines = problems(write(MODEL + "[train]\n[optimizer]\noptions = 3"), "optimizer.options.b1=0.5")
+    assert lines == ["optimizer.options: expected a table, found 3"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_dumped_config_loads_back_equal(path, write):
+    config = load_config(path, ["run.seed=7"])
+    text = dump_config(config)
+    assert load_config(write(text, "other.toml")) == config
+    assert dump_config(load_config(write(text, "other.toml"))) == text
+
+
+def test_every_toml_value_survives_the_dump(write):
+    options = r"""
+        [model.options]
+        text = "quote \" slash \\ tab \t newline \n bell \u0007 delete \u007f Greek \u03b8 {x}"
+        multi = '''
+a'b'''
+        numbers = [1, -2, 1.0, 1e-5, 1e300, -inf, 0x10]
+        flags = [true, false]
+        dates = [1979-05-27T07:32:00Z, 1979-05-27T07:32:00.5, 1979-05-27, 07:32:00]
+        nested = [[1, 2], [{a = 1, "b c" = [{}]}]]
+        empty = []
+        "odd key" = 1
+        "" = 2
+        [model.options.inner."deep.er"]
+        value = 1
+        [model.options.nothing]
+        [[model.options.tables]]
+        a = 1
+        [[model.options.tables]]
+        b = {c = 2}
+        [optimizer.schedule]
+        name = "cosine_decay_schedule"
+        options = {init_value = 1e-2}
+    """
+    config = load_config(write(MODEL + options))
+    assert len(config.model.options) == 12
+    assert load_config(write(dump_config(config), "other.toml"), ["run.folder=runs/x"]) == config
+
+
+def test_a_config_made_in_python_is_checked_too():
+    with pytest.raises(pydantic.ValidationError, match="exactly one"):
+        ModelConfig(name="mlp", function="a:b")
+
+
+def test_no_jax_for_a_config_error(write):
+    path = write("[train]\nstepps = 3\n[model]\n")
+    code = (
+        "import sys, funcnn.config as c\n"
+        "try: c.load_config(sys.argv[1])\n"
+        "except c.ConfigError as error: print(len(error.problems))\n"
+        "print([name for name in ('jax', 'numpy', 'optax') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("2\n[]\n", "")
