@@ -1,0 +1,31 @@
+"""Training: a pure compiled step, the loop round it, evaluation, checkpoints, metrics and curves.
+
+Nothing here knows of layers or rules: any pure JAX loss `loss(params, batch, key)` can be trained.
+"""
+
+from funcnn.train.checkpoint import CheckpointError, Checkpoints
+from funcnn.train.curves import learning_curves
+from funcnn.train.evaluation import make_evaluation
+from funcnn.train.guard import TrainingError
+from funcnn.train.loop import fit
+from funcnn.train.metrics_log import MetricsLog, read_metrics
+from funcnn.train.optimizer import make_optimizer, make_schedule
+from funcnn.train.progress import make_progress
+from funcnn.train.state import TrainState
+from funcnn.train.step import make_step
+
+__all__ = [
+    "CheckpointError",
+    "Checkpoints",
+    "MetricsLog",
+    "TrainState",
+    "TrainingError",
+    "fit",
+    "learning_curves",
+    "make_evaluation",
+    "make_optimizer",
+    "make_progress",
+    "make_schedule",
+    "make_step",
+    "read_metrics",
+]

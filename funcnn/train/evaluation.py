@@ -1,0 +1,75 @@
+"""Means of metrics over a whole split, with one compiled program for every batch."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+
+def make_evaluation(
+    metrics: Callable, split_arrays: dict[str, np.ndarray], batch_size: int
+) -> Callable[..., dict[str, float]]:
+    """Compile `metrics(params, batch) -> {name: (B,)}` into `evaluate(params) -> {name: mean}`.
+
+    `split_arrays` are arrays with one leading axis, the rows. They are cut into batches of
+    `batch_size` rows; the last is filled up with rows that are left out of the means, so every
+    batch has one shape and one program serves all. Means are taken in float64 on the host.
+
+    Raises ValueError for arrays without rows or of unequal lengths and for a batch size below 1,
+    TypeError where a metric is not one number a row.
+
+    >>> def metrics(params, batch):
+    ...     return {"error": abs(batch["x"] - params)}
+    >>> evaluate = make_evaluation(metrics, {"x": np.float32([1, 2, 6])}, batch_size=2)
+    >>> evaluate(np.float32(1))
+    {'error': 2.0}
+    """
+    rows = _checked_rows(split_arrays)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = min(batch_size, rows)
+    batches = list(_equal_batches(split_arrays, rows, batch_size))
+    compiled = jax.jit(metrics)
+
+    def evaluate(params) -> dict[str, float]:
+        # All batches are started before the first result is fetched.
+        outputs = jax.device_get([compiled(params, batch) for batch in batches])
+        _check_metrics(outputs[0], batch_size)
+        return {
+            name: float(np.mean(_true_rows(outputs, name, rows), dtype=np.float64))
+            for name in outputs[0]
+        }
+
+    return evaluate
+
+
+def _checked_rows(arrays) -> int:
+    lengths = {name: np.shape(array)[:1] for name, array in arrays.items()}
+    if not lengths or len(set(lengths.values())) > 1 or () in lengths.values():
+        raise ValueError(f"the arrays of a split need one number of rows in common, got {lengths}")
+    (rows,) = next(iter(lengths.values()))
+    if rows == 0:
+        raise ValueError("the split has no rows to evaluate")
+    return rows
+
+
+def _equal_batches(arrays, rows, batch_size):
+    for start in range(0, rows, batch_size):
+        # The filling is a copy of true rows: rows of zeros could divide by zero in a model.
+        index = np.arange(start, start + batch_size) % rows  # (B,)
+        yield {name: np.asarray(array)[index] for name, array in arrays.items()}
+
+
+def _true_rows(outputs, name, rows) -> np.ndarray:
+    return np.concatenate([output[name] for output in outputs])[:rows].astype(np.float64)  # (rows,)
+
+
+def _check_metrics(output, batch_size) -> None:
+    if not isinstance(output, dict):
+        raise TypeError(f"metrics must return a dict, got a {type(output).__name__}")
+    for name, values in output.items():
+        if np.shape(values) != (batch_size,):
+            raise TypeError(
+                f"metric '{name}' must hold one number a row, shape {(batch_size,)}, "
+                f"got shape {np.shape(values)}"
+            )

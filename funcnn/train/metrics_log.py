@@ -1,0 +1,93 @@
+"""The metrics of a run as JSON lines, one for each logged step, never the same step twice."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+EVALUATION = "evaluation_"  # begins the names of metrics over a whole split
+
+
+class MetricsLog:
+    """A file of JSON lines, each with the key `step`; a line is in the file when `write` returns.
+
+    Numbers that are not finite are written as `null`, because JSON has no word for them;
+    `read_metrics` gives them back as NaN.
+
+    >>> import tempfile
+    >>> log = MetricsLog(Path(tempfile.mkdtemp()) / "metrics.jsonl")
+    >>> log.write({"step": 10, "loss": 2.5})
+    >>> log.write({"step": 20, "loss": float("inf")})
+    >>> log.rewind(10)
+    >>> read_metrics(log.path)
+    [{'step': 10, 'loss': 2.5}]
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def write(self, record: Mapping) -> None:
+        """Append one line. Raises ValueError when `record` has no whole number `step`."""
+        line = {name: _plain(value) for name, value in record.items()}
+        if not isinstance(line.get("step"), int):
+            raise ValueError(f"a metrics record needs a whole number 'step', got {record!r}")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines beyond `step`, and a last line that a crash cut off, in one atomic write.
+
+        A run that goes on from `step` writes those steps again. A missing file stays missing.
+        """
+        if not self.path.exists():
+            return
+        old = self.path.read_text(encoding="utf-8")
+        records = [line for line in _whole_lines(old) if _parse(self.path, line)["step"] <= step]
+        new = "".join(line + "\n" for _, line in records)
+        if new == old:
+            return
+        unfinished = self.path.with_name(self.path.name + ".unfinished")
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(new)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self.path)
+
+
+def read_metrics(path) -> list[dict]:
+    """The records of a metrics file in order; `null` becomes NaN, a last line cut off is left out.
+
+    Raises ValueError naming file and line where a line is no record with a `step`.
+    """
+    path = Path(path)
+    lines = _whole_lines(path.read_text(encoding="utf-8"))
+    records = [_parse(path, line) for line in lines]
+    return [{k: math.nan if v is None else v for k, v in record.items()} for record in records]
+
+
+def _plain(value):
+    """A Python number (or text) of a scalar, None for what is not finite."""
+    if isinstance(value, str | bool) or value is None:
+        return value
+    value = np.asarray(value).item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _whole_lines(text: str) -> list[tuple[int, str]]:
+    """The lines that end in a newline, each with its number from 1."""
+    return list(enumerate(text.split("\n")[:-1], start=1))
+
+
+def _parse(path: Path, line: tuple[int, str]) -> dict:
+    number, text = line
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {number}: not JSON: {error.msg}") from error
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        raise ValueError(f"{path}, line {number}: not a metrics record with a whole number 'step'")
+    return record

@@ -1,0 +1,156 @@
+"""optax's optimizers and schedules by name, for a config; a wrong name or option is one line."""
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable
+
+import optax
+
+# What a schedule calls the rate that a plain optimizer calls `learning_rate`, in this order.
+MAIN_RATE = ("peak_value", "init_value", "value")
+
+
+def make_optimizer(
+    name: str,
+    *,
+    learning_rate: float | Callable | None = None,
+    schedule: str | None = None,
+    schedule_options: dict | None = None,
+    **options,
+) -> optax.GradientTransformation:
+    """optax's optimizer `name`, with the options that optax itself gives it.
+
+    With `schedule`, one of optax's by name, the learning rate follows it; `learning_rate` then
+    fills the schedule's `peak_value`, `init_value` or `value`, the first of them that it takes.
+
+    Raises ValueError, one line, for an unknown optimizer or schedule, an option that it does not
+    take, one that it needs and was not given, and a value of the wrong kind.
+
+    >>> optimizer = make_optimizer("adam", learning_rate=0.001, b1=0.8)
+    >>> optimizer = make_optimizer("sgd", learning_rate=0.1, schedule="cosine_decay_schedule",
+    ...                            schedule_options={"decay_steps": 100})
+    >>> make_optimizer("adamm", learning_rate=0.001)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: unknown optimizer 'adamm': did you mean 'adam'? ...
+    """
+    factory = _find("optimizer", name, _optimizers())
+    rate = _rate_option(factory)
+    if schedule is not None:
+        learning_rate = make_schedule(schedule, learning_rate, **(schedule_options or {}))
+    elif schedule_options:
+        raise ValueError(f"schedule options {sorted(schedule_options)} given without a schedule")
+    if learning_rate is not None:
+        _check_rate(learning_rate)
+        options = {"learning_rate": learning_rate, **options}
+    elif rate in options:
+        _check_rate(options[rate])
+    return _make("optimizer", name, factory, options)
+
+
+def make_schedule(name: str, learning_rate: float | Callable | None = None, **options) -> Callable:
+    """optax's schedule `name`: a function from the number of updates made to the learning rate.
+
+    >>> rate = make_schedule("linear_schedule", 0.1, end_value=0.0, transition_steps=10)
+    >>> float(rate(0)) > float(rate(5)) > float(rate(10))
+    True
+    """
+    factory = _find("schedule", name, _schedules())
+    if learning_rate is not None:
+        if callable(learning_rate):
+            raise ValueError(f"schedule '{name}' needs a number as learning_rate, not a function")
+        _check_rate(learning_rate)
+        main = next((o for o in MAIN_RATE if o in inspect.signature(factory).parameters), None)
+        if main is None or main in options:
+            given = f"its options give {main}" if main else "it takes its rates from its options"
+            raise ValueError(f"schedule '{name}' takes no learning_rate: {given}")
+        options = {main: learning_rate, **options}
+    # Keys of a TOML table are strings; boundaries are numbers of updates.
+    boundaries = options.get("boundaries_and_scales")
+    if isinstance(boundaries, dict):
+        options["boundaries_and_scales"] = {int(k): v for k, v in boundaries.items()}
+    return _make("schedule", name, factory, options)
+
+
+def _optimizers() -> dict[str, Callable]:
+    """Every public function of optax that takes a learning rate and gives a transformation.
+
+    >>> "adamw" in _optimizers(), "scale_by_adam" in _optimizers(), "chain" in _optimizers()
+    (True, False, False)
+    """
+    kinds = (optax.GradientTransformation, optax.GradientTransformationExtraArgs)
+    return {
+        name: function
+        for name, (function, signature) in _public_functions().items()
+        if signature.return_annotation in kinds
+        and _rate_option(function) is not None
+        and not name.startswith("scale_by_")
+    }
+
+
+def _schedules() -> dict[str, Callable]:
+    """Every public function of optax that gives a schedule and is not made from other schedules."""
+    return {
+        name: function
+        for name, (function, signature) in _public_functions().items()
+        if signature.return_annotation == optax.Schedule and "schedules" not in signature.parameters
+    }
+
+
+def _public_functions():
+    functions = {n: f for n, f in vars(optax).items() if inspect.isfunction(f) and n[0] != "_"}
+    return {name: (f, inspect.signature(f)) for name, f in functions.items()}
+
+
+def _rate_option(factory) -> str | None:
+    parameters = inspect.signature(factory).parameters
+    return next((o for o in ("learning_rate", "max_learning_rate") if o in parameters), None)
+
+
+def _find(kind: str, name: str, known: dict[str, Callable]) -> Callable:
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f": did you mean '{close[0]}'?" if close else ":"
+    raise ValueError(f"unknown {kind} '{name}'{hint} optax has {', '.join(sorted(known))}")
+
+
+def _make(kind: str, name: str, factory: Callable, options: dict):
+    parameters = inspect.signature(factory).parameters
+    for option, value in options.items():
+        if option not in parameters:
+            close = difflib.get_close_matches(option, parameters, n=1)
+            hint = f": did you mean '{close[0]}'?" if close else ":"
+            accepted = ", ".join(parameters)
+            raise ValueError(
+                f"{kind} '{name}' takes no option '{option}'{hint} it takes {accepted}"
+            )
+        _check_number(f"{kind} '{name}': option '{option}'", value, parameters[option].default)
+    missing = [o for o, p in parameters.items() if p.default is p.empty and o not in options]
+    if missing:
+        raise ValueError(f"{kind} '{name}' needs {', '.join(missing)}")
+    try:
+        return factory(**options)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{kind} '{name}' cannot be made: {reason}") from error
+
+
+def _check_number(what: str, value, default) -> None:
+    """An option whose default is a number takes numbers; optax notices only when it computes."""
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{what} must be true or false, got {value!r}")
+    elif isinstance(default, int | float) and (
+        isinstance(value, bool | str | list | dict) or value is None
+    ):
+        raise ValueError(f"{what} must be a number, got {value!r}")
+
+
+def _check_rate(rate) -> None:
+    if callable(rate):
+        return
+    if isinstance(rate, bool) or not isinstance(rate, int | float):
+        raise ValueError(f"learning_rate must be a number, got {rate!r}")
+    if not (math.isfinite(rate) and rate >= 0):
+        raise ValueError(f"learning_rate must be finite and not negative, got {rate!r}")

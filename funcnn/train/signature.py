@@ -1,0 +1,82 @@
+"""What a compiled program knows of its arguments: the shape, dtype and weak type of every leaf."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Leaf(NamedTuple):
+    """What `jax.jit` compiles for, of one array. `str` gives `float32[4, 3]`."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    weak_type: bool = False
+
+    def __str__(self):
+        weak = " (weak type)" if self.weak_type else ""
+        return f"{self.dtype}{list(self.shape)}{weak}"
+
+
+class Signature(NamedTuple):
+    """An argument's tree and leaves: equal ones need no second compilation."""
+
+    treedef: Any
+    leaves: tuple[Leaf, ...]
+
+    def named(self) -> dict[str, Leaf]:
+        """Name each leaf by its path: `params/dense_0/w` -> float32[64, 32]."""
+        tree = jax.tree.unflatten(self.treedef, range(len(self.leaves)))
+        paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {leaf_name(path): self.leaves[index] for path, index in paths}
+
+
+def leaf_name(path) -> str:
+    """A leaf's path in readable form: `params/dense_0/w`.
+
+    >>> [(path, _)] = jax.tree_util.tree_flatten_with_path({"dense_0": {"w": 1.0}})[0]
+    >>> leaf_name(path)
+    'dense_0/w'
+    """
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def signature(tree) -> Signature:
+    """The signature of any tree of arrays, NumPy arrays or `jax.ShapeDtypeStruct`.
+
+    >>> import numpy as np
+    >>> print(signature({"x": np.zeros((2, 3), np.float32)}).leaves[0])
+    float32[2, 3]
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    types = [jax.typeof(leaf) for leaf in leaves]
+    return Signature(treedef, tuple(Leaf(t.shape, t.dtype, t.weak_type) for t in types))
+
+
+def differences(expected: Signature, found: Signature) -> list[str]:
+    """One phrase a leaf that is not the same in both, from what it was to what it is.
+
+    >>> import numpy as np
+    >>> was, now = ({"x": np.zeros(n, np.float32)} for n in (2, 3))
+    >>> differences(signature(was), signature(now))
+    ['x changed from float32[2] to float32[3]']
+    """
+    if expected == found:
+        return []
+    was, now = expected.named(), found.named()
+    phrases = [f"{name} ({was[name]}) is missing" for name in was if name not in now]
+    phrases += [f"{name} ({now[name]}) is new" for name in now if name not in was]
+    phrases += [
+        f"{name} changed from {was[name]} to {now[name]}"
+        for name in was
+        if name in now and was[name] != now[name]
+    ]
+    return phrases or [f"the tree changed from {expected.treedef} to {found.treedef}"]
+
+
+def first_of(phrases: list[str]) -> str:
+    """The first phrase and how many more there are, for an error of one line.
+
+    >>> first_of(["x is missing", "y is new"])
+    'x is missing (and 1 more)'
+    """
+    return phrases[0] + (f" (and {len(phrases) - 1} more)" if len(phrases) > 1 else "")

@@ -1,0 +1,81 @@
+"""The state of a training run: everything the next step depends on, and nothing else."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from funcnn.train.signature import leaf_name
+
+
+class TrainState(NamedTuple):
+    """What a step takes and gives back: a tree of arrays, for JAX and for a checkpoint.
+
+    Fields: `params`, a tree of floating point arrays; `optimizer_state`, optax's; `step` int32 (),
+    the number of updates made; `seed` uint32 (). A step's key is folded in from (seed, step), so a
+    state holds no key.
+
+    >>> state = TrainState.create({"w": jnp.ones((2, 3))}, optax.sgd(0.1), seed=0)
+    >>> state.step.dtype, state.seed.dtype, state.params["w"].shape
+    (dtype('int32'), dtype('uint32'), (2, 3))
+    """
+
+    params: Any
+    optimizer_state: Any
+    step: jax.Array
+    seed: jax.Array
+
+    @staticmethod
+    def create(params, optimizer: optax.GradientTransformation, seed: int) -> "TrainState":
+        """The state before the first step. The arrays are copies: a step donates its state.
+
+        Raises TypeError for a leaf of `params` that is not floating point, ValueError for a seed
+        outside 0 ... 2**32 - 1.
+
+        >>> TrainState.create({"count": jnp.zeros(3, jnp.int32)}, optax.sgd(0.1), seed=0)
+        Traceback (most recent call last):
+        TypeError: params leaf 'count' is int32[3]: every leaf must be floating point
+        """
+        check_params(params)
+        params = _strong_copy(params)
+        with jax.numpy_dtype_promotion("standard"):
+            optimizer_state = optimizer.init(params)
+        # Copied as well: some optimizers start from the params themselves, and the same buffer
+        # cannot be donated twice.
+        step, seed_array = jnp.zeros((), jnp.int32), jnp.asarray(_checked_seed(seed))
+        return TrainState(params, _strong_copy(optimizer_state), step, seed_array)
+
+
+def check_params(params) -> None:
+    """Raise TypeError where a leaf cannot be trained, naming it.
+
+    >>> check_params({"w": np.zeros(3, np.float32)})
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        array = jnp.shape(leaf), jnp.result_type(leaf)
+        if not jnp.issubdtype(array[1], jnp.floating):
+            found = f"{array[1]}{list(array[0])}"
+            raise TypeError(
+                f"params leaf '{leaf_name(path)}' is {found}: every leaf must be floating point"
+            )
+
+
+def _checked_seed(seed) -> np.uint32:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise ValueError(f"seed must be an integer, got {seed!r}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+    return np.uint32(seed)
+
+
+def _strong_copy(tree):
+    """New device arrays without weak types, which would make the second step compile again."""
+
+    def copy(leaf):
+        array = jnp.array(leaf)
+        extended = jnp.issubdtype(array.dtype, jax.dtypes.extended)  # a typed key
+        return array if extended else jax.lax.convert_element_type(array, array.dtype)
+
+    return jax.tree.map(copy, tree)

@@ -1,0 +1,186 @@
+"""The training step: a pure function of (state, batch), compiled, one update or K a call."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from funcnn.train.signature import differences, first_of, leaf_name, signature
+from funcnn.train.state import TrainState, check_params
+
+RESERVED = ("loss", "gradient_norm")
+
+
+def make_step(
+    loss: Callable, optimizer: optax.GradientTransformation, *, steps_per_call: int = 1
+) -> "Step":
+    """Compile one update of `loss(params, batch, key) -> scalar` or `(scalar, metrics)`.
+
+    The result is called as `state, metrics = step(state, batch)` and donates `state`: the arrays of
+    the old state are gone afterwards. `metrics` holds `loss`, the loss's own metrics (a dict of
+    scalars) and `gradient_norm`, the root of the sum of squares of the whole gradient. The key of a
+    step is `fold_in(key(seed), step)`, so it depends on nothing that happened before.
+
+    With `steps_per_call=1` the batch is as the loss takes it and the metrics are scalars. With
+    K > 1 every array of the batch has a leading axis of K, or fewer in a last call, and the metrics
+    have it too; the K updates run in one `lax.scan` and give the same parameters.
+
+    Raises TypeError, naming the leaf or the shape, where params are not floating point, the loss is
+    no scalar or its metrics are no scalars, or the optimizer changes the type of its own state;
+    ValueError for a leading axis that is not 1 ... K.
+
+    >>> from funcnn.train import TrainState
+    >>> def loss(params, batch, key):
+    ...     return jnp.mean((batch["x"] @ params["w"] - batch["y"]) ** 2)
+    >>> step = make_step(loss, optax.sgd(0.1))
+    >>> state = TrainState.create({"w": jnp.zeros(2)}, optax.sgd(0.1), seed=0)
+    >>> batch = {"x": jnp.eye(2), "y": jnp.ones(2)}
+    >>> state, metrics = step(state, batch)
+    >>> float(metrics["loss"]), int(state.step)
+    (1.0, 1)
+    """
+    return Step(loss, optimizer, steps_per_call)
+
+
+class Step:
+    """A compiled training step, made by `make_step`.
+
+    `body` is the same update as a pure function that is not compiled, always of one batch; `jitted`
+    is what a call runs, for `jitted.trace(state, batch)` and ahead of time compilation.
+
+    >>> step = make_step(lambda params, batch, key: jnp.sum(params["w"] * batch), optax.sgd(1.0))
+    >>> step.steps_per_call
+    1
+    """
+
+    def __init__(self, loss, optimizer, steps_per_call):
+        if isinstance(steps_per_call, bool) or not isinstance(steps_per_call, int):
+            raise ValueError(f"steps_per_call must be an integer, got {steps_per_call!r}")
+        if steps_per_call < 1:
+            raise ValueError(f"steps_per_call must be at least 1, got {steps_per_call}")
+        self.steps_per_call = steps_per_call
+        self.body = _make_body(loss, optax.with_extra_args_support(optimizer))
+
+        def scanned(state, batches):
+            return jax.lax.scan(self.body, state, batches)
+
+        self.jitted = jax.jit(self.body if steps_per_call == 1 else scanned, donate_argnums=0)
+
+    def __call__(self, state: TrainState, batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Make `steps_per_call` updates, or as many as the leading axis of `batch` has."""
+        if self.steps_per_call > 1:
+            check_leading_axis(batch, 1, self.steps_per_call)
+        return self.jitted(state, batch)
+
+
+def check_leading_axis(batch, smallest: int, largest: int) -> int:
+    """The leading axis that all arrays of a stacked batch share; ValueError where they do not.
+
+    >>> check_leading_axis({"x": jnp.zeros((8, 2))}, 1, 8)
+    8
+    >>> check_leading_axis({"x": jnp.zeros((9, 2))}, 1, 8)
+    Traceback (most recent call last):
+    ValueError: batch leaf 'x' is float32[9, 2]: its leading axis must count the steps, 1 to 8
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(batch)[0]:
+        (found,) = signature(leaf).leaves
+        if not found.shape or not smallest <= found.shape[0] <= largest:
+            steps = f"1 to {largest}" if smallest < largest else str(largest)
+            raise ValueError(
+                f"batch leaf '{leaf_name(path)}' is {found}: "
+                f"its leading axis must count the steps, {steps}"
+            )
+        smallest = largest = found.shape[0]
+    return largest
+
+
+def _make_body(loss, optimizer):
+    def body(state, batch):
+        check_params(state.params)
+        # The barriers keep XLA from fusing across them, so that the parts are compiled alike in a
+        # plain call and in the loop: the slice of the stacked batches stays out of the loss, and
+        # the loss out of the update.
+        batch = jax.lax.optimization_barrier(batch)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+
+        def objective(params):
+            return _checked_loss(loss(params, batch, key))
+
+        (value, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        value, metrics, gradient = jax.lax.optimization_barrier((value, metrics, gradient))
+        params, optimizer_state = _update(optimizer, state, gradient, value, objective)
+        metrics = {"loss": value, **metrics, "gradient_norm": _norm(gradient)}
+        return TrainState(params, optimizer_state, state.step + 1, state.seed), metrics
+
+    return body
+
+
+def _update(optimizer, state, gradient, value, objective):
+    # optax's adam and schedules mix dtypes, which strict promotion refuses.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, optimizer_state = optimizer.update(
+            gradient,
+            state.optimizer_state,
+            state.params,
+            # What line searches and Polyak steps ask for; the others ignore it.
+            value=value,
+            grad=gradient,
+            value_fn=lambda params: objective(params)[0],
+        )
+        params = optax.apply_updates(state.params, updates)
+    return params, _same_types(optimizer_state, state.optimizer_state)
+
+
+def _same_types(new, old):
+    """`new` without the weak types that `old` has not; a type that really differs is an error."""
+
+    def strong(new_leaf, old_leaf):
+        old_type = jax.typeof(old_leaf)
+        if jax.typeof(new_leaf).dtype != old_type.dtype or old_type.weak_type:
+            return new_leaf
+        if jnp.issubdtype(old_type.dtype, jax.dtypes.extended):
+            return new_leaf
+        return jax.lax.convert_element_type(new_leaf, old_type.dtype)
+
+    if jax.tree.structure(new) == jax.tree.structure(old):
+        new = jax.tree.map(strong, new, old)
+    changes = differences(signature(old), signature(new))
+    if changes:
+        raise TypeError(f"the optimizer changes the type of its own state: {first_of(changes)}")
+    return new
+
+
+def _norm(gradient):
+    """Root of the sum of squares over all leaves, in float32 or better."""
+    leaves = jax.tree.leaves(gradient)
+    dtype = jnp.result_type(jnp.float32, *(jnp.promote_types(x.dtype, jnp.float32) for x in leaves))
+    squares = [jnp.sum(jnp.square(x.astype(dtype))) for x in leaves]
+    return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
+
+
+def _checked_loss(output) -> tuple[Any, dict]:
+    """The loss's output as (scalar, metrics), or a TypeError that says what it is instead."""
+    value, metrics = output if isinstance(output, tuple) and len(output) == 2 else (output, {})
+    if not _is_scalar(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(f"loss must return a floating point scalar, got {_describe(value)}")
+    if not isinstance(metrics, dict):
+        raise TypeError(f"loss must return its metrics as a dict, got {_describe(metrics)}")
+    for name, metric in metrics.items():
+        if name in RESERVED:
+            raise TypeError(f"loss returns a metric named '{name}', which the step itself gives")
+        if not _is_scalar(metric):
+            raise TypeError(f"metric '{name}' must be a scalar, got {_describe(metric)}")
+    return value, metrics
+
+
+def _is_scalar(value) -> bool:
+    is_array = jax.tree.all(jax.tree.map(lambda x: hasattr(x, "dtype"), value))
+    return is_array and jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
+
+
+def _describe(value) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    return f"a {type(value).__name__}"
