@@ -270,6 +270,21 @@ def test_a_bad_override_is_named(write, override, wanted):
     assert problems(write(MODEL), override) == [f"--set {override}: {wanted}"]
 
 
+def test_the_last_override_of_a_key_is_the_one_named(write):
+    overrides = ["train.steps=1", "train={steps=2}", "train.steps=0"]
+    (line,) = problems(write(MODEL), *overrides)
+    assert line == "--set train.steps=0: train.steps: must be at least 1, found 0"
+
+
+def test_an_override_sets_one_key_only(write):
+    config = load_config(write(MODEL), ["model.options.a=1\nb = 2"])
+    assert config.model.options == {"a": "1\nb = 2"}
+
+
+def test_a_byte_order_mark_is_no_mistake(write):
+    assert load_config(write("\ufeff" + MODEL)).model.name == "mlp"
+
+
 def test_an_override_into_a_table_that_is_none(write):
     lines = problems(write(MODEL + "[train]\n[optimizer]\noptions = 3"), "optimizer.options.b1=0.5")
     assert lines == ["optimizer.options: expected a table, found 3"]

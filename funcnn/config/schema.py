@@ -98,7 +98,7 @@ class OptimizerConfig(Table):
     @classmethod
     def _number_or_schedule(cls, rate: float | None, info: ValidationInfo) -> float | None:
         if info.data.get("schedule") is None:
-            return 1e-3 if rate is None and "schedule" in info.data else rate
+            return 1e-3 if rate is None else rate
         if rate is not None:
             raise PydanticCustomError(
                 "check", "replaced by [optimizer.schedule]; give only one of the two"

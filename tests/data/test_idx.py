@@ -87,6 +87,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         ),
         (IMAGES, lambda b: gzip.compress(b)[:-20], "damaged gzip file"),
         (IMAGES, lambda b: gzip.compress(b)[:200] + b"junk" * 300, "damaged gzip file"),
+        (IMAGES, lambda b: gzip.compress(b)[:10] + b"\xff" * 300, "damaged gzip file"),
     ],
 )
 def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, name, change, wanted):
