@@ -1,0 +1,130 @@
+"""funcnn: backprop that you can read, check and beat.
+
+A model is a pure function `f(params, x)`; every operation carries two derivatives, the one derived
+by hand and the one that JAX derives; the tools compare the two.
+
+The names are resolved when they are first used (PEP 562), so that `import funcnn`, and the command
+line's help and errors, do not import jax.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from funcnn import data, models, rules, train
+    from funcnn.composition import chain, parallel, repeat, residual
+    from funcnn.gradient.backprop import backprop
+    from funcnn.gradient.check import CheckReport, GradientError, check
+    from funcnn.gradient.compare import Comparison, compare
+    from funcnn.gradient.without_rules import without_rules
+    from funcnn.inspection import summary
+    from funcnn.layer import Layer, as_layer, layer_from_rule
+    from funcnn.layers import (
+        average_pool,
+        conv,
+        dense,
+        dropout,
+        elu,
+        flatten,
+        gelu,
+        global_average_pool,
+        global_max_pool,
+        leaky_relu,
+        log_softmax,
+        max_pool,
+        relu,
+        sigmoid,
+        silu,
+        softmax,
+        softplus,
+        tanh,
+    )
+    from funcnn.models import lenet, mlp
+    from funcnn.registry import Case, Rule, rule
+    from funcnn.rules import registered_rules
+
+__version__ = "0.1.0"
+
+# Where each public name is defined.
+_HOME = {
+    "funcnn.registry": ("Case", "Rule", "rule"),
+    "funcnn.rules": ("registered_rules",),
+    "funcnn.layer": ("Layer", "as_layer", "layer_from_rule"),
+    "funcnn.composition": ("chain", "parallel", "repeat", "residual"),
+    "funcnn.inspection": ("summary",),
+    "funcnn.layers": (
+        *("dense", "conv", "dropout", "flatten"),
+        *("max_pool", "average_pool", "global_max_pool", "global_average_pool"),
+        *("sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu"),
+        *("softmax", "log_softmax"),
+    ),
+    "funcnn.models": ("mlp", "lenet"),
+    "funcnn.gradient.without_rules": ("without_rules",),
+    "funcnn.gradient.backprop": ("backprop",),
+    "funcnn.gradient.check": ("check", "CheckReport", "GradientError"),
+    "funcnn.gradient.compare": ("compare", "Comparison"),
+}
+_MODULES = ("rules", "models", "data", "train")
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Case",
+    "CheckReport",
+    "Comparison",
+    "GradientError",
+    "Layer",
+    "Rule",
+    "as_layer",
+    "average_pool",
+    "backprop",
+    "chain",
+    "check",
+    "compare",
+    "conv",
+    "data",
+    "dense",
+    "dropout",
+    "elu",
+    "flatten",
+    "gelu",
+    "global_average_pool",
+    "global_max_pool",
+    "layer_from_rule",
+    "leaky_relu",
+    "lenet",
+    "log_softmax",
+    "max_pool",
+    "mlp",
+    "models",
+    "parallel",
+    "registered_rules",
+    "relu",
+    "repeat",
+    "residual",
+    "rule",
+    "rules",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "summary",
+    "tanh",
+    "train",
+    "without_rules",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"funcnn.{name}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"funcnn has no {name!r}; its names are in dir(funcnn)")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,105 @@
+"""What `check` found: results, counts, and an error to raise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+
+
+class GradientError(AssertionError):
+    """A hand-derived gradient is wrong, or was not compared; the message is the report."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One comparison.
+
+    Attributes:
+        rule: the rule or function.
+        check: "truth", "primal", "contract", "zero", "homogeneity", "dot", "rounding", ...
+        case: the case's name.
+        leaf: the argument's leaf, or "" where the check is about the whole.
+        verdict: "pass", "fail", "inconclusive" or "skip".
+        note: the error, or why.
+    """
+
+    rule: str
+    check: str
+    case: str
+    leaf: str
+    verdict: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        where = " ".join(filter(None, [self.leaf and f"leaf {self.leaf}", f"case {self.case}"]))
+        return f"{self.verdict.upper()} {self.rule} {self.check}: {where}: {self.note}"
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """All results of a check; `str()` is the report.
+
+    Attributes:
+        target: what was checked.
+        results: every comparison, passed or not.
+        leaves: the differentiable leaves, each of which needs a truth that is not zero.
+        rules: how many hand-written rules the target calls.
+
+    >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
+    >>> report.ok
+    True
+    >>> print(report)
+    OK f: 1 comparison passed, 0 failed, 0 inconclusive, 0 skipped; 1 hand-written rule
+    """
+
+    target: str
+    results: tuple[Result, ...]
+    leaves: tuple[str, ...]
+    rules: int
+
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The results that failed."""
+        return tuple(r for r in self.results if r.verdict == "fail")
+
+    @property
+    def uncovered(self) -> tuple[str, ...]:
+        """The differentiable leaves that were never compared with a truth that is not zero."""
+        proved = {r.leaf for r in self.results if r.check == "truth" and r.verdict == "pass"}
+        return tuple(leaf for leaf in self.leaves if leaf not in proved)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many results there are of each verdict."""
+        found = Counter(r.verdict for r in self.results)
+        return {v: found[v] for v in ("pass", "fail", "inconclusive", "skip")}
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed, and every differentiable leaf was really compared."""
+        return bool(self.leaves) and not self.failures and not self.uncovered
+
+    def __str__(self) -> str:
+        n = self.counts
+        plural = "" if n["pass"] == 1 else "s"
+        head = "OK" if self.ok else "FAILED"
+        rules = f"{self.rules} hand-written rule" + ("" if self.rules == 1 else "s")
+        summary = (
+            f"{head} {self.target}: {n['pass']} comparison{plural} passed, {n['fail']} failed, "
+            f"{n['inconclusive']} inconclusive, {n['skip']} skipped; {rules}"
+        )
+        lines = [str(r) for r in self.failures]
+        lines += [f"NOT COMPARED {self.target}: leaf {leaf}" for leaf in self.uncovered]
+        if not self.leaves:
+            lines.append(f"NOT COMPARED {self.target}: no case with a floating-point argument")
+        return "\n".join([*lines, summary])
+
+    def skipped(self) -> Iterable[Result]:
+        """What was skipped or is inconclusive, with the reasons."""
+        return (r for r in self.results if r.verdict in {"skip", "inconclusive"})
+
+    def raise_if_failed(self) -> None:
+        """Raise `GradientError` unless `ok`."""
+        if not self.ok:
+            raise GradientError(str(self))

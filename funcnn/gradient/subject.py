@@ -1,0 +1,188 @@
+"""What a check looks at: a function with a manual and an automatic pullback at given arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.contract import leaf_names
+from funcnn.gradient.truth import is_float, perturbed, raised
+from funcnn.registry import Case, Rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A function of flat float leaves in one dtype, with its manual and its automatic derivative.
+
+    In float64 it is the algebra of the rule's own code that is checked, below that its rounding.
+
+    Attributes:
+        name, case: for the report.
+        leaves: the names of the differentiable leaves.
+        x: those leaves.
+        manual, automatic: `x -> list of float outputs`.
+        kinks: whether x stands on kinks or ties.
+    """
+
+    name: str
+    case: str
+    leaves: tuple[str, ...]
+    x: tuple[Any, ...]
+    manual: Callable[..., list[Any]]
+    automatic: Callable[..., list[Any]]
+    kinks: bool
+
+    @functools.cached_property
+    def pull_manual(self) -> Callable[..., Any]:
+        """`(x, dys) -> (y, list of cotangents, one for each leaf of x)`, compiled."""
+        return _pullback(self.manual)
+
+    @functools.cached_property
+    def pull_automatic(self) -> Callable[..., Any]:
+        """The same through the automatic derivative."""
+        return _pullback(self.automatic)
+
+    @functools.cached_property
+    def push_automatic(self) -> Callable[..., Any]:
+        """`(x, v) -> J v`, by forward mode: it shares no transposition with the pullback."""
+        return jax.jit(lambda x, v: jax.jvp(lambda *x: self.automatic(*x), x, v)[1])
+
+    def moved(self, dtype: Any, draws: int = 2) -> list[tuple[Any, ...]]:
+        """x, in float64, changed in the last place of `dtype`.
+
+        None at kinks, where any change means another derivative.
+        """
+        if self.kinks:
+            return []
+        u = float(jnp.finfo(dtype).eps) / 2
+        return [tuple(map(raised, perturbed(self.x, u, seed))) for seed in range(draws)]
+
+
+def _pullback(f: Callable[..., list[Any]]) -> Callable[..., Any]:
+    @jax.jit
+    def pull(x: Any, dys: Any) -> Any:
+        y, transposed = jax.vjp(lambda *x: f(*x), *x)
+        return y, transposed(dys)
+
+    return pull
+
+
+def cotangents(shapes: list[Any], seed: int = 0) -> list[tuple[str, list[Any]]]:
+    """Cotangents of the outputs: three random ones, all ones, and one element alone.
+
+    >>> [name for name, _ in cotangents([np.zeros(3)], 0)]
+    ['random 0', 'random 1', 'random 2', 'ones', 'one-hot']
+    """
+    random = np.random.default_rng(seed)
+    drawn = [(f"random {i}", [random.normal(size=s.shape) for s in shapes]) for i in range(3)]
+    drawn.append(("ones", [np.ones(s.shape) for s in shapes]))
+    one_hot = [np.zeros(s.shape) for s in shapes]
+    for dy in one_hot:
+        if dy.size:
+            dy.flat[random.integers(dy.size)] = 1.0
+    drawn.append(("one-hot", one_hot))
+    return [
+        (name, [jnp.asarray(dy, s.dtype) for dy, s in zip(dys, shapes, strict=True)])
+        for name, dys in drawn
+    ]
+
+
+def rule_subject(rule: Rule, case: Case, dtype: Any) -> Subject:
+    """One case of a rule with its floating-point arguments in `dtype`.
+
+    >>> from funcnn import rules
+    >>> with jax.enable_x64(True):
+    ...     rule_subject(rules.relu, Case("one", (jnp.ones(3),)), "float64").leaves
+    ('x',)
+    """
+    args, static = rule.bind(*case.args, **case.static)
+    reference = functools.partial(case.reference or rule.reference, **static)
+    manual = functools.partial(rule, **static)
+    names = leaf_names(rule.parameters, jax.tree.structure(args))
+    return _subject(rule.name, case, names, cast(args, dtype), manual, reference)
+
+
+def function_subject(
+    f: Callable[..., Any], automatic: Callable[..., Any], args: tuple[Any, ...], name: str
+) -> Subject:
+    """The subject of any function at its arguments; x64 must be enabled.
+
+    >>> with jax.enable_x64(True):
+    ...     function_subject(jnp.sin, jnp.sin, (np.ones(3),), "sin").leaves
+    ('argument_0',)
+    """
+    parameters = tuple(f"argument_{i}" for i in range(len(args)))
+    names = leaf_names(parameters, jax.tree.structure(args))
+    case = Case("arguments", args)
+    return _subject(name, case, names, cast(args, jnp.float64), f, automatic)
+
+
+def _subject(
+    name: str, case: Case, names: list[str], args: Any, manual: Any, automatic: Any
+) -> Subject:
+    leaves, tree = jax.tree.flatten(args)
+    chosen = [i for i, leaf in enumerate(leaves) if _is_array_of_floats(leaf)]
+
+    def of_floats(f: Callable[..., Any]) -> Callable[..., list[Any]]:
+        def run(*x: Any) -> list[Any]:
+            filled = list(leaves)
+            for i, value in zip(chosen, x, strict=True):
+                filled[i] = value
+            y = f(*jax.tree.unflatten(tree, filled))
+            return [leaf for leaf in jax.tree.leaves(y) if is_float(leaf)]
+
+        return run
+
+    return Subject(
+        name,
+        case.name,
+        tuple(names[i] for i in chosen),
+        tuple(leaves[i] for i in chosen),
+        of_floats(manual),
+        of_floats(automatic),
+        case.kinks,
+    )
+
+
+def cast(args: Any, dtype: Any) -> Any:
+    """The tree with its floating-point arrays in `dtype`; everything else as it is.
+
+    >>> cast((np.ones(2), 3), "bfloat16")
+    (Array([1, 1], dtype=bfloat16), 3)
+    """
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype) if _is_array_of_floats(a) else a, args)
+
+
+def _is_array_of_floats(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray)) and is_float(leaf)
+
+
+def pinned_dtypes(closed: Any) -> set[str]:
+    """The floating-point dtypes below float64 that a program, traced in float64, still computes in.
+
+    >>> with jax.enable_x64(True):
+    ...     pinned_dtypes(jax.make_jaxpr(lambda x: x.astype("float32"))(1.0))
+    {'float32'}
+    """
+    found: set[str] = set()
+    for eqn in closed.eqns:
+        found |= {str(v.aval.dtype) for v in eqn.outvars if _is_low(v.aval)}
+        for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(value):
+                found |= pinned_dtypes(value)
+    return found
+
+
+def _is_low(aval: Any) -> bool:
+    return hasattr(aval, "dtype") and is_float(aval) and aval.dtype != jnp.float64
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))

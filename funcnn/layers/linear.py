@@ -1,0 +1,113 @@
+"""Layers with weights: dense and convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from funcnn import rules
+from funcnn.layer import Layer, Params, constructor, layer_from_rule
+
+Initializer = Callable[..., Any]
+# He et al. 2015: keeps the variance of the activations through layers of relu.
+_HE = jax.nn.initializers.he_normal()
+
+
+def _weights(
+    shape: tuple[int, ...], x: Any, key: Any, initializer: Initializer, bias: bool
+) -> Params:
+    """w from the initializer and b = 0, in the dtype of x (float32 where x is not floating)."""
+    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
+    params = {"w": initializer(key, shape, dtype)}
+    return {**params, "b": jnp.zeros(shape[-1:], dtype)} if bias else params
+
+
+def _positive(layer: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{layer}: {name} is a positive integer, found {value!r}")
+
+
+@constructor
+def dense(features: int, *, bias: bool = True, initializer: Initializer = _HE) -> Layer:
+    """y = x w + b, with x (..., D), w (D, features), b (features).
+
+    Args:
+        features: how many numbers come out.
+        bias: whether there is a b; it starts at 0.
+        initializer: draws w, as those of `jax.nn.initializers`.
+
+    Raises:
+        ValueError: features is not a positive integer.
+
+    >>> import jax
+    >>> params = dense(3).init(jax.random.key(0), jax.ShapeDtypeStruct((2, 4), "float32"))
+    >>> {name: p.shape for name, p in params.items()}
+    {'w': (4, 3), 'b': (3,)}
+    """
+    _positive("dense", "features", features)
+
+    def init(key: Any, x: Any) -> Params:
+        return _weights((x.shape[-1], features), x, key, initializer, bias)
+
+    return layer_from_rule(rules.linear, init=init, kind="dense")
+
+
+@constructor
+def conv(
+    features: int,
+    window: Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    bias: bool = True,
+    initializer: Initializer = _HE,
+) -> Layer:
+    """Convolution of x (N, H, W, C), or (N, W, C), with w (*window, C, features), plus b.
+
+    Args:
+        features: how many channels come out.
+        window: its size along each spatial axis, (3, 3).
+        stride, dilation: one number, or one for each spatial axis.
+        padding: "SAME", "VALID" or a pair (before, after) for each spatial axis.
+        groups: into how many groups the channels are divided.
+        bias, initializer: as in `dense`.
+
+    Raises:
+        ValueError: features or window are not positive integers; the rule's own at `init`.
+
+    >>> import jax
+    >>> params = conv(8, (3, 3)).init(jax.random.key(0), jax.ShapeDtypeStruct((2, 6, 6, 1), "float32"))
+    >>> params["w"].shape
+    (3, 3, 1, 8)
+    """
+    _positive("conv", "features", features)
+    window = (window,) if isinstance(window, int) else tuple(window)
+    for size in window:
+        _positive("conv", "window", size)
+
+    def init(key: Any, x: Any) -> Params:
+        if len(x.shape) != len(window) + 2:
+            raise ValueError(
+                f"conv: a window of {len(window)} axes takes x (N, {len(window)} spatial axes, C), "
+                f"found shape {x.shape}"
+            )
+        return _weights((*window, x.shape[-1] // groups, features), x, key, initializer, bias)
+
+    return layer_from_rule(
+        rules.conv,
+        init=init,
+        stride=_hashable(stride),
+        padding=_hashable(padding),
+        dilation=_hashable(dilation),
+        groups=groups,
+    )
+
+
+def _hashable(value: Any) -> Any:
+    """Lists, as they come out of a config, as tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,77 @@
+"""Models that classify images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from funcnn import layers
+from funcnn.composition import chain
+from funcnn.layer import Layer
+
+
+def _activation(name: str) -> Layer:
+    found = getattr(layers, name) if name in layers.__all__ else None
+    if not isinstance(found, Layer) or name in {
+        "flatten",
+        "global_average_pool",
+        "global_max_pool",
+    }:
+        raise ValueError(
+            f"activation: a layer without options is wanted, such as 'relu', found {name!r}"
+        )
+    return found
+
+
+def mlp(
+    hidden: Sequence[int] = (64, 32),
+    activation: str = "relu",
+    classes: int = 10,
+    dropout: float = 0.0,
+) -> Layer:
+    """A multilayer perceptron: dense layers with an activation between them; returns logits.
+
+    Args:
+        hidden: the widths of the hidden layers.
+        activation: the name of an activation layer.
+        classes: how many logits come out.
+        dropout: the rate of the dropout after each activation; 0 for none.
+
+    >>> model = mlp(hidden=[8])
+    >>> list(model.parts)
+    ['flatten_0', 'dense_0', 'relu_0', 'dense_1']
+    """
+    sequence = [layers.flatten]
+    for width in hidden:
+        sequence += [layers.dense(width), _activation(activation)]
+        sequence += [layers.dropout(dropout)] if dropout else []
+    return chain(*sequence, layers.dense(classes))
+
+
+def lenet(
+    channels: Sequence[int] = (32, 64),
+    hidden: int = 128,
+    classes: int = 10,
+    dropout: float = 0.25,
+) -> Layer:
+    """A small convolutional network, after LeCun et al. 1998; returns logits.
+
+    3x3 convolutions with relu, each but the first followed by 2x2 max pooling, then a hidden dense
+    layer. Images need at least 2 ** (len(channels) - 1) pixels a side.
+
+    Args:
+        channels: how many channels come out of each convolution.
+        hidden: the width of the hidden dense layer.
+        classes: how many logits come out.
+        dropout: the rate of the dropout before each dense layer; 0 for none.
+
+    >>> model = lenet(channels=[8, 16], dropout=0.0)
+    >>> list(model.parts)
+    ['conv_0', 'relu_0', 'conv_1', 'relu_1', 'max_pool_0', 'flatten_0', 'dense_0', 'relu_2', 'dense_1']
+    """
+    sequence = []
+    for i, width in enumerate(channels):
+        sequence += [layers.conv(width, (3, 3)), layers.relu]
+        sequence += [layers.max_pool((2, 2))] if i else []
+    drop = [layers.dropout(dropout)] if dropout else []
+    head = [layers.flatten, *drop, layers.dense(hidden), layers.relu, *drop, layers.dense(classes)]
+    return chain(*sequence, *head)

@@ -1,0 +1,78 @@
+"""Rows to a table of text, and to JSON lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_MAX_WIDTH = 160  # characters; a wider row is folded, never cut
+
+
+def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> str:
+    """A table with a column for each key of the first row; numbers stand to the right.
+
+    >>> print(table([{"layer": "dense_0", "parameters": 1234567}]))
+      layer     parameters
+     ----------------------
+      dense_0    1,234,567
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left", box=box.ASCII2, show_edge=False)
+    drawn.box = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+    for name, value in (rows[0] if rows else {}).items():
+        drawn.add_column(name, justify="right" if isinstance(value, (int, float)) else "left")
+    for row in rows:
+        drawn.add_row(*(_format(value) for value in row.values()))
+    text = io.StringIO()
+    Console(file=text, width=_MAX_WIDTH, color_system=None, markup=False, highlight=False).print(
+        drawn
+    )
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
+def write_json_lines(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """One JSON object a line, written whole or not at all. NaN and infinities become null.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json_lines(f"{folder}/rows.jsonl", [{"a": 1.0}, {"a": float("nan")}])
+    ...     print(pathlib.Path(folder, "rows.jsonl").read_text(), end="")
+    {"a": 1.0}
+    {"a": null}
+    """
+    target = Path(path)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=target.parent, delete=False, encoding="utf-8"
+    ) as file:
+        for row in rows:
+            file.write(json.dumps({k: _jsonable(v) for k, v in row.items()}) + "\n")
+    os.replace(file.name, target)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _jsonable(v) for k, v in value.items()}
+    return value
