@@ -1,0 +1,1 @@
+"""What the command line does: results go to stdout, everything else to stderr."""

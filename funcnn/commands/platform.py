@@ -1,0 +1,32 @@
+"""The device that a run asks for."""
+
+from __future__ import annotations
+
+import jax
+
+from funcnn.config import ConfigError
+
+
+def choose_platform(platform: str) -> str:
+    """Make JAX use "cpu", "gpu" or, for "auto", what it finds best; the device's name.
+
+    It must be called before anything is computed.
+
+    Raises:
+        ConfigError: there is no such device.
+
+    >>> choose_platform("auto") != ""
+    True
+    """
+    if platform != "auto":
+        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[platform])
+    try:
+        device = jax.devices()[0]
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or ["unknown reason"])[0]
+        told = (
+            f'run.platform = "{platform}": JAX finds no such device here; take "cpu" or "auto", '
+            f'or install the GPU packages (pip install "funcnn[cuda]"): {reason}'
+        )
+        raise ConfigError([told]) from error
+    return f"{device.platform} ({device.device_kind})"
