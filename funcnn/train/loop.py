@@ -111,8 +111,10 @@ class _Run:
     def record(self, state, metrics, position, evaluating):
         metrics = jax.device_get(metrics)  # the only wait for the device between two records
         check_training(metrics, position)
-        # A call of several steps gives a value for each; the record is of the last.
-        record = {"step": position, **{k: np.ravel(v)[-1].item() for k, v in metrics.items()}}
+        # A call of several steps gives a value for each; the record is of the last. The loss comes
+        # first: compiled functions sort their dicts.
+        names = sorted(metrics, key=lambda name: name != "loss")
+        record = {"step": position, **{name: np.ravel(metrics[name])[-1].item() for name in names}}
         if evaluating:
             record |= {f"{EVALUATION}{k}": v for k, v in self._evaluate(state.params).items()}
         self.history.append(record)

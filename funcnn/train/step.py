@@ -155,7 +155,9 @@ def _same_types(new, old):
 def _norm(gradient):
     """Root of the sum of squares over all leaves, in float32 or better."""
     leaves = jax.tree.leaves(gradient)
-    dtype = jnp.result_type(jnp.float32, *(jnp.promote_types(x.dtype, jnp.float32) for x in leaves))
+    # The widest, not the promoted dtype: strict promotion has no dtype for bfloat16 and float32.
+    dtypes = [jnp.dtype(jnp.float32), *(leaf.dtype for leaf in leaves)]
+    dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
     squares = [jnp.sum(jnp.square(x.astype(dtype))) for x in leaves]
     return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
 

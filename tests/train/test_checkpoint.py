@@ -1,0 +1,155 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint
+import pytest
+from train_problems import assert_bit_equal, mlp_params
+
+from funcnn.train import CheckpointError, Checkpoints, TrainState
+
+
+def state_of(step, params=None, optimizer=None):
+    params = mlp_params() if params is None else params
+    state = TrainState.create(params, optimizer or optax.adam(0.1), seed=5)
+    return state._replace(step=jnp.int32(step))
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path / "checkpoints")
+
+
+def test_what_is_saved_is_restored_bit_for_bit(checkpoints):
+    params = {"a/b": {"c.d": jnp.array([1.5, jnp.inf, -0.0], jnp.bfloat16)}, "w": mlp_params()}
+    state = state_of(7, params)
+    checkpoints.save(state)
+    assert checkpoints.latest() == 7
+    assert_bit_equal(checkpoints.restore(state), state)
+    abstract = jax.eval_shape(lambda: state)
+    restored = Checkpoints(checkpoints.folder).restore(abstract)
+    assert_bit_equal(restored, state)
+    assert isinstance(restored, TrainState)
+    assert not any(jax.typeof(leaf).weak_type for leaf in jax.tree.leaves(restored))
+
+
+def test_a_relative_folder_is_taken_from_where_the_run_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Checkpoints("here").save(state_of(1))
+    assert Checkpoints(tmp_path / "here").latest() == 1
+
+
+def test_the_newest_are_kept_and_any_of_them_can_be_restored(checkpoints):
+    for step in (2, 10, 100):
+        checkpoints.save(state_of(step))
+    assert checkpoints.steps() == [10, 100]
+    assert int(checkpoints.restore(state_of(0), step=10).step) == 10
+    assert int(checkpoints.restore(state_of(0)).step) == 100
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 2 in .*: there is 10, 100"):
+        checkpoints.restore(state_of(0), step=2)
+
+
+def test_the_same_step_again_replaces_it(checkpoints):
+    checkpoints.save(state_of(3))
+    other = state_of(3, jax.tree.map(lambda x: x + 1, mlp_params()))
+    checkpoints.save(other)
+    assert_bit_equal(checkpoints.restore(other), other)
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step_00000003"]
+
+
+def test_a_step_below_a_later_checkpoint_is_refused(checkpoints):
+    checkpoints.save(state_of(9))
+    with pytest.raises(CheckpointError, match="holds a checkpoint of step 9, later than step 4"):
+        checkpoints.save(state_of(4))
+    assert checkpoints.steps() == [9]
+
+
+def test_without_a_checkpoint_there_is_one_line(checkpoints):
+    assert checkpoints.latest() is None
+    assert not checkpoints.folder.exists()
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .*checkpoints"):
+        checkpoints.restore(state_of(0))
+
+
+def test_a_failed_save_leaves_the_previous_one_and_nothing_else(checkpoints, monkeypatch):
+    good = state_of(1)
+    checkpoints.save(good)
+
+    def fail(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(orbax.checkpoint.StandardCheckpointer, "save", fail)
+    with pytest.raises(
+        CheckpointError, match=r"could not save step 2 to .*: .*No space left"
+    ) as info:
+        checkpoints.save(state_of(2))
+    assert "\n" not in str(info.value)
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step_00000001"]
+    assert_bit_equal(checkpoints.restore(good), good)
+
+
+def test_a_save_that_was_killed_is_no_checkpoint_and_is_cleared_by_the_next(checkpoints):
+    checkpoints.save(state_of(1))
+    leftover = checkpoints.folder / "unfinished-00000002"
+    (leftover / "state").mkdir(parents=True)
+    assert checkpoints.latest() == 1
+    checkpoints.save(state_of(3))
+    assert not leftover.exists()
+
+
+def test_every_changed_shortened_or_missing_file_is_noticed(checkpoints):
+    state = state_of(1)
+    checkpoints.save(state)
+    files = [path for path in (checkpoints.folder / "step_00000001").rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        content = path.read_bytes()
+        flipped = bytearray(content or b"\0")
+        flipped[len(content) // 2] ^= 4
+        for damaged in (bytes(flipped), content[: len(content) // 2], None):
+            if damaged == content:
+                continue  # an empty file cannot be shortened
+            path.unlink()
+            if damaged is not None:
+                path.write_bytes(damaged)
+            with pytest.raises(CheckpointError, match="step_00000001 is damaged: ") as info:
+                checkpoints.restore(state)
+            assert path.name in str(info.value)
+            assert "\n" not in str(info.value)
+        path.write_bytes(content)
+    assert_bit_equal(checkpoints.restore(state), state)
+
+
+def wider():
+    return {
+        **mlp_params(),
+        "dense_1": {"w": np.zeros((11, 9), np.float32), "b": mlp_params()["dense_1"]["b"]},
+    }
+
+
+OTHERS = {
+    r"params/dense_1/w is float32\[11, 4\] in the checkpoint and float32\[11, 9\] in the": (
+        lambda: state_of(0, wider())
+    ),
+    r"params/dense_0/b is float32\[11\] in the checkpoint and bfloat16\[11\]": (
+        lambda: state_of(0, jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), mlp_params()))
+    ),
+    r"params/dense_2/w \(float32\[2\]\) is not in it": (
+        lambda: state_of(0, {**mlp_params(), "dense_2": {"w": np.zeros(2, np.float32)}})
+    ),
+    r"optimizer_state/0/count \(int32\[\]\) is in it alone \(and 8 more\)": (
+        lambda: state_of(0, None, optax.sgd(0.1))
+    ),
+}
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_a_checkpoint_of_another_model_names_the_leaf(checkpoints, line):
+    checkpoints.save(state_of(1))
+    with pytest.raises(CheckpointError, match="does not fit the state to fill: " + line):
+        checkpoints.restore(OTHERS[line]())
+
+
+def test_keep_must_be_a_count(tmp_path):
+    with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
+        Checkpoints(tmp_path, keep=0)
