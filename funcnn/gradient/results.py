@@ -66,8 +66,10 @@ class CheckReport:
     @property
     def uncovered(self) -> tuple[str, ...]:
         """The differentiable leaves that were never compared with a truth that is not zero."""
-        proved = {r.leaf for r in self.results if r.check == "truth" and r.verdict == "pass"}
-        return tuple(leaf for leaf in self.leaves if leaf not in proved)
+        judged = {
+            r.leaf for r in self.results if r.check == "truth" and r.verdict in {"pass", "fail"}
+        }
+        return tuple(leaf for leaf in self.leaves if leaf not in judged)
 
     @property
     def counts(self) -> dict[str, int]:
