@@ -20,7 +20,7 @@ def make_evaluation(
 
     >>> def metrics(params, batch):
     ...     return {"error": abs(batch["x"] - params)}
-    >>> evaluate = make_evaluation(metrics, {"x": np.float32([1, 2, 6])}, batch_size=2)
+    >>> evaluate = make_evaluation(metrics, {"x": np.array([1, 2, 6], np.float32)}, batch_size=2)
     >>> evaluate(np.float32(1))
     {'error': 2.0}
     """

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -7,12 +9,10 @@ from funcnn.train import make_optimizer, make_schedule
 from funcnn.train.optimizer import _optimizers, _schedules
 
 
-def first_update(optimizer):
+def first_update(optimizer) -> Any:
     params = {"w": jnp.array([1.0, -2.0])}
-    with np.errstate(all="ignore"):
-        return optimizer.update({"w": jnp.array([0.5, 3.0])}, optimizer.init(params), params)[0][
-            "w"
-        ]
+    updates, _ = optimizer.update({"w": jnp.array([0.5, 3.0])}, optimizer.init(params), params)
+    return updates["w"]
 
 
 def test_the_optimizer_is_optaxs_own_with_the_options_given():
@@ -39,6 +39,7 @@ def test_the_optimizer_follows_the_schedule():
         schedule="linear_schedule",
         schedule_options={"init_value": 1.0, "end_value": 0.0, "transition_steps": 2},
     )
+    updates: Any
     state, rates = optimizer.init({"w": jnp.zeros(())}), []
     for _ in range(3):
         updates, state = optimizer.update({"w": jnp.ones(())}, state)

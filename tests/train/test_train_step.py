@@ -114,7 +114,7 @@ def test_half_precision_params_keep_their_dtype():
     def loss(params, batch, key):
         return jnp.mean(jnp.square(params["w"]))
 
-    step, state = make_step(loss, optimizer), TrainState.create(params, optimizer, 0)
+    step, state, metrics = make_step(loss, optimizer), TrainState.create(params, optimizer, 0), {}
     for _ in range(2):
         state, metrics = step(state, jnp.zeros(1))
     assert state.params["w"].dtype == jnp.bfloat16
@@ -124,7 +124,7 @@ def test_half_precision_params_keep_their_dtype():
 def test_optimizers_that_ask_for_the_loss_get_it():
     for optimizer in (optax.polyak_sgd(), optax.lbfgs()):
         step = make_step(lambda p, b, k: jnp.sum(jnp.square(p - b)), optimizer)
-        state = TrainState.create(jnp.zeros(2), optimizer, 0)
+        state, metrics = TrainState.create(jnp.zeros(2), optimizer, 0), {}
         for _ in range(3):
             state, metrics = step(state, jnp.ones(2))
         assert float(metrics["loss"]) < 0.2

@@ -64,7 +64,7 @@ def compilations():
     """The names of the programs that XLA compiles inside the block, in a list that fills up."""
     names = []
 
-    def listen(event, duration, **labels):
+    def listen(event, duration_secs, **labels):
         if event == "/jax/core/compile/backend_compile_duration":
             names.append(labels["fun_name"])
 
