@@ -11,7 +11,9 @@ import jax.numpy as jnp
 def accumulator(x: Any) -> Any:
     """The dtype in which sums over elements of `x` are accumulated.
 
+    It is `jnp.promote_types(x.dtype, jnp.float32)`, which raises under strict promotion.
+
     >>> accumulator(jnp.zeros(3, jnp.bfloat16))
     dtype('float32')
     """
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
