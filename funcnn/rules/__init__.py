@@ -11,17 +11,27 @@ from funcnn.rules.dropout import dropout
 from funcnn.rules.gate import gelu, silu
 from funcnn.rules.linear import linear
 from funcnn.rules.loss import logistic, softmax_cross_entropy, squared_error
+from funcnn.rules.pooling import (
+    average_pool,
+    global_average_pool,
+    global_max_pool,
+    max_pool,
+)
 from funcnn.rules.softmax import log_softmax, softmax
 
 __all__ = [
+    "average_pool",
     "conv",
     "dropout",
     "elu",
     "gelu",
+    "global_average_pool",
+    "global_max_pool",
     "leaky_relu",
     "linear",
     "log_softmax",
     "logistic",
+    "max_pool",
     "registered_rules",
     "relu",
     "sigmoid",
