@@ -28,10 +28,10 @@ def summary(model: Layer, params: Params, x: Any) -> str:
       total     float32[2, 3]            15
     """
     y, outputs = jax.eval_shape(lambda p, x: outputs_of(model, p, x), params, x)
-    counts = _counts(model, params)
+    # The order is that of the layers: what comes out of eval_shape is sorted by name.
     rows = [
-        {"layer": path, "output": _shapes(output), "parameters": counts[path]}
-        for path, output in outputs.items()
+        {"layer": path, "output": _shapes(outputs[path]), "parameters": count}
+        for path, count in _counts(model, params).items()
     ]
     total = {"layer": "total", "output": _shapes(y), "parameters": parameter_count(params)}
     return table([*rows, total])

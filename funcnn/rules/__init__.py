@@ -9,14 +9,10 @@ from funcnn.rules.activation import elu, leaky_relu, relu, sigmoid, softplus, ta
 from funcnn.rules.convolution import conv
 from funcnn.rules.dropout import dropout
 from funcnn.rules.gate import gelu, silu
+from funcnn.rules.global_pooling import global_average_pool, global_max_pool
 from funcnn.rules.linear import linear
 from funcnn.rules.loss import logistic, softmax_cross_entropy, squared_error
-from funcnn.rules.pooling import (
-    average_pool,
-    global_average_pool,
-    global_max_pool,
-    max_pool,
-)
+from funcnn.rules.pooling import average_pool, max_pool
 from funcnn.rules.softmax import log_softmax, softmax
 
 __all__ = [
