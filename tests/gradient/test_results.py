@@ -1,0 +1,70 @@
+"""A report is only ok when every leaf was compared and nothing failed."""
+
+import pytest
+
+from funcnn.gradient.results import CheckReport, GradientError, Result
+
+
+def result(verdict, leaf="x", check="truth", note=""):
+    return Result("tanh", check, "normal", leaf, verdict, note)
+
+
+def report(*results, leaves=("x",), rules=1):
+    return CheckReport("tanh", results, leaves, rules)
+
+
+def test_ok_needs_a_truth_for_every_leaf():
+    assert report(result("pass")).ok
+    assert not report().ok
+    assert not report(leaves=()).ok
+    assert not report(result("pass"), leaves=("x", "w")).ok
+    assert not report(result("inconclusive")).ok
+    assert not report(result("skip")).ok
+    # Another check than that against the truth covers nothing.
+    assert not report(result("pass", check="zero"), result("pass", check="dot", leaf="")).ok
+
+
+def test_one_failure_anywhere_is_enough():
+    for check in ("truth", "zero", "contract"):
+        failing = report(result("pass"), result("fail", check=check))
+        assert not failing.ok
+        assert [r.check for r in failing.failures] == [check]
+
+
+def test_one_conclusive_case_covers_a_leaf():
+    assert report(result("inconclusive"), result("pass")).ok
+
+
+def test_the_text_counts_everything_and_shows_failures_first():
+    results = [result("pass")] * 2 + [
+        result("fail", note="manual = 2 x truth"),
+        result("inconclusive", leaf="w", note="zero"),
+        result("skip", check="dot", leaf=""),
+    ]
+    assert str(report(*results, leaves=("x", "w"))).splitlines() == [
+        "FAIL tanh truth: leaf x case normal: manual = 2 x truth",
+        "NOT COMPARED tanh: leaf w",
+        (
+            "FAILED tanh: 2 comparisons passed, 1 failed, 1 inconclusive, 1 skipped; "
+            "1 hand-written rule"
+        ),
+    ]
+
+
+def test_a_report_about_nothing_says_so():
+    text = str(report(leaves=(), rules=0))
+    assert "NOT COMPARED tanh: no case with a floating-point argument" in text
+    assert text.splitlines()[-1].startswith("FAILED tanh: 0 comparisons passed")
+
+
+def test_skipped_lists_the_reasons():
+    found = report(result("pass"), result("skip", note="a"), result("inconclusive", note="b"))
+    assert [r.note for r in found.skipped()] == ["a", "b"]
+
+
+def test_raise_if_failed():
+    report(result("pass")).raise_if_failed()
+    failing = report(result("fail", note="sign"))
+    with pytest.raises(GradientError, match="FAIL tanh truth: leaf x case normal: sign"):
+        failing.raise_if_failed()
+    assert issubclass(GradientError, AssertionError)

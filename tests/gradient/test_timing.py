@@ -1,0 +1,54 @@
+"""Paired times: both arms run in turn, the first run of each does not count."""
+
+import dataclasses
+import itertools
+
+import jax.numpy as jnp
+import pytest
+
+from funcnn.gradient import timing
+from funcnn.gradient.timing import Timing, time_pairs
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that moves only when an arm runs."""
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def arm(clock, name, seconds, log):
+    costs = itertools.chain(seconds, itertools.repeat(seconds[-1]))
+
+    def run(x):
+        log.append(name)
+        clock[0] += next(costs)
+        return x
+
+    return run
+
+
+def test_the_medians_leave_out_the_warm_up(clock):
+    log = []
+    manual = arm(clock, "manual", [100.0, 1.0, 2.0, 1.0], log)
+    automatic = arm(clock, "automatic", [100.0, 4.0, 4.0, 8.0], log)
+    found = time_pairs(manual, automatic, jnp.ones(2), pairs=3)
+    assert log == ["manual", "automatic"] * 4
+    assert dataclasses.astuple(found) == (1.0, 4.0, 4.0, 2.0, 8.0, 3)
+
+
+def test_it_waits_for_the_result(clock, monkeypatch):
+    waited = []
+    monkeypatch.setattr(timing.jax, "block_until_ready", lambda y: waited.append(y) or y)
+    log = []
+    time_pairs(arm(clock, "", [1.0], log), arm(clock, "", [1.0], log), "y", pairs=2)
+    assert waited == [("y", "y"), "y", "y", "y", "y"]
+
+
+def test_the_text_names_arms_ratio_spread_and_device():
+    text = str(Timing(0.002, 0.004, 2.0, 1.5, 2.5, 7))
+    assert text.startswith(
+        "gradient: manual 2 ms, automatic 4 ms, automatic / manual 2.00 (1.50 to"
+    )
+    assert "to 2.50, 7 pairs, cpu" in text
