@@ -193,7 +193,7 @@ def _init(config: Config, model: Layer, dataset: data.Dataset) -> Any:
         params = jax.jit(lambda key: model.init(key, image))(key)
         logits = jax.eval_shape(lambda p, x: model(p, x), params, image)
     except (TypeError, ValueError, KeyError) as error:
-        notes = "; ".join(getattr(error, "__notes__", []))
+        notes = "; ".join(n for n in getattr(error, "__notes__", []) if n.startswith("in layer"))
         told = _first_line(error) + (f" ({notes})" if notes else "")
         raise ConfigError([f"model: does not fit images of {image.shape[1:]}: {told}"]) from error
     if logits.shape != (1, dataset.classes):

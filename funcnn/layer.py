@@ -125,7 +125,9 @@ def layer_from_rule(
         return {name: cotangents[name] for name in params}, dx, {}
 
     defaults = rule.static_arguments(**static)
-    return Layer(kind, init, apply, forward, recursion)
+    layer = Layer(kind, init, apply, forward, recursion)
+    object.__setattr__(layer, "__doc__", rule.__doc__)  # help(fnn.relu) shows the derivation
+    return layer
 
 
 def _arguments(rule: Rule, kind: str, params: Params, x: Any, key: Any) -> tuple[Any, ...]:

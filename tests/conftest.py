@@ -4,16 +4,19 @@ import os
 
 import pytest
 
-# Before JAX starts: the tests measure the CPU unless somebody asks for the GPU ones.
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("MPLBACKEND", "Agg")
 
-import jax
+def pytest_configure(config):
+    """Before JAX starts: the tests look at the CPU, unless somebody asks for `-m gpu`."""
+    if config.option.markexpr != "gpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 @pytest.fixture(autouse=True)
 def strict_jax():
     """Rank promotion raises and dtype promotion is strict while a test runs."""
+    import jax
+
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         yield
 
@@ -21,4 +24,6 @@ def strict_jax():
 @pytest.fixture
 def key():
     """One fixed key; a test that needs several splits it."""
+    import jax
+
     return jax.random.key(0)

@@ -22,8 +22,9 @@ def choose_platform(platform: str) -> str:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[platform])
     try:
         device = jax.devices()[0]
-    except RuntimeError as error:
-        reason = (str(error).splitlines() or ["unknown reason"])[0]
+    except (RuntimeError, AssertionError) as error:
+        # JAX asserts, without a word, where no package for the platform is installed.
+        reason = (str(error).splitlines() or ["no package for it is installed"])[0]
         told = (
             f'run.platform = "{platform}": JAX finds no such device here; take "cpu" or "auto", '
             f'or install the GPU packages (pip install "funcnn[cuda]"): {reason}'

@@ -90,7 +90,7 @@ def _exact_laws(subject: Subject, w: list[Any]) -> Iterator[tuple[str, str, tupl
         return [np.asarray(d) for d in subject.pull_manual(subject.x, dys)[1]]
 
     d = backward(w)
-    zero = backward([jnp.zeros_like(dy) for dy in w])
+    zero = backward([np.zeros_like(dy) for dy in w])
     scaled = {2.0**k: backward([dy * 2.0**k for dy in w]) for k in _POWERS}
     scaled[-1.0] = backward([-dy for dy in w])
     for i, leaf in enumerate(subject.leaves):
@@ -110,7 +110,7 @@ def _dot(subject: Subject, w: list[Any]) -> tuple[str, str]:
     if subject.kinks:
         return "skip", "at a kink forward and reverse mode may take different sides"
     random = np.random.default_rng(1)
-    v = tuple(jnp.asarray(random.normal(size=x.shape)) for x in subject.x)
+    v = tuple(random.normal(size=x.shape) for x in subject.x)
     pushed = subject.push_automatic(subject.x, v)
     pulled = subject.pull_manual(subject.x, w)[1]
     left, right = _inner(w, pushed), _inner(pulled, v)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.contract import leaf_names
-from funcnn.gradient.truth import is_float, perturbed, raised
+from funcnn.gradient.truth import is_float, perturbed
 from funcnn.registry import Case, Rule
 
 
@@ -52,7 +52,7 @@ class Subject:
     @functools.cached_property
     def push_automatic(self) -> Callable[..., Any]:
         """`(x, v) -> J v`, by forward mode: it shares no transposition with the pullback."""
-        return jax.jit(lambda x, v: jax.jvp(lambda *x: self.automatic(*x), x, v)[1])
+        return _compiled(lambda x, v: jax.jvp(lambda *x: self.automatic(*x), x, v)[1])
 
     def moved(self, dtype: Any, draws: int = 2) -> list[tuple[Any, ...]]:
         """x, in float64, changed in the last place of `dtype`.
@@ -62,16 +62,21 @@ class Subject:
         if self.kinks:
             return []
         u = float(jnp.finfo(dtype).eps) / 2
-        return [tuple(map(raised, perturbed(self.x, u, seed))) for seed in range(draws)]
+        return [tuple(perturbed(self.x, u, seed)) for seed in range(draws)]
 
 
 def _pullback(f: Callable[..., list[Any]]) -> Callable[..., Any]:
-    @jax.jit
     def pull(x: Any, dys: Any) -> Any:
         y, transposed = jax.vjp(lambda *x: f(*x), *x)
         return y, transposed(dys)
 
-    return pull
+    return _compiled(pull)
+
+
+def _compiled(f: Callable[..., Any]) -> Callable[..., Any]:
+    """jax.jit; on a CPU without LLVM's optimisations, as each program runs a few times only."""
+    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(f, compiler_options=quick)
 
 
 def cotangents(shapes: list[Any], seed: int = 0) -> list[tuple[str, list[Any]]]:
@@ -89,7 +94,7 @@ def cotangents(shapes: list[Any], seed: int = 0) -> list[tuple[str, list[Any]]]:
             dy.flat[random.integers(dy.size)] = 1.0
     drawn.append(("one-hot", one_hot))
     return [
-        (name, [jnp.asarray(dy, s.dtype) for dy, s in zip(dys, shapes, strict=True)])
+        (name, [np.asarray(dy).astype(s.dtype) for dy, s in zip(dys, shapes, strict=True)])
         for name, dys in drawn
     ]
 
@@ -152,12 +157,17 @@ def _subject(
 
 
 def cast(args: Any, dtype: Any) -> Any:
-    """The tree with its floating-point arrays in `dtype`; everything else as it is.
+    """The tree with its floating-point arrays as NumPy's in `dtype`; everything else as it is.
 
-    >>> cast((np.ones(2), 3), "bfloat16")
-    (Array([1, 1], dtype=bfloat16), 3)
+    Eager operations of JAX would each be compiled for each shape.
+
+    >>> cast((jnp.ones(2), 3), "float64")
+    (array([1., 1.]), 3)
     """
-    return jax.tree.map(lambda a: jnp.asarray(a, dtype) if _is_array_of_floats(a) else a, args)
+    dtype = jnp.dtype(dtype)
+    return jax.tree.map(
+        lambda a: np.asarray(a).astype(dtype) if _is_array_of_floats(a) else a, args
+    )
 
 
 def _is_array_of_floats(leaf: Any) -> bool:

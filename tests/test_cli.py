@@ -1,0 +1,325 @@
+"""The command line as a user meets it: results, exit codes, and one line for each mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from idx_folder import write_idx, write_idx_folder
+
+from funcnn.cli import main
+from funcnn.train import read_metrics
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+SHORT = ["--set", "train.steps=3", "--set", "train.steps_per_call=2", "--set", "train.log_every=1"]
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout and stderr of a command in this process."""
+    code = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def train_mlp(capsys, folder, *more):
+    config = ROOT / "configs/digits_mlp.toml"
+    return run(capsys, "train", config, "--out", folder, *SHORT, *more)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains(config, tmp_path, capsys):
+    data = []
+    if "mnist" in config.stem:
+        write_idx_folder(tmp_path / "data", train=80, test=None, shape=(28, 28))
+        data = ["--set", f"data.path={tmp_path / 'data'}", "--set", "data.batch_size=8"]
+    out = tmp_path / "run"
+    code, stdout, stderr = run(capsys, "train", config, "--out", out, *SHORT, *data)
+    assert code == 0, stderr
+    assert stdout.startswith("test accuracy 0.")
+    names = {path.name for path in out.iterdir()}
+    assert {"config.toml", "versions.json", "metrics.jsonl", "checkpoints", "curves.png"} == names
+    assert [record["step"] for record in read_metrics(out / "metrics.jsonl")] == [2, 3]
+    assert "conv_1" in stderr or "mlp" in config.stem  # the summary table
+
+
+def test_train_then_eval_agree(tmp_path, capsys):
+    out = tmp_path / "run"
+    code, trained, _ = train_mlp(capsys, out, "--json")
+    assert code == 0
+    code, evaluated, _ = run(capsys, "eval", out, "--json")
+    assert code == 0
+    trained, evaluated = json.loads(trained), json.loads(evaluated)
+    assert trained.pop("seconds") > 0
+    assert trained == evaluated
+
+
+def test_resume_continues_and_keeps_the_record(tmp_path, capsys):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    longer = ["--set", "train.steps=7"]
+    assert train_mlp(capsys, straight, *longer)[0] == 0
+    assert train_mlp(capsys, stopped)[0] == 0
+    code, _, stderr = train_mlp(capsys, stopped, *longer, "--resume")
+    assert code == 0
+    assert "resumed at step 3" in stderr
+    results = [run(capsys, "eval", folder, "--json")[1] for folder in (straight, stopped)]
+    losses = [json.loads(r)["test_loss"] for r in results]
+    assert losses[0] == losses[1]
+    last = [read_metrics(folder / "metrics.jsonl")[-1] for folder in (straight, stopped)]
+    assert last[0] == last[1]
+
+
+def test_resume_with_another_config_is_refused(tmp_path, capsys):
+    assert train_mlp(capsys, tmp_path / "run")[0] == 0
+    code, _, stderr = train_mlp(capsys, tmp_path / "run", "--resume", "--set", "run.seed=1")
+    assert code == 2
+    assert "run.seed was 0 in this run and is 1 now" in stderr
+
+
+def test_users_own_function(tmp_path, capsys, monkeypatch):
+    (tmp_path / "my_models.py").write_text(
+        "import jax.numpy as jnp\n"
+        "def build(width=10):\n"
+        "    def init(key, x):\n"
+        "        return {'w': 0.01 * jnp.ones((64, width))}\n"
+        "    def apply(params, x):\n"
+        "        return x.reshape(len(x), -1) @ params['w']\n"
+        "    return init, apply\n"
+        "number = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    own = ["--set", "model.function=my_models:build", "--set", "model.options={}"]
+    assert train_mlp(capsys, tmp_path / "run", *own)[0] == 0
+    for change, told in {
+        "model.function=my_models:absent": "absent",
+        "model.function=no_such_module:build": "no_such_module",
+        "model.function=my_models:number": "is not a function",
+        "model.options={width=7}": "10 classes",
+        "model.options={wdith=7}": "did you mean 'width'",
+    }.items():
+        code, _, stderr = train_mlp(capsys, tmp_path / "other", *own, "--set", change)
+        assert code == 2
+        assert told in stderr
+        assert len(stderr.splitlines()) == 1
+        assert not (tmp_path / "other").exists()
+
+
+WRONG_CONFIGS = {
+    "missing": (None, "no such file"),
+    "empty": ("", "empty"),
+    "not TOML": ("[model\nname = 1", "not TOML"),
+    "unknown key": ('[model]\nname = "mlp"\n[train]\nstepps = 3', 'did you mean "train.steps"'),
+    "unknown table": ('[model]\nname = "mlp"\n[trian]\nsteps = 3', 'did you mean "train"'),
+    "wrong type": ('[model]\nname = "mlp"\n[train]\nsteps = "many"', "train.steps"),
+    "unknown optimizer": (
+        '[model]\nname = "mlp"\n[optimizer]\nname = "adamm"',
+        "did you mean 'adam'",
+    ),
+    "unknown model": ('[model]\nname = "mpl"', "did you mean 'mlp'"),
+    "unknown loss": (
+        '[model]\nname = "mlp"\n[loss]\nname = "logistics"',
+        "did you mean 'logistic'",
+    ),
+    "unknown option": ('[model]\nname = "mlp"\noptions = {hiden = [3]}', "did you mean 'hidden'"),
+    "wrong option": ('[model]\nname = "mlp"\noptions = {hidden = ["a"]}', "positive integer"),
+    "too many pools": (
+        '[model]\nname = "lenet"\noptions = {channels = [2,2,2,2,2,2]}',
+        "images of",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CONFIGS)
+def test_wrong_config_is_one_line_and_exit_2(name, tmp_path, capsys):
+    text, told = WRONG_CONFIGS[name]
+    path = tmp_path / "config.toml"
+    if text is not None:
+        path.write_text(text)
+    code, stdout, stderr = run(capsys, "train", path, "--out", tmp_path / "run")
+    assert (code, stdout) == (2, "")
+    assert told in stderr
+    assert len(stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def truncated(folder):
+    images = folder / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-7])
+
+
+def mislabelled(folder):
+    images, labels = folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte"
+    content = images.read_bytes()
+    images.write_bytes(labels.read_bytes())
+    labels.write_bytes(content)
+
+
+def outside(folder):
+    write_idx(folder / "train-labels-idx1-ubyte", np.full(60, 77, np.uint8), gz=False)
+
+
+def not_a_number(folder):
+    images = np.full((60, 8, 8), 0.5, np.float32)
+    images[3, 1, 2] = np.nan
+    write_idx(folder / "train-images-idx3-ubyte", images, gz=False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (truncated, "train-images-idx3-ubyte"),
+        (mislabelled, "train-"),
+        (outside, "77"),
+        (not_a_number, "image 3 holds nan"),
+    ],
+)
+def test_bad_data_is_one_line_and_exit_1(damage, told, tmp_path, capsys):
+    write_idx_folder(tmp_path / "data", gz=False)
+    damage(tmp_path / "data")
+    own = ["--set", "data.name=idx", "--set", f"data.path={tmp_path / 'data'}"]
+    code, stdout, stderr = train_mlp(capsys, tmp_path / "run", *own)
+    assert (code, stdout) == (1, "")
+    assert told in stderr
+    assert len(stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_that_holds_another_run(tmp_path, capsys):
+    assert train_mlp(capsys, tmp_path / "run")[0] == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+    code, _, stderr = train_mlp(capsys, tmp_path / "run")
+    assert code == 2
+    assert "already holds a run" in stderr
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == before
+
+
+def test_resume_without_a_checkpoint(tmp_path, capsys):
+    code, _, stderr = train_mlp(capsys, tmp_path / "run", "--resume")
+    assert (code, "holds no run" in stderr) == (2, True)
+    assert train_mlp(capsys, tmp_path / "run")[0] == 0
+    for path in sorted((tmp_path / "run/checkpoints").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    code, _, stderr = train_mlp(capsys, tmp_path / "run", "--resume")
+    assert (code, "no checkpoint" in stderr) == (2, True)
+    assert len(stderr.splitlines()) == 1
+
+
+def test_a_diverging_run_stops_and_saves_nothing_broken(tmp_path, capsys):
+    diverging = ["--set", "optimizer.name=sgd", "--set", "optimizer.learning_rate=1e30"]
+    diverging += ["--set", "model.options.activation=softplus"]
+    code, _, stderr = train_mlp(capsys, tmp_path / "run", *diverging)
+    assert code == 1
+    assert "step 2: loss is nan" in stderr.splitlines()[-1]
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_absent_gpu_is_one_line(tmp_path):
+    if any(device.platform == "gpu" for device in jax.devices()):
+        pytest.skip("there is a GPU here")
+    command = [sys.executable, "-m", "funcnn", "train", str(ROOT / "configs/digits_mlp.toml")]
+    command += ["--out", str(tmp_path / "run"), "--set", "run.platform=gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert 'run.platform = "gpu"' in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_resumed_run_equals_the_straight_one(number, tmp_path, capsys):
+    long = ["--set", "train.steps=2003", "--set", "train.checkpoint_every=0"]
+    command = [sys.executable, "-m", "funcnn", "train", str(ROOT / "configs/digits_mlp.toml")]
+    command += ["--out", str(tmp_path / "run"), *SHORT, *long]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run/metrics.jsonl"
+    while process.poll() is None and (not metrics.exists() or metrics.stat().st_size < 500):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, stderr
+    assert "go on with --resume" in stderr
+    code, resumed, _ = train_mlp(capsys, tmp_path / "run", *long, "--resume", "--json")
+    assert code == 0
+    code, straight, _ = train_mlp(capsys, tmp_path / "straight", *long, "--json")
+    assert code == 0
+    assert json.loads(resumed)["test_loss"] == json.loads(straight)["test_loss"]
+
+
+def test_compare_prints_a_row_for_each_leaf(capsys):
+    code, stdout, _ = run(capsys, "compare", ROOT / "configs/digits_cnn.toml", "--json")
+    assert code == 0
+    leaves = [json.loads(line)["leaf"] for line in stdout.splitlines()]
+    layers = ("conv_0", "conv_1", "dense_0", "dense_1")
+    assert leaves == [f"{layer}/{name}" for layer in layers for name in ("b", "w")]
+
+
+def test_compare_finds_one_scaled_rule(capsys, monkeypatch, tmp_path):
+    (tmp_path / "scaled_models.py").write_text(
+        "import jax, funcnn as fnn\n"
+        "conv = fnn.rules.conv\n"
+        "def backward(res, dy, **static):\n"
+        "    return jax.tree.map(lambda d: 1.001 * d, conv.backward(res, dy, **static))\n"
+        "def build():\n"
+        "    wrong = conv.replace(backward=backward)\n"
+        "    second = fnn.layer_from_rule(wrong, init=fnn.conv(4, (3, 3)).init)\n"
+        "    return fnn.chain(fnn.conv(4, (3, 3)), fnn.relu, second, fnn.flatten, fnn.dense(10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    own = ["--set", "model.function=scaled_models:build", "--set", "model.options={}"]
+    code, stdout, _ = run(capsys, "compare", ROOT / "configs/digits_cnn.toml", *own)
+    assert code == 1
+    assert "WRONG rule: conv in conv_1" in stdout
+    assert "conv in conv_0" not in stdout
+    assert "WRONG conv_1/w: manual = 1.001 x truth" in stdout
+
+
+def test_check_and_doctor(capsys):
+    code, stdout, _ = run(capsys, "check", "relu", "tanh")
+    assert (code, stdout.count("OK")) == (0, 2)
+    code, _, stderr = run(capsys, "check", "rellu")
+    assert (code, "did you mean relu" in stderr) == (2, True)
+    code, stdout, _ = run(capsys, "doctor", "--json")
+    assert (code, json.loads(stdout)["a matrix product"]) == (0, "right")
+
+
+def test_usage_errors_are_exit_2(capsys):
+    assert main([]) == 2
+    assert main(["trian"]) == 2
+    assert main(["check", "--level", "some"]) == 2
+    assert main(["--help"]) == 0
+    capsys.readouterr()
+
+
+def test_no_traceback_unless_asked(tmp_path, capsys, monkeypatch):
+    (tmp_path / "broken_models.py").write_text("def build():\n    return 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    own = ["--set", "model.function=broken_models:build", "--set", "model.options={}"]
+    code, _, stderr = train_mlp(capsys, tmp_path / "run", *own)
+    assert code == 1
+    assert stderr.splitlines() == [
+        "funcnn: ZeroDivisionError: division by zero (--traceback shows where)"
+    ]
+    with pytest.raises(ZeroDivisionError):
+        train_mlp(capsys, tmp_path / "run", *own, "--traceback")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["train", "absent.toml"], ["eval", "absent"]]
+)
+def test_help_and_config_errors_import_no_jax(arguments):
+    code = (
+        "import sys; from funcnn.cli import main; main(sys.argv[1:]); "
+        "sys.exit(any(m in sys.modules for m in ('jax', 'numpy', 'optax')))"
+    )
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, env=environment, check=False
+    )
+    heavy = arguments[0] == "eval"  # it reads a run, which needs jax
+    assert heavy or done.returncode == 0

@@ -1,0 +1,51 @@
+"""What a config describes, and that several steps a call are the same steps."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from funcnn.config import load_config
+from funcnn.experiment import build_experiment
+from funcnn.train import fit, make_step
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn"])
+def test_steps_per_call_1_and_8_end_in_equal_bits(name):
+    experiment = build_experiment(load_config(CONFIGS / f"{name}.toml"))
+    finals = {}
+    for steps_per_call in (1, 8):
+        step = make_step(experiment.loss, experiment.optimizer, steps_per_call=steps_per_call)
+        state = experiment.first_state()
+        state, _ = fit(step, state, experiment.batches(), steps=27)
+        finals[steps_per_call] = jax.tree.map(np.asarray, state)
+    start = jax.tree.leaves(experiment.params)
+    for one, eight in zip(*map(jax.tree.leaves, finals.values()), strict=True):
+        np.testing.assert_array_equal(one, eight)
+    moved = [np.any(a != b) for a, b in zip(jax.tree.leaves(finals[8].params), start, strict=True)]
+    assert all(moved)
+
+
+def test_the_seed_decides_split_and_parameters():
+    one, again, other = (
+        build_experiment(load_config(CONFIGS / "digits_mlp.toml", [f"run.seed={seed}"]))
+        for seed in (1, 1, 2)
+    )
+    w = [e.params["dense_0"]["w"] for e in (one, again, other)]
+    assert np.array_equal(w[0], w[1])
+    assert not np.array_equal(w[0], w[2])
+    assert np.array_equal(one.dataset.test.x, again.dataset.test.x)
+    assert not np.array_equal(one.dataset.test.x, other.dataset.test.x)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "logistic", "squared_error"])
+def test_every_loss_trains(loss):
+    overrides = [f"loss.name={loss}"]
+    experiment = build_experiment(load_config(CONFIGS / "digits_mlp.toml", overrides))
+    step = make_step(experiment.loss, experiment.optimizer, steps_per_call=20)
+    _, history = fit(step, experiment.first_state(), experiment.batches(), steps=200, log_every=20)
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert history[-1]["accuracy"] > 0.8
