@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from funcnn.registry import Case, rule
 from funcnn.rules.arguments import floating
+from funcnn.rules.draws import normal
 from funcnn.rules.precision import accumulator
 
 
@@ -25,7 +26,6 @@ def times(dy: Any, slope: Any) -> Any:
 
 def pointwise_cases(key: Any, **static: Any) -> Iterator[Case]:
     """The shapes on which every activation is checked; each adds its own tails and kinks."""
-    normal = jax.random.normal
     yield Case("normal", (2 * normal(key, (5, 7)),), static)
     yield Case("cube", (normal(key, (2, 3, 11)),), static)
     yield Case("scalar", (jnp.array(0.75),), static)
@@ -80,7 +80,7 @@ def _homogeneous(slope: float) -> Any:
 @relu.defcases
 def relu_cases(key: Any) -> Any:
     yield from pointwise_cases(key)
-    yield Case("law", (jax.random.normal(key, (3, 13)),), laws=_homogeneous(0.0))
+    yield Case("law", (normal(key, (3, 13)),), laws=_homogeneous(0.0))
     yield Case("kink", (jnp.array([[-1.0, -0.0, 0.0], [0.0, 1.0, 2.0]]),), kinks=True)
     yield Case("large", (jnp.array([-1e30, 1e30, 1e-30]),))
 
@@ -121,10 +121,8 @@ leaky_relu.defvjp(leaky_relu_forward, leaky_relu_backward)
 @leaky_relu.defcases
 def leaky_relu_cases(key: Any) -> Any:
     yield from pointwise_cases(key)
-    yield from (
-        Case(f"slope {s}", (jax.random.normal(key, (3, 5)),), {"slope": s}) for s in (-1, 0)
-    )
-    yield Case("law", (jax.random.normal(key, (3, 13)),), {"slope": 0.25}, laws=_homogeneous(0.25))
+    yield from (Case(f"slope {s}", (normal(key, (3, 5)),), {"slope": s}) for s in (-1, 0))
+    yield Case("law", (normal(key, (3, 13)),), {"slope": 0.25}, laws=_homogeneous(0.25))
     yield Case("kink", (jnp.array([[-1.0, -0.0, 0.0], [0.0, 1.0, 2.0]]),), kinks=True)
 
 
@@ -171,7 +169,7 @@ def elu_cases(key: Any) -> Any:
         return jnp.where(x > 0, x, alpha * (jnp.exp(jnp.where(x > 0, 0, x)) - 1))
 
     yield from pointwise_cases(key)
-    yield Case("alpha", (jax.random.normal(key, (3, 13)),), {"alpha": 0.3})
+    yield Case("alpha", (normal(key, (3, 13)),), {"alpha": 0.3})
     yield Case("kink", (jnp.array([[-1.0, 0.0, 1.0]]),), {"alpha": 0.3}, kinks=True)
     yield Case("tail", (jnp.array([-80.0, -40.0, -20.0, -17.0, 90.0]),), reference=accurate)
 

@@ -12,6 +12,7 @@ from jax import lax
 from funcnn.registry import Case, rule
 from funcnn.rules.arguments import describe, floating, same_dtype
 from funcnn.rules.convolution_gradients import LAYOUT, filter_gradient, input_gradient
+from funcnn.rules.draws import normal
 from funcnn.rules.precision import accumulator
 from funcnn.rules.windows import Windows
 
@@ -113,8 +114,8 @@ conv.defvjp(conv_forward, conv_backward)
 def conv_cases(key: Any) -> Iterator[Case]:
     def arrays(image: tuple[int, ...], window: tuple[int, ...], outputs: int, bias: bool = True):
         kx, kw, kb = jax.random.split(key, 3)
-        w = jax.random.normal(kw, (*window, image[-1], outputs))
-        return jax.random.normal(kx, image), w, jax.random.normal(kb, (outputs,)) if bias else None
+        w = normal(kw, (*window, image[-1], outputs))
+        return normal(kx, image), w, normal(kb, (outputs,)) if bias else None
 
     laws = {"sum x dx = sum w dw": _bilinear}
     yield Case("same 3x3", arrays((3, 7, 5, 2), (3, 3), 4), laws=laws)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from funcnn.registry import Case, rule
 from funcnn.rules.arguments import describe, floating
+from funcnn.rules.draws import normal
 
 
 @rule
@@ -85,7 +86,7 @@ dropout.defvjp(dropout_forward, dropout_backward)
 
 @dropout.defcases
 def dropout_cases(key: Any) -> Any:
-    normal, (kx, km) = jax.random.normal, jax.random.split(key)
+    kx, km = jax.random.split(key)
 
     # Linear in x: both sides are Σ s m x dy.
     def euler(args: Any, dy: Any, cotangents: Any) -> Any:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from funcnn.registry import Case, rule
+from funcnn.rules.draws import normal
 from funcnn.rules.pooling_windows import CONSERVED, reduce_windows, whole_image
 from funcnn.rules.precision import accumulator
 from funcnn.rules.windows import Windows
@@ -69,7 +69,7 @@ def _global_cases(key: Any) -> Iterator[Case]:
         "one element": (1, 1, 1, 1),
         "more than 256 pixels": (2, 17, 19, 1),
     }.items():
-        yield Case(name, (jax.random.normal(key, shape),), laws=CONSERVED)
+        yield Case(name, (normal(key, shape),), laws=CONSERVED)
     yield Case("no images", (jnp.zeros((0, 5, 4, 3)),))
     yield Case("no channels", (jnp.zeros((2, 5, 4, 0)),))
 
@@ -77,7 +77,7 @@ def _global_cases(key: Any) -> Iterator[Case]:
 @global_max_pool.defcases
 def global_max_pool_cases(key: Any) -> Iterator[Case]:
     yield from _global_cases(key)
-    ties = jnp.maximum(jnp.round(jax.random.normal(key, (3, 5, 2, 7))), 0)
+    ties = jnp.maximum(jnp.round(normal(key, (3, 5, 2, 7))), 0)
     yield Case("ties", (ties,), kinks=True, laws=CONSERVED)
 
 

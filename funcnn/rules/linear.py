@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from funcnn.registry import Case, rule
 from funcnn.rules.arguments import describe, floating, same_dtype
+from funcnn.rules.draws import normal
 from funcnn.rules.precision import accumulator
 
 
@@ -93,7 +94,6 @@ linear.defvjp(linear_forward, linear_backward)
 
 @linear.defcases
 def linear_cases(key: Any) -> Any:
-    normal = jax.random.normal
     kx, kw, kb = jax.random.split(key, 3)
     w, b = normal(kw, (5, 3)), normal(kb, (3,))
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from funcnn.registry import Case, rule
 from funcnn.rules.arguments import describe, floating, same_dtype
+from funcnn.rules.draws import normal, uniform
 from funcnn.rules.precision import accumulator
 from funcnn.rules.softmax import largest
 
@@ -72,7 +73,7 @@ def squared_error_cases(key: Any) -> Any:
 
     def case(name: str, *shape: int, offset: float = 0.0) -> Case:
         ky, kt = jax.random.split(key)
-        y, target = (jax.random.normal(k, shape) + offset for k in (ky, kt))
+        y, target = (normal(k, shape) + offset for k in (ky, kt))
         return Case(name, (y, target), laws={"dy = -dt": opposite})
 
     yield case("rows", 7, 3)
@@ -161,11 +162,10 @@ logistic.defvjp(logistic_forward, logistic_backward)
 
 @logistic.defcases
 def logistic_cases(key: Any) -> Any:
-    normal, uniform = jax.random.normal, jax.random.uniform
     kz, kt = jax.random.split(key)
     yield Case("soft targets", (2 * normal(kz, (7, 3)), uniform(kt, (7, 3))))
-    yield Case("integers", (normal(kz, (11,)), jax.random.bernoulli(kt, 0.5, (11,)).astype(int)))
-    yield Case("bools", (normal(kz, (2, 5)), jax.random.bernoulli(kt, 0.5, (2, 5))))
+    yield Case("integers", (normal(kz, (11,)), (uniform(kt, (11,)) < 0.5).astype(int)))
+    yield Case("bools", (normal(kz, (2, 5)), uniform(kt, (2, 5)) < 0.5))
     yield Case("zero logit", (jnp.zeros(3), jnp.array([0.0, 0.25, 1.0])))
     yield Case("scalar", (jnp.array(0.5), jnp.array(1.0)))
     yield Case("empty", (jnp.zeros((0, 3)), jnp.zeros((0, 3))))
@@ -293,7 +293,7 @@ def softmax_cross_entropy_cases(key: Any) -> Any:
         return jnp.sum(jnp.maximum(dz, 0), -1), jnp.sum(jnp.maximum(-dz, 0), -1)
 
     laws = {"dz sums to zero": sums_to_zero}
-    normal, labels = jax.random.normal, jnp.array([0, 4, 2, 2, 1, 3, 0])
+    labels = jnp.array([0, 4, 2, 2, 1, 3, 0])
     z = 2 * normal(key, (7, 5))
     yield Case("rows", (z, labels), laws=laws)
     yield Case("smoothing", (z, labels), {"smoothing": 0.1}, laws=laws)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from funcnn.registry import Case, rule
+from funcnn.rules.draws import normal
 from funcnn.rules.pooling_windows import CONSERVED, counts, pool_windows, reduce_windows
 from funcnn.rules.precision import accumulator
 from funcnn.rules.windows import Windows, add_back, cut, tile
@@ -90,7 +90,7 @@ def _pool_cases(key: Any) -> Iterator[Case]:
 
     def case(name: str, shape: tuple[int, ...], **static: Any) -> Case:
         laws = CONSERVED if math.prod(shape) else {}
-        return Case(name, (jax.random.normal(key, shape),), static, laws=laws)
+        return Case(name, (normal(key, shape),), static, laws=laws)
 
     yield case("2x2", (2, 6, 4, 3), window=2)
     yield case("border not covered", (2, 7, 5, 3), window=(3, 2))
@@ -108,7 +108,7 @@ def _pool_cases(key: Any) -> Iterator[Case]:
 @max_pool.defcases
 def max_pool_cases(key: Any) -> Iterator[Case]:
     yield from _pool_cases(key)
-    ties = jnp.maximum(jnp.round(jax.random.normal(key, (2, 7, 6, 3))), 0)
+    ties = jnp.maximum(jnp.round(normal(key, (2, 7, 6, 3))), 0)
     signs = jnp.array([-0.0, 0.0, 0.0, -0.0, -1.0, -0.0]).reshape(1, 6, 1)
     low = jnp.full((1, 4, 1), -jnp.inf)
     yield Case("ties", (ties,), {"window": 2}, kinks=True, laws=CONSERVED)
