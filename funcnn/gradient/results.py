@@ -79,8 +79,8 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Nothing failed, and every differentiable leaf was really compared."""
-        return bool(self.leaves) and not self.failures and not self.uncovered
+        """Nothing failed, there is a rule, and each differentiable leaf was really compared."""
+        return bool(self.leaves and self.rules) and not self.failures and not self.uncovered
 
     def __str__(self) -> str:
         n = self.counts
@@ -95,6 +95,8 @@ class CheckReport:
         lines += [f"NOT COMPARED {self.target}: leaf {leaf}" for leaf in self.uncovered]
         if not self.leaves:
             lines.append(f"NOT COMPARED {self.target}: no case with a floating-point argument")
+        if not self.rules:
+            lines.append(f"NOT COMPARED {self.target}: it calls no hand-written rule")
         return "\n".join([*lines, summary])
 
     def skipped(self) -> Iterable[Result]:
