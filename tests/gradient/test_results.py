@@ -17,6 +17,7 @@ def test_ok_needs_a_truth_for_every_leaf():
     assert report(result("pass")).ok
     assert not report().ok
     assert not report(leaves=()).ok
+    assert not report(result("pass"), rules=0).ok
     assert not report(result("pass"), leaves=("x", "w")).ok
     assert not report(result("inconclusive")).ok
     assert not report(result("skip")).ok

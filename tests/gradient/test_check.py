@@ -1,0 +1,311 @@
+"""`check` passes right rules, rejects every planted mistake, and never passes on nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from funcnn import rules
+from funcnn.gradient.check import GradientError, check
+from funcnn.registry import Case, Rule
+
+RANDOM = np.random.default_rng(0)
+
+
+def draw(*shape, scale=1.0):
+    return jnp.asarray(scale * RANDOM.normal(size=shape), jnp.float32)
+
+
+def affine(x, w, b):
+    return x @ w + jnp.broadcast_to(b, (x.shape[0], *b.shape))
+
+
+def affine_forward(x, w, b):
+    return affine(x, w, b), (x, w)
+
+
+def affine_backward(res, dy):
+    x, w = res
+    return dy @ w.T, x.T @ dy, dy.sum(0)
+
+
+# x is large, so that the gradient of w drowns that of b wherever leaves are judged together. w is
+# square, so that its transpose has its shape.
+CASE = Case("large x", (draw(4, 3, scale=1e4), draw(3, 3), draw(3)), dtypes=("float32",))
+
+
+def planted(backward=affine_backward, forward=affine_forward, cases=(CASE,)):
+    rule = Rule(affine, "affine")
+    rule.defvjp(forward, backward)
+    rule.defcases(lambda key: iter(cases))
+    return rule
+
+
+def spoil(leaf, change):
+    """The right backward pass with the cotangent of one argument changed."""
+
+    def backward(res, dy):
+        cotangents = list(affine_backward(res, dy))
+        cotangents[leaf] = change(cotangents[leaf])
+        return tuple(cotangents)
+
+    return planted(backward)
+
+
+def off_by_five_percent(d):
+    return d.at[1, 2].multiply(1.05)
+
+
+def of_ones(res, dy):
+    """Right for a cotangent of ones alone: every row of dy is taken for its mean."""
+    return affine_backward(res, jnp.broadcast_to(dy.mean(0, keepdims=True), dy.shape))
+
+
+def first_row_only(res, dy):
+    dx, dw, _ = affine_backward(res, dy)
+    return dx, dw, dy[0]
+
+
+MISTAKES = {
+    "scaled by 1.001": (spoil(1, lambda d: 1.001 * d), "truth", "w"),
+    "one entry 5 % off": (spoil(1, off_by_five_percent), "truth", "w"),
+    "bias times -3": (spoil(2, lambda d: -3 * d), "truth", "b"),
+    "an offset of 1e-4": (spoil(2, lambda d: d + 1e-4), "zero", "b"),
+    "clipped": (spoil(0, lambda d: jnp.clip(d, -0.5, 0.5)), "homogeneity", "x"),
+    "absolute value": (spoil(0, jnp.abs), "homogeneity", "x"),
+    "transposed": (spoil(1, jnp.transpose), "truth", "w"),
+    "no batch sum": (planted(first_row_only), "truth", "b"),
+    "right for ones alone": (planted(of_ones), "truth", "w"),
+    "zeros": (spoil(0, jnp.zeros_like), "truth", "x"),
+    "wrong value": (
+        planted(forward=lambda x, w, b: (1.001 * affine(x, w, b), (x, w))),
+        "primal",
+        "output 0",
+    ),
+    "int32": (spoil(2, lambda d: jnp.zeros(3, int)), "contract", ""),
+    "wrong shape": (spoil(0, jnp.transpose), "contract", ""),
+    "None": (spoil(2, lambda d: None), "contract", ""),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_every_planted_mistake_is_caught(mistake):
+    rule, expected_check, leaf = MISTAKES[mistake]
+    report = check(rule)
+    assert not report.ok
+    assert (expected_check, leaf) in {(r.check, r.leaf) for r in report.failures}
+    # No other leaf is accused of the mistake.
+    if expected_check == "truth" and mistake != "right for ones alone":
+        assert {r.leaf for r in report.failures if r.check == "truth"} == {leaf}
+    with pytest.raises(GradientError, match=f"FAIL affine {expected_check}"):
+        report.raise_if_failed()
+
+
+def test_the_right_rule_passes_and_the_counts_are_printed():
+    report = check(planted(), level="full")
+    assert report.ok, str(report)
+    report.raise_if_failed()
+    found = {(r.check, r.leaf) for r in report.results if r.verdict == "pass"}
+    assert found >= {(c, leaf) for c in ("truth", "zero", "homogeneity") for leaf in "xwb"}
+    assert found >= {("primal", "output 0"), ("contract", ""), ("dot", "")}
+    assert found >= {("rounding", leaf) for leaf in "xwb"}
+    assert report.counts == {"pass": len(report.results), "fail": 0, "inconclusive": 0, "skip": 0}
+    assert str(report) == (
+        f"OK affine: {len(report.results)} comparisons passed, 0 failed, 0 inconclusive, "
+        "0 skipped; 1 hand-written rule"
+    )
+
+
+def test_a_failed_contract_stops_the_rest_of_its_case():
+    report = check(MISTAKES["int32"][0])
+    assert {r.check for r in report.results} == {"contract"}
+    note = report.failures[0].note
+    assert note == "affine: cotangent of argument b: expected float32[3], found int32[3]"
+
+
+def test_the_contract_holds_in_each_declared_dtype():
+    upcast = spoil(2, lambda d: d.astype(jnp.result_type(float)))
+    assert check(upcast).ok  # in float32 and float64 there is nothing to see
+    bfloat16 = Case(CASE.name, CASE.args, dtypes=("float32", "bfloat16"))
+    upcast.defcases(lambda key: iter([bfloat16]))
+    report = check(upcast)
+    assert [r.case for r in report.failures] == ["large x bfloat16"]
+    assert "expected bfloat16[3], found float32[3]" in report.failures[0].note
+
+
+def test_rounding_catches_what_is_exact_in_float64():
+    def noisy(res, dy):
+        # Exact algebra, poor arithmetic: the large offset eats digits in float32 alone.
+        dx, dw, _ = affine_backward(res, dy)
+        offset = jnp.asarray(1e3, dy.dtype)
+        return dx, dw, jnp.sum(jax.lax.optimization_barrier(dy + offset) - offset, 0)
+
+    case = Case("small", (draw(4, 3), draw(3, 3), draw(3)), dtypes=("float32",))
+    report = check(planted(noisy, cases=[case]), level="full")
+    assert {(r.check, r.leaf) for r in report.failures} >= {("rounding", "b")}
+    assert {r.leaf for r in report.failures} == {"b"}
+
+
+def test_a_rule_that_raises_fails_with_its_own_message():
+    def mixed(res, dy):
+        dx, dw, db = affine_backward(res, dy)
+        return dx, dw, db * jnp.ones(3, "float32")
+
+    report = check(planted(mixed))
+    (failure,) = report.failures
+    assert failure.case == "large x float64"
+    assert "('float64', 'float32') have no available implicit dtype promotion" in failure.note
+
+
+# Reports about nothing
+
+
+def test_without_cases_nothing_is_proved():
+    report = check(planted(cases=()))
+    assert not report.ok
+    assert "NOT COMPARED affine: no case with a floating-point argument" in str(report)
+
+
+def test_empty_arrays_prove_nothing():
+    empty = Case("empty", (jnp.zeros((0, 3)), jnp.zeros((3, 0)), jnp.zeros(0)), dtypes=())
+    report = check(planted(cases=[empty]))
+    assert not report.ok
+    assert report.uncovered == ("x", "w", "b")
+    assert not report.failures
+
+
+def test_a_leaf_whose_gradient_is_zero_everywhere_proves_nothing():
+    zero = Case("zero w", (CASE.args[0], jnp.zeros((3, 3)), CASE.args[2]), dtypes=())
+    report = check(planted(cases=[zero]))
+    assert report.uncovered == ("x",)
+    assert not report.ok
+    assert "NOT COMPARED affine: leaf x" in str(report)
+    # Another case in which it is not zero covers it.
+    assert check(planted(cases=[zero, CASE])).ok
+
+
+def test_integers_alone_are_nothing_to_differentiate():
+    rule = Rule(lambda n: n + 1, "successor")
+    rule.defvjp(lambda n: (n + 1, None), lambda res, dy: (None,))
+    rule.defcases(lambda key: iter([Case("one", (jnp.array([1]),))]))
+    assert not check(rule).ok
+
+
+# Arguments
+
+
+def test_arguments_take_the_place_of_the_cases(key):
+    rule = MISTAKES["bias times -3"][0]
+    assert not check(rule, *CASE.args).ok
+    assert check(planted(cases=()), *CASE.args).ok
+    assert check(rules.dropout, draw(3, 5), key, static={"rate": 0.5}).ok
+
+
+def test_nested_leaves_are_named():
+    def scale(params, x):
+        return params["a"] * x + params["b"][0]
+
+    rule = Rule(scale, "scale")
+    rule.defvjp(
+        lambda p, x: (scale(p, x), (p["a"], x)),
+        lambda res, dy: ({"a": dy * res[1], "b": [2 * dy]}, dy * res[0]),
+    )
+    report = check(rule, {"a": draw(3), "b": [draw(3)]}, draw(3))
+    assert report.leaves == ("params['a']", "params['b'][0]", "x")
+    assert {r.leaf for r in report.failures if r.check == "truth"} == {"params['b'][0]"}
+
+
+def test_bad_calls_are_named():
+    with pytest.raises(ValueError, match="level is one of fast, full, found 'slow'"):
+        check(planted(), level="slow")
+    with pytest.raises(TypeError, match="give a Rule, or a differentiable function and its"):
+        check(jnp.sin)
+    assert "dropout(x: Any, key: Any, *, rate: float) -> Any: missing a required argument" in str(
+        check(rules.dropout, draw(3))
+    )
+
+
+# Real rules
+
+RIGHT = ("linear", "silu", "logistic", "dropout")
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_rules_pass_on_one_of_their_cases(name):
+    rule = rules.registered_rules()[name]
+    first = rule.cases()[0]
+    report = check(rule, *first.args, static=first.static, level="full")
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("name", ["relu", "softmax_cross_entropy"])
+def test_a_real_rule_scaled_by_1001_is_rejected(name):
+    rule = rules.registered_rules()[name]
+
+    def scaled(res, dy, **static):
+        cotangents = rule.backward(res, dy, **static)
+        return tuple(None if d is None else d * 1.001 for d in cotangents)
+
+    first = rule.cases()[0]
+    report = check(rule.replace(backward=scaled), *first.args, static=first.static)
+    assert not report.ok
+    assert "manual = 1.001 x truth" in str(report)
+
+
+# Functions
+
+
+def foreign(factor):
+    @jax.custom_vjp
+    def sine(x):
+        return jnp.sin(x)
+
+    sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (factor * dy * jnp.cos(x),))
+    return sine
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (1.001, False), (-1.0, False)])
+def test_any_function_is_held_against_itself_without_rules(factor, ok):
+    sine = foreign(factor)
+
+    def f(params, n):
+        return sine(params["w"]) ** n
+
+    report = check(f, {"w": draw(3, 2)}, 2)
+    assert report.ok is ok
+    assert report.leaves == ("argument_0['w']",)
+    assert report.rules == 1
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (1.5, False)])
+def test_a_function_that_names_a_dtype_is_judged_in_it(factor, ok):
+    sine = foreign(factor)
+
+    def f(x, w):
+        return sine(x.astype(jnp.bfloat16)).astype(jnp.float32) * w
+
+    report = check(f, draw(5), draw(5))
+    assert report.ok is ok, str(report)
+    assert report.leaves == ("argument_0", "argument_1")
+    if ok:
+        assert "judged in its own precision" in report.results[0].note
+
+
+def test_a_function_without_rules_proves_nothing():
+    report = check(jnp.sin, draw(3))
+    assert not report.ok
+    assert "NOT COMPARED sin: it calls no hand-written rule" in str(report)
+    # What jax.grad returns has lost its foreign rule, and with it the mistake.
+    derived = check(jax.grad(lambda x: foreign(2.0)(x).sum()), draw(3))
+    assert derived.rules == 0
+    assert not derived.ok
+
+
+def test_static_arguments_of_a_function():
+    sine = foreign(1.0)
+
+    def f(x, *, power):
+        return sine(x) ** power
+
+    report = check(f, draw(3), static={"power": 2})
+    assert report.ok, str(report)
