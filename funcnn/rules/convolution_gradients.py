@@ -72,14 +72,16 @@ def _gradient_padding(windows: Windows) -> list[tuple[int, int]]:
 
 def input_gradient_forward_form(dy: Any, w: Any, windows: Windows) -> Any:
     """dx as a convolution of forward form: the zeros between and round dy are written out."""
+    # Without the barriers XLA makes the zeros and the flip attributes of the convolution again, and
+    # takes its slow path.
     ones = (1,) * len(windows.size)
     padding = _gradient_padding(windows)
     if windows.stride != ones or any(p < 0 for pair in padding for p in pair):
         interior = [(lo, hi, s - 1) for (lo, hi), s in zip(padding, windows.stride, strict=True)]
-        dy = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *interior, (0, 0, 0)])
+        zeros = jnp.zeros((), dy.dtype)
+        dy = lax.optimization_barrier(lax.pad(dy, zeros, [(0, 0, 0), *interior, (0, 0, 0)]))
         padding = [(0, 0)] * len(ones)
     flipped = lax.rev(w, range(w.ndim - 2)).swapaxes(-1, -2)  # (h, w, O, I)
-    # Without the barrier XLA makes the flip part of the convolution, and takes its slow path.
     flipped = lax.optimization_barrier(flipped)
     return lax.conv_general_dilated(
         dy,
