@@ -174,7 +174,7 @@ def test_low_precision_is_rounded_once(name, dtype):
 def test_the_reference_agrees_with_differences():
     case = CASES["uncovered rows, dilated"]
     f = jax.jit(functools.partial(conv.reference, **case.static))
-    errors = witness.finite_difference_error(f, case.args, jax.random.key(1))
+    errors = witness.finite_difference_error(f, case.args, jax.random.key(1), directions=1)
     assert max(errors.values()) < 1e-7
 
 
