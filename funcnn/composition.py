@@ -218,23 +218,31 @@ def repeat(layer: Any, n: int) -> Layer:
         return over_layers(lambda p, x, k: (part.apply(p, x, k), None), x, params, key)[0]
 
     def outputs(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
+        order: list[str] = []  # scan sorts a dict by its keys
+
         def step(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
             y, inside = outputs_of(part, params, x, key)
-            return y, under(name, y, inside)
+            seen = under(name, y, inside)
+            order[:] = seen
+            return y, seen
 
-        return over_layers(step, x, params, key)
+        y, stacked = over_layers(step, x, params, key)
+        return y, {path: stacked[path] for path in order}
 
     def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
         return over_layers(part.forward, x, params, key)
 
     def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+        order: list[str] = []  # scan sorts a dict by its keys
+
         def step(dy: Any, kept: Any) -> tuple[Any, tuple[Params, Paths]]:
             dparams, deltas = {}, {}
             dx = step_back(name, part, {name: kept[0]}, kept[1], dy, dparams, deltas)
+            order[:] = deltas
             return dx, (dparams.get(name, {}), deltas)
 
         dx, (dparams, deltas) = jax.lax.scan(step, dy, (params, res), n, reverse=True)
-        return dparams, dx, deltas
+        return dparams, dx, {path: deltas[path] for path in order}
 
     if part.forward is None:
         return Layer("repeat", init, apply, parts={name: part}, outputs=outputs)
