@@ -154,7 +154,7 @@ def test_a_rule_that_raises_fails_with_its_own_message():
     report = check(planted(mixed))
     (failure,) = report.failures
     assert failure.case == "large x float64"
-    assert "('float64', 'float32') have no available implicit dtype promotion" in failure.note
+    assert "have no available implicit dtype promotion path" in failure.note
 
 
 # Reports about nothing

@@ -1,0 +1,242 @@
+"""`compare` judges each leaf of a program, names layer and rule, and is never ok about nothing."""
+
+import json
+
+import equinox
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from funcnn import rules
+from funcnn.composition import chain
+from funcnn.gradient.compare import compare
+from funcnn.layer import layer_from_rule
+from funcnn.layers import dense
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
+
+
+def foreign(factor=1.0):
+    @jax.custom_vjp
+    def sine(x):
+        return jnp.sin(x)
+
+    sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (factor * dy * jnp.cos(x),))
+    return sine
+
+
+def model_with(relu):
+    act = layer_from_rule(relu)
+    return chain(block=chain(dense(4), act), again=chain(dense(4), act), head=dense(1))
+
+
+def loss_of(model):
+    return lambda params, x: (model(params, x) ** 2).sum()
+
+
+def spoiled_relu():
+    return rules.relu.replace(backward=lambda y, dy: (1.001 * rules.relu.backward(y, dy)[0],))
+
+
+# A model of layers
+
+
+def test_a_right_model_passes_leaf_by_leaf(key):
+    model = model_with(rules.relu)
+    params = model.init(key, X)
+    report = compare(loss_of(model), params, X, pairs=0)
+    assert report.ok, str(report)
+    assert [row.leaf for row in report.rows] == [
+        f"{layer}/{name}"
+        for layer in ("again/dense_0", "block/dense_0", "head")
+        for name in ("b", "w")
+    ]
+    assert all(row.verdict in {"TIE", "MANUAL", "AUTO"} for row in report.rows)
+    assert report.culprits == ()
+    text = str(report)
+    assert text.startswith("5 hand-written rules: ")
+    assert "linear 3" in text
+    assert "relu 2" in text
+    assert text.splitlines()[-1].startswith("OK: 6 leaves against float64 truth: ")
+
+
+def test_a_rule_scaled_by_1001_is_named_with_its_layer(key):
+    model = model_with(spoiled_relu())
+    params = model.init(key, X)
+    report = compare(loss_of(model), params, X, pairs=0)
+    assert not report.ok
+    wrong = {row.leaf for row in report.rows if row.verdict == "WRONG"}
+    # The head stands behind both, so that its own gradient is right.
+    assert wrong == {f"{layer}/dense_0/{n}" for layer in ("block", "again") for n in "bw"}
+    assert {str(site) for site in report.culprits} == {
+        "relu in block/relu_0",
+        "relu in again/relu_0",
+    }
+    text = str(report)
+    assert "WRONG rule: relu in block/relu_0" in text
+    assert "WRONG again/dense_0/w: manual = 1.001 x truth" in text
+    assert "FAILED: 6 leaves against float64 truth: " in text
+
+
+def test_one_wrong_site_among_right_ones_is_found(key):
+    right, wrong = layer_from_rule(rules.relu), layer_from_rule(spoiled_relu())
+    model = chain(first=chain(dense(4), right), second=chain(dense(4), wrong), head=dense(1))
+    report = compare(loss_of(model), model.init(key, X), X, pairs=0)
+    assert [str(site) for site in report.culprits] == ["relu in second/relu_0"]
+
+
+# Reports about nothing
+
+
+def test_no_rules_is_not_ok():
+    report = compare(lambda x: jnp.sin(x).sum(), X, pairs=0)
+    assert not report.ok
+    assert report.sites == ()
+    assert "0 hand-written rules found" in str(report)
+    assert str(report).endswith("NOT COMPARED: the function calls no hand-written rule")
+    # A foreign rule leaves no trace in what jax.grad returns.
+    assert not compare(lambda x: jax.grad(lambda x: foreign(2.0)(x).sum())(x).sum(), X, pairs=0).ok
+
+
+def test_dead_params_are_inconclusive():
+    def loss(params):
+        return foreign()(params["used"]).sum() + 0 * params["dead"].sum()
+
+    report = compare(loss, {"used": X, "dead": X}, pairs=0)
+    verdicts = {row.leaf: row.verdict for row in report.rows}
+    assert verdicts["dead"] == "INCONCLUSIVE"
+    assert verdicts["used"] != "WRONG"
+    assert not report.ok
+    assert "INCONCLUSIVE dead: the true gradient is zero everywhere" in str(report)
+
+
+def test_without_truth_there_is_no_pass():
+    def loss(x):
+        host = jax.pure_callback(lambda a: np.asarray(a), jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+        return (foreign()(x) * jax.lax.stop_gradient(host)).sum()
+
+    report = compare(loss, X, pairs=0)
+    assert not report.ok
+    assert report.rows == ()
+    assert str(report).splitlines()[-1].startswith("NO TRUTH: ")
+
+
+def test_a_rule_that_cannot_be_taken_out_is_named_and_there_is_no_truth():
+    @jax.custom_vjp
+    def until_large(x):
+        return jax.lax.while_loop(lambda c: c[0, 0] < 10.0, lambda c: 2 * c, x)
+
+    until_large.defvjp(lambda x: (until_large(x), None), lambda _, dy: (7 * dy,))
+    report = compare(lambda x: until_large(jnp.abs(x)).sum(), X, pairs=0)
+    assert [site.name for site in report.kept] == ["until_large"]
+    assert not report.ok
+    assert "NO TRUTH: custom_vjp_call: a hand-written rule" in str(report)
+
+
+# Arguments
+
+
+def test_argnums_and_paths():
+    sine = foreign()
+
+    def loss(params, n, x):
+        return (sine(params["w"] * x) * n.astype(x.dtype)).sum()
+
+    args = {"w": X}, jnp.int32(2), X
+    assert [r.leaf for r in compare(loss, *args, pairs=0).rows] == ["w"]
+    assert [r.leaf for r in compare(loss, *args, argnums=2, pairs=0).rows] == ["x"]
+    both = compare(loss, *args, argnums=(0, 2), pairs=0)
+    assert both.ok
+    assert [r.leaf for r in both.rows] == ["params/w", "x"]
+    with pytest.raises(TypeError, match=r"no floating-point array in argument \(1,\)"):
+        compare(loss, *args, argnums=1, pairs=0)
+
+
+def test_argnums_choose_the_wrong_leaf():
+    wrong, right = foreign(1.5), foreign()
+    report = compare(lambda a, b: (wrong(a) + right(b)).sum(), X, 2 * X, argnums=(0, 1), pairs=0)
+    assert {r.leaf: r.verdict == "WRONG" for r in report.rows} == {"a": True, "b": False}
+
+
+def test_aux_is_passed_over():
+    sine = foreign()
+
+    def loss(x):
+        return sine(x).sum(), {"metric": x}
+
+    assert compare(loss, X, has_aux=True, pairs=0).ok
+    with pytest.raises(TypeError, match="has_aux=True where it returns more"):
+        compare(loss, X, pairs=0)
+
+
+@pytest.mark.parametrize(
+    ("f", "found"),
+    [(lambda x: foreign()(x), r"float32\[5,3\]"), (lambda x: x.astype(int).sum(), "int32")],
+)
+def test_the_result_must_be_a_scalar(f, found):
+    with pytest.raises(TypeError, match=f"compare: f must return a floating-point scalar.*{found}"):
+        compare(f, X, pairs=0)
+
+
+# The file and the times
+
+
+def test_to_json_writes_a_line_for_each_leaf(tmp_path):
+    wrong = foreign(1.5)
+    report = compare(lambda p: wrong(p["a"]).sum() + p["b"].sum(), {"a": X, "b": X}, pairs=0)
+    report.to_json(tmp_path / "rows.jsonl")
+    lines = [json.loads(s) for s in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [(line["leaf"], line["shape"], line["verdict"]) for line in lines] == [
+        ("a", [5, 3], "WRONG"),
+        ("b", [5, 3], "TIE"),
+    ]
+    assert lines[0]["manual"] == pytest.approx(0.5 / np.finfo(np.float32).eps, rel=1e-3)
+
+
+def test_times_stand_in_the_report_only_when_asked_for():
+    sine = foreign()
+    timed = compare(lambda x: sine(x).sum(), X, pairs=2)
+    assert timed.timing is not None
+    assert timed.timing.pairs == 2
+    assert str(timed.timing) in str(timed)
+    assert compare(lambda x: sine(x).sum(), X, pairs=0).timing is None
+
+
+# Low precision, other libraries
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (1.05, False)])
+def test_bfloat16_is_judged_in_its_own_precision(factor, ok):
+    sine = foreign(factor)
+    report = compare(lambda x: sine(x).astype(jnp.float32).sum(), X.astype("bfloat16"), pairs=0)
+    assert report.rows[0].dtype == "bfloat16"
+    assert report.ok is ok, str(report)
+
+
+def linen(sine):
+    net = flax.linen.Sequential([flax.linen.Dense(4), flax.linen.relu, sine, flax.linen.Dense(1)])
+    params = net.init(jax.random.key(0), X)
+
+    def loss(params):
+        y: jax.Array = net.apply(params, X)  # pyright: ignore[reportAssignmentType]
+        return (y**2).sum()
+
+    return loss, params
+
+
+def eqx(sine):
+    net = equinox.nn.MLP(3, 1, 4, 1, activation=sine, key=jax.random.key(0))
+    params, rest = equinox.partition(net, equinox.is_inexact_array)
+    return lambda params: (jax.vmap(equinox.combine(params, rest))(X) ** 2).sum(), params
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (1.001, False)])
+@pytest.mark.parametrize("make", [linen, eqx])
+def test_models_of_other_libraries(make, factor, ok):
+    loss, params = make(foreign(factor))
+    report = compare(loss, params, pairs=0)
+    assert report.ok is ok, str(report)
+    assert len(report.rows) == 4
+    assert {site.name for site in report.culprits} == (set() if ok else {"sine"})
