@@ -55,8 +55,8 @@ def lenet(
 ) -> Layer:
     """A small convolutional network, after LeCun et al. 1998; returns logits.
 
-    3x3 convolutions with relu, each but the first followed by 2x2 max pooling, then a hidden dense
-    layer. Images need at least 2 ** (len(channels) - 1) pixels a side.
+    3x3 convolutions with relu, each followed by 2x2 max pooling, then a hidden dense layer. Images
+    need at least 2 ** len(channels) pixels a side.
 
     Args:
         channels: how many channels come out of each convolution.
@@ -64,14 +64,13 @@ def lenet(
         classes: how many logits come out.
         dropout: the rate of the dropout before each dense layer; 0 for none.
 
-    >>> model = lenet(channels=[8, 16], dropout=0.0)
+    >>> model = lenet(channels=[8], dropout=0.0)
     >>> list(model.parts)
-    ['conv_0', 'relu_0', 'conv_1', 'relu_1', 'max_pool_0', 'flatten_0', 'dense_0', 'relu_2', 'dense_1']
+    ['conv_0', 'relu_0', 'max_pool_0', 'flatten_0', 'dense_0', 'relu_1', 'dense_1']
     """
     sequence = []
-    for i, width in enumerate(channels):
-        sequence += [layers.conv(width, (3, 3)), layers.relu]
-        sequence += [layers.max_pool((2, 2))] if i else []
+    for width in channels:
+        sequence += [layers.conv(width, (3, 3)), layers.relu, layers.max_pool((2, 2))]
     drop = [layers.dropout(dropout)] if dropout else []
     head = [layers.flatten, *drop, layers.dense(hidden), layers.relu, *drop, layers.dense(classes)]
     return chain(*sequence, *head)
