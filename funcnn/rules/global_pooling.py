@@ -23,7 +23,7 @@ def global_max_pool(x: Any) -> Any:
 
     Shapes: x (N, H, W, C) or (N, W, C), y (N, C).
 
-    Derivation, ties and NaN: as `max_pool` with one window, the whole image; the first of several
+    Derivation, kinks (ties) and NaN: as `max_pool` with one window, the whole image; the first of several
     largest elements takes all of dy. (`jnp.max` would split it.)
     Kept for the backward pass: the place of the largest element, one integer for each output.
 
@@ -88,7 +88,8 @@ def global_average_pool(x: Any) -> Any:
     Shapes: x (N, H, W, C) or (N, W, C), y (N, C); n = H W.
 
     Derivation: dx[p, c] = dy[c] / n for every pixel p.
-    Kept for the backward pass: nothing but shapes. The map is linear: there are no kinks.
+    Kept for the backward pass: nothing but shapes. The map is linear: there are no kinks,
+    and NaN reaches the mean of its image and channel.
 
     Earns its place by teaching: autodiff does the same.
 

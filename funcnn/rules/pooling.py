@@ -31,9 +31,9 @@ def max_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = "VALID")
     Windows that do not overlap have one p at most for each i: every window is compared with a(p)
     and joined to the others. Windows that overlap: for each place j in the window, dy where
     a(p) = j, put back at p s + j - lo, added in row-major order of j.
-    Ties: the first in row-major order takes all, as in the gradient of `lax.reduce_window`
-    (`jnp.max` would split); after a relu ties of zeros are the rule. The padding takes part: where
-    all elements are -inf, dy goes to the first place, be it in x or not.
+    Ties are the kinks: the first in row-major order takes all, as in the gradient of
+    `lax.reduce_window` (`jnp.max` would split); after a relu, ties of zeros are the rule. The
+    padding takes part: where all elements are -inf, dy goes to the first place, be it in x or not.
     NaN: the first NaN of a window is its maximum and takes dy; the gradient of `lax.reduce_window`
     goes to an element behind it.
     Kept for the backward pass: a(p) as its number in the window, one byte an output element
