@@ -23,8 +23,8 @@ def global_max_pool(x: Any) -> Any:
 
     Shapes: x (N, H, W, C) or (N, W, C), y (N, C).
 
-    Derivation, kinks (ties) and NaN: as `max_pool` with one window, the whole image; the first of several
-    largest elements takes all of dy. (`jnp.max` would split it.)
+    Derivation, kinks (ties) and NaN: as `max_pool` with one window, the whole image; the
+    first of several largest elements takes all of dy. (`jnp.max` would split it.)
     Kept for the backward pass: the place of the largest element, one integer for each output.
 
     Earns its place by memory, and by time on a CPU: see `max_pool`.
