@@ -37,7 +37,7 @@ def test_training_step_compiles_for_an_absent_gpu(name, steps_per_call):
     }.items():
         step = make_step(loss, experiment.optimizer, steps_per_call=steps_per_call)
         device = described_device("h200")
-        found[arm] = figures(step.body, state, batch, device=device, donate=(0,))
+        found[arm] = figures(step.jitted, state, batch, device=device, donate=(0,))
     manual, automatic = found["manual"], found["automatic"]
     parameters = sum(p.nbytes for p in jax.tree.leaves(experiment.params))
     assert manual.argument_bytes > 3 * parameters  # the parameters and Adam's two moments
