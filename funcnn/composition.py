@@ -23,6 +23,7 @@ from funcnn.parts import (
     keeper,
     name_parts,
     outputs_of,
+    require_key,
     shape_of_part,
     step_back,
     under,
@@ -199,6 +200,7 @@ def repeat(layer: Any, n: int) -> Layer:
     name = part.kind
 
     def init(key: Any, x: Any) -> Params:
+        require_key(key)
         drawn = [part.init(jax.random.fold_in(key, i), x) for i in range(n)]
         y = shape_of_part(name, part, drawn[0], x)
         if (y.shape, y.dtype) != (x.shape, x.dtype):

@@ -115,12 +115,13 @@ def layer_from_rule(
         if asks_for_key and key is None:
             return x, None
         args, full_static = rule.bind(*call(params, x, key), **static)
-        return rule.forward(*args, **full_static)
+        y, res = rule.forward(*args, **full_static)
+        return y, (res,)  # a rule may keep nothing; None alone says that there was no key
 
     def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, dict[str, Any]]:
-        if asks_for_key and res is None:
+        if res is None:
             return {}, dy, {}
-        cotangents = dict(zip(rule.parameters, rule.backward(res, dy, **defaults), strict=True))
+        cotangents = dict(zip(rule.parameters, rule.backward(*res, dy, **defaults), strict=True))
         dx = cotangents[rule.parameters[0]]
         return {name: cotangents[name] for name in params}, dx, {}
 

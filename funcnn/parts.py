@@ -137,9 +137,19 @@ def outputs_of(layer: Layer, params: Params, x: Any, key: Any = None) -> tuple[A
 
 def init_part(name: str, part: Layer, key: Any, x: Any) -> Params:
     """The parameters of one part, drawn from its own key."""
+    require_key(key)
+    return part.init(fold_path(key, name), x)
+
+
+def require_key(key: Any) -> None:
+    """A TypeError where `init` got no key.
+
+    >>> require_key(None)
+    Traceback (most recent call last):
+    TypeError: init needs a key: model.init(jax.random.key(0), x)
+    """
     if key is None:
         raise TypeError("init needs a key: model.init(jax.random.key(0), x)")
-    return part.init(fold_path(key, name), x)
 
 
 def init_all(parts: Parts, key: Any, x: Any) -> Params:

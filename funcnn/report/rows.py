@@ -29,7 +29,8 @@ def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> str:
     drawn = Table(title=title, title_justify="left", box=box.ASCII2, show_edge=False)
     drawn.box = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
     for name, value in (rows[0] if rows else {}).items():
-        drawn.add_column(name, justify="right" if isinstance(value, (int, float)) else "left")
+        justify = "right" if isinstance(value, (int, float)) else "left"
+        drawn.add_column(name, justify=justify, overflow="fold")
     for row in rows:
         drawn.add_row(*(_format(value) for value in row.values()))
     text = io.StringIO()
@@ -60,11 +61,11 @@ def write_json_lines(path: str | os.PathLike[str], rows: Sequence[Mapping[str, A
     {"a": null}
     """
     target = Path(path)
+    lines = [json.dumps({k: _jsonable(v) for k, v in row.items()}) + "\n" for row in rows]
     with tempfile.NamedTemporaryFile(
         "w", dir=target.parent, delete=False, encoding="utf-8"
     ) as file:
-        for row in rows:
-            file.write(json.dumps({k: _jsonable(v) for k, v in row.items()}) + "\n")
+        file.writelines(lines)
     os.replace(file.name, target)
 
 
