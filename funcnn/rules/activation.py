@@ -82,7 +82,7 @@ def relu_cases(key: Any) -> Any:
     yield from pointwise_cases(key)
     yield Case("law", (normal(key, (3, 13)),), laws=_homogeneous(0.0))
     yield Case("kink", (jnp.array([[-1.0, -0.0, 0.0], [0.0, 1.0, 2.0]]),), kinks=True)
-    yield Case("large", (jnp.array([-1e30, 1e30, 1e-30]),))
+    yield Case("large", (jnp.array([-1e30, 1e30, 1e-30]),), kinks=True)
 
 
 @rule
@@ -165,7 +165,7 @@ elu.defvjp(elu_forward, elu_backward)
 
 @elu.defcases
 def elu_cases(key: Any) -> Any:
-    def accurate(x: Any, *, alpha: float) -> Any:
+    def accurate(x: Any, *, alpha: float = 1.0) -> Any:
         return jnp.where(x > 0, x, alpha * (jnp.exp(jnp.where(x > 0, 0, x)) - 1))
 
     yield from pointwise_cases(key)

@@ -166,6 +166,7 @@ def logistic_cases(key: Any) -> Any:
     yield Case("soft targets", (2 * normal(kz, (7, 3)), uniform(kt, (7, 3))))
     yield Case("integers", (normal(kz, (11,)), (uniform(kt, (11,)) < 0.5).astype(int)))
     yield Case("bools", (normal(kz, (2, 5)), uniform(kt, (2, 5)) < 0.5))
+    yield Case("size one", (jnp.array([0.75]), jnp.array([0.5])))
     yield Case("zero logit", (jnp.zeros(3), jnp.array([0.0, 0.25, 1.0])))
     yield Case("scalar", (jnp.array(0.5), jnp.array(1.0)))
     yield Case("empty", (jnp.zeros((0, 3)), jnp.zeros((0, 3))))
@@ -194,6 +195,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, smoothing: float = 0.0) -
     A masked logit -∞ of another class gets gradient 0; if it is the label's, l = ∞. A label outside
     [0, C) makes its row's l NaN, and dz too unless dl is exactly 0, so that such rows can be masked
     afterwards with `jnp.where`; it is never clipped. A row of -∞ only, or with NaN, is NaN.
+    There are no kinks.
 
     Earns its place in accuracy (logits (20, 0), label 0: ∓2.06e-9, where autodiff has 0), and with
     one array of the size of the logits kept, at the speed of autodiff.
@@ -281,7 +283,7 @@ softmax_cross_entropy.defvjp(softmax_cross_entropy_forward, softmax_cross_entrop
 
 @softmax_cross_entropy.defcases
 def softmax_cross_entropy_cases(key: Any) -> Any:
-    def accurate(logits: Any, labels: Any, *, smoothing: float) -> Any:
+    def accurate(logits: Any, labels: Any, *, smoothing: float = 0.0) -> Any:
         # log(1 + Σ_{j≠y} exp(z_j - z_y)): automatic differentiation sums the others by itself.
         is_label = _is_label(labels, logits)
         z_label = jnp.sum(jnp.where(is_label, logits, 0), -1)

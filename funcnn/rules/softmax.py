@@ -139,7 +139,7 @@ def _shifted_by_largest(x: Any, axis: int) -> Any:
 def softmax_cases(key: Any) -> Any:
     # As a function of the differences to the largest logit, whose own are exactly 0, automatic
     # differentiation sums the small terms and cancels nothing.
-    def accurate(x: Any, *, axis: int) -> Any:
+    def accurate(x: Any, *, axis: int = -1) -> Any:
         d, is_first = _shifted_by_largest(x, axis)
         rest = jnp.sum(jnp.where(is_first, 0, jnp.exp(d)), axis, keepdims=True)
         return jnp.where(is_first, 1, jnp.exp(d)) / (1 + rest)
@@ -220,7 +220,7 @@ log_softmax.defvjp(log_softmax_forward, log_softmax_backward)
 
 @log_softmax.defcases
 def log_softmax_cases(key: Any) -> Any:
-    def accurate(x: Any, *, axis: int) -> Any:
+    def accurate(x: Any, *, axis: int = -1) -> Any:
         d, is_first = _shifted_by_largest(x, axis)
         return d - jnp.log1p(jnp.sum(jnp.where(is_first, 0, jnp.exp(d)), axis, keepdims=True))
 

@@ -42,12 +42,15 @@ def float64_args(case: Case) -> tuple[Any, ...]:
 
 def draw(key: Any, like: Any, dtype: Any) -> Any:
     """A tree of normal numbers with the shapes of `like`, rounded to `dtype`."""
-    leaves, tree = jax.tree.flatten(like)
-    keys = jax.random.split(key, max(len(leaves), 1))
-    drawn = [
-        jax.random.normal(k, a.shape).astype(dtype) for k, a in zip(keys, leaves, strict=False)
-    ]
-    return jax.tree.unflatten(tree, drawn)
+    generator = _generator(key)
+    return jax.tree.map(
+        lambda a: jnp.asarray(generator.standard_normal(a.shape)).astype(dtype), like
+    )
+
+
+def _generator(key: Any) -> np.random.Generator:
+    """NumPy's numbers from a JAX key: they need no compilation for each shape."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 def _parameters(f: Callable[..., Any], n: int) -> tuple[str, ...]:
@@ -111,26 +114,45 @@ def relative_error(found: Any, truth: Any) -> float:
 
 
 def gradient_error(
-    rule: Rule, case: Case, dtype: Any = "float64", through: str = "eager", seed: int = 1
+    rule: Rule, case: Case, dtype: Any = "float64", through: str = "jit", seed: int = 1
 ) -> dict[str, float]:
     """Leaf -> relative error of the rule in `dtype` against its reference in float64."""
+    errors = gradient_errors(rule, [case], dtype, through, seed)
+    return {name: error for (_, name), error in errors.items()}
+
+
+def gradient_errors(
+    rule: Rule, cases: list[Case], dtype: Any = "float64", through: str = "jit", seed: int = 1
+) -> dict[tuple[str, str], float]:
+    """As `gradient_error` for many cases at once, by (case, leaf): two compilations in all."""
     with jax.enable_x64(True):
-        args = cast(case.args, dtype)
+        runs = [functools.partial(rule, **c.static) for c in cases]
+        plains = [functools.partial(c.reference or rule.reference, **c.static) for c in cases]
+        args = [cast(c.args, dtype) for c in cases]
         exact = cast(args, jnp.float64)
-        run = functools.partial(rule, **case.static)
-        plain = functools.partial(case.reference or rule.reference, **case.static)
-        y = jax.eval_shape(plain, *exact)
-        dy = draw(jax.random.key(seed), y, dtype)
-        truth = pull(plain, exact, cast(dy, jnp.float64))
-        found = pull_through(run, args, dy, through)
-        names = names_of(rule.reference, args)
-        assert len(names) == len(truth) == len(found)
-        for name, g in zip(names, found, strict=True):
-            assert g.dtype == jnp.dtype(dtype), (rule.name, name, g.dtype)
-        return {
-            n: relative_error(g.astype(jnp.float64), t)
-            for n, g, t in zip(names, found, truth, strict=True)
-        }
+        dys = [
+            draw(jax.random.key(seed + i), jax.eval_shape(f, *a), dtype)
+            for i, (f, a) in enumerate(zip(plains, exact, strict=True))
+        ]
+
+        def pull_found(args: Any, dys: Any) -> Any:
+            inner = "eager" if through == "jit" else through
+            triples = zip(runs, args, dys, strict=True)
+            return [pull_through(f, a, dy, inner) for f, a, dy in triples]
+
+        def pull_truth(args: Any, dys: Any) -> Any:
+            return [pull(f, a, dy) for f, a, dy in zip(plains, args, dys, strict=True)]
+
+        found = (pull_found if through == "eager" else jax.jit(pull_found))(args, dys)
+        truth = jax.jit(pull_truth)(exact, cast(dys, jnp.float64))
+        errors = {}
+        for case, a, found_here, truth_here in zip(cases, args, found, truth, strict=True):
+            names = names_of(rule.reference, a)
+            for name, g, t in zip(names, found_here, truth_here, strict=True):
+                assert g.dtype == jnp.dtype(dtype), (rule.name, case.name, name, g.dtype)
+                label = " ".join([case.name, *(f"{k}={v}" for k, v in case.static.items())])
+                errors[label, name] = relative_error(g.astype(jnp.float64), t)
+        return errors
 
 
 def finite_difference_error(
@@ -144,16 +166,17 @@ def finite_difference_error(
     with jax.enable_x64(True):
         args = cast(args, jnp.float64)
         weights = draw(key, jax.eval_shape(f, *args), jnp.float64)
-        gradients = pull(f, args, weights)
+        gradients = jax.jit(functools.partial(pull, f))(args, weights)
         leaves, tree = jax.tree.flatten(args)
         places = [i for i, a in enumerate(leaves) if jnp.issubdtype(a.dtype, jnp.inexact)]
         errors = {}
         for name, place, g in zip(names_of(f, args), places, gradients, strict=True):
-            worst = 0.0
-            for k in jax.random.split(jax.random.fold_in(key, place), directions):
-                along = functools.partial(_along, f, tree, leaves, place, weights)
-                worst = max(worst, _direction_error(along, leaves[place], g, k))
-            errors[name] = worst
+            along = jax.jit(functools.partial(_along, f, tree, leaves, place, weights))
+            generator = _generator(jax.random.fold_in(key, place))
+            leaf, g = np.asarray(leaves[place]), np.asarray(g)
+            errors[name] = max(
+                _direction_error(along, leaf, g, generator) for _ in range(directions)
+            )
         return errors
 
 
@@ -170,20 +193,19 @@ def _along(f: Any, tree: Any, leaves: Any, place: int, weights: Any, step: Any) 
     return sum(jax.tree.leaves(parts))
 
 
-def _direction_error(along: Any, leaf: Any, gradient: Any, key: Any) -> float:
+def _direction_error(along: Any, leaf: Any, gradient: Any, generator: Any) -> float:
     if leaf.size == 0:
         return 0.0
-    sizes, signs = jax.random.split(key)
-    u = jax.random.uniform(sizes, leaf.shape, minval=0.5) * jax.random.rademacher(
-        signs, leaf.shape, jnp.float64
-    )
-    scale = float(jnp.sqrt(jnp.mean(leaf * leaf))) or 1.0
+    # No component is small, so that no element of the gradient is out of sight.
+    u = generator.uniform(0.5, 1.0, leaf.shape) * generator.choice([-1.0, 1.0], leaf.shape)
+    # A large offset must not make the step large.
+    scale = min(float(np.sqrt(np.mean(leaf * leaf))), 1.0) or 1.0
     h = 2e-3 * scale
     d1, d2, d3 = (float(along(s * u) / (2 * s)) for s in (h, h / 2, h / 4))
     e1, e2 = (4 * d2 - d1) / 3, (4 * d3 - d2) / 3
     difference = (16 * e2 - e1) / 15
-    predicted = float(jnp.sum(gradient * u))
-    size = max(abs(difference), abs(predicted), float(jnp.linalg.norm(jnp.ravel(gradient))))
+    predicted = float(np.sum(gradient * u))
+    size = max(abs(difference), abs(predicted), float(np.linalg.norm(gradient.ravel())))
     return abs(difference - predicted) / size if size else 0.0
 
 
