@@ -228,6 +228,13 @@ def test_without_a_key_everything_is_deterministic_evaluation(key):
     np.testing.assert_array_equal(model({}, ONES, key=key), model({}, ONES, key=key))
 
 
+def test_recorded_outputs_are_those_of_training(key):
+    model = chain(drop=dropout(0.5), block=chain(residual(dropout(0.5)), repeat(dropout(0.5), 2)))
+    y, seen = outputs_of(model, {}, ONES, key)
+    np.testing.assert_array_equal(y, model({}, ONES, key=key))
+    np.testing.assert_array_equal(seen["drop"] == 0, dropped(chain(drop=dropout(0.5)), key))
+
+
 def test_functions_get_the_key_where_they_ask_for_it(key):
     for model in (chain(shift), parallel(shift, combine="sum"), repeat(shift, 1)):
         np.testing.assert_array_equal(model({}, X), X)

@@ -83,6 +83,9 @@ def test_redefined_passes_take_effect():
     assert jax.grad(rule)(2.0) == 12.0
     rule.defvjp(rule.forward, lambda x, dy: (7 * dy,))
     assert jax.grad(rule)(2.0) == 7.0
+    assert rule(2.0) == 8.0
+    rule.defvjp(lambda x: (-x, x), rule.backward)
+    assert rule(2.0) == -2.0
 
 
 def test_replace_gives_a_copy_and_leaves_registry_and_original(empty_registry):

@@ -138,11 +138,19 @@ def test_one_wrapped_program_at_two_sites_does_not_mix_its_variables():
     def f(x):
         return reverse_rule(reverse_rule(x)) - reverse_rule(2 * x)
 
-    jaxpr = stripped(f, X)
-    outs = [v for eqn in jaxpr.jaxpr.eqns for v in eqn.outvars]
-    assert len(outs) == len(set(outs))
-    (found,) = jex.jaxpr_as_fun(jaxpr)(X)
+    (found,) = jex.jaxpr_as_fun(stripped(f, X))(X)
     np.testing.assert_allclose(found, jnp.sin(jnp.sin(X)) - jnp.sin(2 * X), rtol=1e-6)
+
+    # The very same wrapped program twice, as a cache of JAX's might hand it out.
+    closed = jax.make_jaxpr(reverse_rule)(X)
+    (call,) = closed.jaxpr.eqns
+    out = jex.Var(call.outvars[0].aval)
+    again = call.replace(invars=call.outvars, outvars=[out])
+    closed = closed.replace(jaxpr=closed.jaxpr.replace(eqns=[call, again], outvars=[out]))
+    jaxpr = Rewriting(lambda site: True).closed(closed)
+    outs = [v for eqn in jaxpr.jaxpr.eqns for v in eqn.outvars]
+    assert len(outs) == len(set(outs)) == 2
+    np.testing.assert_allclose(jex.jaxpr_as_fun(jaxpr)(X)[0], jnp.sin(jnp.sin(X)), rtol=1e-6)
 
 
 def test_the_original_is_not_changed():

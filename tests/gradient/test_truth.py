@@ -119,7 +119,9 @@ def test_a_number_in_the_program_is_the_one_that_it_computes_with():
 
 
 def test_reduce_precision_is_the_identity():
-    agree(raise_and_run(lambda x: jax.lax.reduce_precision(x, 5, 3) ** 2, X), lambda x: x**2, [X])
+    third = X / 3
+    found = raise_and_run(lambda x: jax.lax.reduce_precision(x, 5, 3) ** 2, third)
+    agree(found, lambda x: x**2, [third])
 
 
 def test_products_that_name_their_accumulator():

@@ -22,8 +22,9 @@ def square(x):
     return x * x
 
 
+# The forward pass has no derivative, so that the reference is seen to run in its place.
 own = Rule(square, "own")
-own.defvjp(lambda x: (x * x, x), lambda x, dy: (100 * dy,))
+own.defvjp(lambda x: (jax.lax.stop_gradient(x * x), x), lambda x, dy: (100 * dy,))
 
 
 @jax.custom_vjp
