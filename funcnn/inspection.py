@@ -21,11 +21,11 @@ def summary(model: Layer, params: Params, x: Any) -> str:
     >>> model = fnn.chain(fnn.dense(3), fnn.relu)
     >>> x = jnp.ones((2, 4))
     >>> print(summary(model, model.init(jax.random.key(0), x), x))
-      layer     output           parameters
-     ---------------------------------------
-      dense_0   float32[2, 3]            15
-      relu_0    float32[2, 3]             0
-      total     float32[2, 3]            15
+     layer     output          parameters
+    --------------------------------------
+     dense_0   float32[2, 3]           15
+     relu_0    float32[2, 3]            0
+     total     float32[2, 3]           15
     """
     y, outputs = jax.eval_shape(lambda p, x: outputs_of(model, p, x), params, x)
     # The order is that of the layers: what comes out of eval_shape is sorted by name.
