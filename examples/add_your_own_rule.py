@@ -68,11 +68,12 @@ def main():
     optimizer = optax.adam(1e-2)
     state = fnn.train.TrainState.create(model.init(jax.random.key(0), x), optimizer, seed=0)
     step = fnn.train.make_step(loss, optimizer)
-    for i in range(300):
+    losses = []
+    for _ in range(300):
         state, metrics = step(state, batch)
-        if i % 100 == 0:
-            print(f"step {i:3d}  loss {metrics['loss']:.4f}")
-    print(f"at the end loss {metrics['loss']:.5f}")
+        losses.append(metrics["loss"])
+    print(f"loss {losses[0]:.4f} at the start, {losses[100]:.4f} after 100 steps")
+    print(f"at the end loss {losses[-1]:.5f}")
 
 
 if __name__ == "__main__":

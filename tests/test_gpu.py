@@ -88,7 +88,7 @@ def test_training_on_a_gpu_learns_as_on_the_cpu(name):
     for where in (device, jax.devices("cpu")[0]):
         with jax.default_device(where):
             step = make_step(experiment.loss, experiment.optimizer, steps_per_call=20)
-            state, batches = experiment.first_state(), experiment.batches()
+            state, batches, metrics = experiment.first_state(), experiment.batches(), {}
             for first in range(0, 200, 20):
                 state, metrics = step(state, batches(first, 20))
             losses[where.platform] = float(np.mean(metrics["loss"]))

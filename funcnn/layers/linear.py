@@ -81,8 +81,8 @@ def conv(
         ValueError: features or window are not positive integers; the rule's own at `init`.
 
     >>> import jax
-    >>> params = conv(8, (3, 3)).init(jax.random.key(0), jax.ShapeDtypeStruct((2, 6, 6, 1), "float32"))
-    >>> params["w"].shape
+    >>> x = jax.ShapeDtypeStruct((2, 6, 6, 1), "float32")
+    >>> conv(8, (3, 3)).init(jax.random.key(0), x)["w"].shape
     (3, 3, 1, 8)
     """
     _positive("conv", "features", features)
