@@ -86,7 +86,7 @@ PRECISIONS = {"float32": 2e-6, "bfloat16": 2e-2, "float16": 3e-3}
 def test_each_dtype_keeps_its_dtype_and_its_digits(rule, dtype):
     # Large arguments overflow in float16, or are rounded away; the tails stand in test_tails.
     odd = ("offset", "large", "large mean")
-    cases = [c for c in rule.cases() if not is_tail(c) and c.name not in odd][:4]
+    cases = [c for c in rule.cases() if not is_tail(c) and c.name not in odd][:2]
     errors = gradient_errors(rule, cases, dtype)  # asserts the dtype of the cotangents
     assert max(errors.values()) < PRECISIONS[dtype], errors
     y = jax.eval_shape(
