@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from funcnn.registry import Case, rule
 from funcnn.rules.arguments import describe, floating, same_dtype
-from funcnn.rules.convolution_gradients import LAYOUT, filter_gradient, input_gradient
+from funcnn.rules.convolution_forms import convolution, filter_gradient, input_gradient
+from funcnn.rules.convolution_products import convolve
 from funcnn.rules.draws import normal
 from funcnn.rules.precision import accumulator
 from funcnn.rules.windows import Windows
@@ -53,6 +53,7 @@ def conv(
     where dw is one matrix product Pᵀ dy over all rows p of all images: the columns of the patches
     P are the slices of x that meet w[0], w[1], ... (h w of them in two dimensions) side by side.
 
+    On a CPU y and dx are such products too, y = P w, where P is wide enough.
     Kept for the backward pass: x and w, as autodiff does. P is made anew, for a few images at a
     time: it is h w times as large as x, and the product is fastest from the cache. There are no
     kinks; NaN reaches every output whose window holds it.
@@ -78,20 +79,20 @@ def conv(
     Array([ 1., 11., 10.], dtype=float32)
     """
     x, w, b, windows = _checked(x, w, b, stride, padding, dilation, groups)
-    y = lax.conv_general_dilated(
-        x,
-        w,
-        windows.stride,
-        windows.padding,
-        rhs_dilation=windows.dilation,
-        dimension_numbers=LAYOUT[len(windows.size)],
-    )  # (N, H', W', O)
+    y = convolve(x, w, windows)  # (N, H', W', O)
+    return _add_bias(y, b)
+
+
+def conv_forward(
+    x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
+    x, w, b, windows = _checked(x, w, b, stride, padding, dilation, groups)
+    # b is kept for its dtype and because None has no cotangent.
+    return _add_bias(convolution(x, w, windows), b), (x, w, b)
+
+
+def _add_bias(y: Any, b: Any) -> Any:
     return y if b is None else y + jnp.broadcast_to(b, y.shape)
-
-
-def conv_forward(x: Any, w: Any, b: Any, **static: Any) -> Any:
-    # b is here for its dtype and because None has no cotangent.
-    return conv.reference(x, w, b, **static), (x, w, b)
 
 
 def conv_backward(

@@ -10,7 +10,8 @@ import scipy.signal
 import witness
 from jax import lax
 
-from funcnn.rules import convolution_gradients as gradients
+from funcnn.rules import convolution_forms as forms
+from funcnn.rules import convolution_products as products
 from funcnn.rules.convolution import conv
 from funcnn.rules.windows import Windows
 
@@ -209,12 +210,12 @@ def test_the_forms_of_other_platforms_agree(image, window, static):
         x, w, _, dy = arrays(image, window, static, jnp.float64)
         windows = Windows.of("conv", image[1:-1], window, **static)
         ours = (
-            gradients.input_gradient_forward_form(dy, w, windows),
-            gradients.filter_gradient_products(x, dy, windows),
+            forms.input_gradient_forward_form(dy, w, windows),
+            products.filter_gradient_products(x, dy, windows),
         )
         others = (
-            gradients.input_gradient_transposed_form(dy, w, windows),
-            gradients.filter_gradient_convolution(x, dy, windows),
+            forms.input_gradient_transposed_form(dy, w, windows),
+            forms.filter_gradient_convolution(x, dy, windows),
         )
         for mine, other in zip(ours, others, strict=True):
             assert witness.relative_error(other, mine) < 1e-12
@@ -226,25 +227,47 @@ def test_chunks_of_images_add_up(chunk, monkeypatch):
         static = {"stride": 2, "padding": "SAME"}
         x, _, _, dy = arrays((7, 5, 4, 2), (3, 3), static, jnp.float64)
         windows = Windows.of("conv", (5, 4), (3, 3), **static)
-        whole = gradients.filter_gradient_convolution(x, dy, windows)
-        monkeypatch.setattr(gradients, "images_per_chunk", lambda *_: chunk)
-        products = jax.jit(lambda x, dy: gradients.filter_gradient_products(x, dy, windows))
-        assert ("scan" in str(jax.make_jaxpr(products)(x, dy))) == (chunk < 7)
-        chunked = products(x, dy)
+        whole = forms.filter_gradient_convolution(x, dy, windows)
+        monkeypatch.setattr(products, "images_per_chunk", lambda *_: chunk)
+        by_chunks = jax.jit(lambda x, dy: products.filter_gradient_products(x, dy, windows))
+        assert ("scan" in str(jax.make_jaxpr(by_chunks)(x, dy))) == (chunk < 7)
+        chunked = by_chunks(x, dy)
     assert witness.relative_error(chunked, whole) < 1e-14
+
+
+@pytest.mark.parametrize("static", [{}, {"stride": 2, "padding": "VALID"}, {"dilation": (2, 1)}])
+@pytest.mark.parametrize("limit", [1, 4, 12])
+def test_the_convolution_by_products_is_the_convolution(limit, static, monkeypatch):
+    monkeypatch.setattr(products, "images_per_chunk", lambda *_: limit)
+    with jax.enable_x64(True):
+        x, w, _, _ = arrays((12, 19, 20, 16), (3, 3), static, jnp.float64)
+        windows = Windows.of("conv", (19, 20), (3, 3), **{"stride": 1, "padding": "SAME", **static})
+        by_products = jax.jit(lambda x, w: products.convolve_fastest(x, w, windows))
+        program = str(jax.make_jaxpr(by_products)(x, w))
+        if limit * np.prod(windows.output) >= products.CHUNK_ROWS:
+            assert "dot_general" in program
+            assert ("scan" in program) == (limit < 12)
+        assert witness.relative_error(by_products(x, w), products.convolve(x, w, windows)) < 1e-14
+
+
+def test_narrow_patches_stay_a_convolution():
+    windows = Windows.of("conv", (28, 28), (3, 3), 1, "SAME")
+    args = jnp.zeros((4, 28, 28, 1)), jnp.zeros((3, 3, 1, 8))
+    program = str(jax.make_jaxpr(lambda x, w: products.convolve_fastest(x, w, windows))(*args))
+    assert "conv_general_dilated" in program
 
 
 def test_a_chunk_keeps_to_its_limits():
     for rows, columns in itertools.product((1, 49, 784, 50176), (9, 576, 4608)):
-        chunk = gradients.images_per_chunk(64, rows, columns, 4)
+        chunk = products.images_per_chunk(64, rows, columns, 4)
         assert 1 <= chunk <= 64
-        fits = chunk * rows * columns * 4 <= gradients.CHUNK_BYTES
-        needed = chunk == 1 or (chunk - 1) * rows < gradients.CHUNK_ROWS
+        fits = chunk * rows * columns * 4 <= products.CHUNK_BYTES
+        needed = chunk == 1 or (chunk - 1) * rows < products.CHUNK_ROWS
         assert fits or needed
-    assert gradients.images_per_chunk(0, 4, 9, 4) == 1
+    assert products.images_per_chunk(0, 4, 9, 4) == 1
 
 
-CHUNKED = ((5, 64, 64, 4), (3, 3), 8)
+CHUNKED = ((5, 64, 64, 16), (3, 3), 8)
 
 
 def gradient(f, **static):
@@ -303,8 +326,8 @@ def test_the_form_follows_the_platform():
 
 def test_a_second_eager_call_traces_nothing(monkeypatch):
     calls = []
-    rule = gradients.images_per_chunk
-    monkeypatch.setattr(gradients, "images_per_chunk", lambda *a: calls.append(a) or rule(*a))
+    rule = products.images_per_chunk
+    monkeypatch.setattr(products, "images_per_chunk", lambda *a: calls.append(a) or rule(*a))
     x, w, b, dy = arrays((2, 13, 3, 1), (2, 2), {}, "float32")
     for _ in range(2):
         jax.vjp(conv, x, w, b)[1](dy)

@@ -1,27 +1,45 @@
-"""The two gradients of a convolution, each in the form that its platform runs fastest.
+"""A convolution and its two gradients, each in the form that its platform runs fastest.
 
-The derivation stands in convolution.py. On a CPU: a convolution of forward form for dx, matrix
-products for dw. Elsewhere: the transposed convolutions that the vendor's library knows.
+The derivation stands in convolution.py. On a CPU: matrix products, or convolutions of forward form.
+Elsewhere: the convolutions, forward and transposed, that the vendor's library knows.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, cut
+from funcnn.rules.convolution_products import (
+    LAYOUT,
+    convolve,
+    convolve_fastest,
+    filter_gradient_products,
+    product_over_rows,
+)
+from funcnn.rules.windows import Windows
 
-LAYOUT = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
+# All three are jitted for eager use: a loop and a choice of platform are compiled anew at each
+# eager call otherwise. Inside another jit this changes nothing.
 
 
-# Both gradients are jitted for eager use: a loop and a choice of platform are compiled anew at
-# each eager call otherwise. Inside another jit this changes nothing.
+@functools.partial(jax.jit, static_argnames="windows")
+def convolution(x: Any, w: Any, windows: Windows) -> Any:
+    """y (N, H', W', O) from x (N, H, W, I) and w, in the form that suits the platform.
+
+    >>> x, w = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((2, 1, 1))
+    >>> convolution(x, w, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
+    Array([3., 5.], dtype=float32)
+    """
+    return lax.platform_dependent(
+        x,
+        w,
+        cpu=functools.partial(convolve_fastest, windows=windows),
+        default=functools.partial(convolve, windows=windows),
+    )
 
 
 @functools.partial(jax.jit, static_argnames="windows")
@@ -49,7 +67,7 @@ def filter_gradient(x: Any, dy: Any, windows: Windows) -> Any:
     Array([3., 5.], dtype=float32)
     """
     if windows.output == windows.size and set(windows.window) == {1}:
-        return _product(x, dy).reshape(*windows.window, x.shape[-1], -1).astype(x.dtype)
+        return product_over_rows(x, dy).reshape(*windows.window, x.shape[-1], -1).astype(x.dtype)
     return lax.platform_dependent(
         x,
         dy,
@@ -83,14 +101,8 @@ def input_gradient_forward_form(dy: Any, w: Any, windows: Windows) -> Any:
         padding = [(0, 0)] * len(ones)
     flipped = lax.rev(w, range(w.ndim - 2)).swapaxes(-1, -2)  # (h, w, O, I)
     flipped = lax.optimization_barrier(flipped)
-    return lax.conv_general_dilated(
-        dy,
-        flipped,
-        ones,
-        padding,
-        rhs_dilation=windows.dilation,
-        dimension_numbers=LAYOUT[len(ones)],
-    )
+    z = Windows(dy.shape[1:-1], windows.window, ones, windows.dilation, tuple(padding))
+    return convolve_fastest(dy, flipped, z)
 
 
 def input_gradient_transposed_form(dy: Any, w: Any, windows: Windows) -> Any:
@@ -129,49 +141,3 @@ def filter_gradient_convolution(x: Any, dy: Any, windows: Windows) -> Any:
         rhs_dilation=windows.stride,
         dimension_numbers=(f"C{space}N", f"I{space}O", f"{space}NC"),
     )
-
-
-CHUNK_BYTES = 1_500_000
-CHUNK_ROWS = 256
-
-
-def images_per_chunk(images: int, rows: int, columns: int, itemsize: int) -> int:
-    """How many images to turn into patches at once, with `rows` windows of `columns` values each.
-
-    As many as keep the patches in a core's cache, but enough rows for an efficient product.
-
-    >>> images_per_chunk(64, 28 * 28, 3 * 3 * 8, 4), images_per_chunk(64, 4 * 4, 3 * 3 * 256, 4)
-    (6, 16)
-    """
-    fitting = CHUNK_BYTES // max(rows * columns * itemsize, 1)
-    enough = math.ceil(CHUNK_ROWS / max(rows, 1))
-    return max(1, min(images, max(fitting, enough)))
-
-
-def filter_gradient_products(x: Any, dy: Any, windows: Windows) -> Any:
-    """dw as matrix products of patches of x with dy, a chunk of images at a time."""
-    images, columns = x.shape[0], math.prod(windows.window) * x.shape[-1]
-    chunk = images_per_chunk(images, math.prod(windows.output), columns, x.dtype.itemsize)
-
-    def product(start: Any, count: int) -> Any:
-        part = lax.dynamic_slice_in_dim(x, start, count)  # (count, H, W, I)
-        patches = jnp.concatenate(cut(part, windows, 0), -1)  # (count, H', W', h*w*I)
-        # Without the barrier XLA computes the patches inside the product, again and again.
-        patches = lax.optimization_barrier(patches)
-        return _product(patches, lax.dynamic_slice_in_dim(dy, start, count))
-
-    # The first product takes the images left over, so the sum begins with it instead of with 0.
-    first = images % chunk or min(images, chunk)
-    dw = product(0, first)  # (h*w*I, O)
-    if first < images:
-        starts = jnp.arange(first, images, chunk)
-        dw, _ = lax.scan(lambda total, i: (total + product(i, chunk), None), dw, starts)
-    return dw.reshape(*windows.window, x.shape[-1], dy.shape[-1]).astype(x.dtype)
-
-
-def _product(a: Any, b: Any) -> Any:
-    """a^T b over all axes but the last ones, in the accumulator's dtype."""
-    rows = math.prod(a.shape[:-1])
-    a, b = a.reshape(rows, a.shape[-1]), b.reshape(rows, b.shape[-1])
-    first = (((0,), (0,)), ((), ()))
-    return lax.dot_general(a, b, first, preferred_element_type=accumulator(a))
