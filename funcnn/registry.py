@@ -92,6 +92,11 @@ class Rule:
         forward: `forward(*args, **static) -> (y, res)`.
         backward: `backward(res, dy, **static) -> cotangents`, one for each argument, None for an
             argument that is not differentiable.
+
+    >>> triple = Rule(lambda x: 3 * x, "triple")
+    >>> triple.defvjp(lambda x: (3 * x, None), lambda res, dy: (3 * dy,))
+    >>> float(jax.grad(triple)(1.0)), float(jax.grad(triple.reference)(1.0))
+    (3.0, 3.0)
     """
 
     def __init__(self, reference: Callable[..., Any], name: str):

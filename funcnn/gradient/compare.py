@@ -36,6 +36,14 @@ class Comparison:
         culprits: where the manual gradient is wrong, the sites at which it becomes so.
         timing: the paired times of both gradients, or None.
         no_truth: why there is no float64 truth, or "".
+
+    >>> row = Row("w", (2,), "float32", 0.5, 3.0, 0.2, "MANUAL")
+    >>> print(Comparison((row,), (Site((0,), "linear", "dense_0", "custom_vjp", ""),)))
+    1 hand-written rules: linear 1
+     leaf   shape   dtype     manual, ulps   automatic, ulps   floor, ulps   verdict
+    ---------------------------------------------------------------------------------
+     w      2       float32            0.5                 3           0.2   MANUAL
+    OK: 1 leaves against float64 truth: 1 MANUAL
     """
 
     rows: tuple[Row, ...]

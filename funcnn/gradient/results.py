@@ -8,7 +8,12 @@ from collections.abc import Iterable
 
 
 class GradientError(AssertionError):
-    """A hand-derived gradient is wrong, or was not compared; the message is the report."""
+    """A hand-derived gradient is wrong, or was not compared; the message is the report.
+
+    >>> CheckReport("f", (), (), 0).raise_if_failed()
+    Traceback (most recent call last):
+    funcnn.gradient.results.GradientError: NOT COMPARED f: ...
+    """
 
 
 @dataclasses.dataclass(frozen=True)

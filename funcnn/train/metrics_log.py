@@ -62,6 +62,12 @@ def read_metrics(path) -> list[dict]:
     """The records of a metrics file in order; `null` becomes NaN, a last line cut off is left out.
 
     Raises ValueError naming file and line where a line is no record with a `step`.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+    >>> MetricsLog(path).write({"step": 10, "loss": 0.5})
+    >>> read_metrics(path)
+    [{'step': 10, 'loss': 0.5}]
     """
     path = Path(path)
     lines = _whole_lines(path.read_text(encoding="utf-8"))
