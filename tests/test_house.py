@@ -101,7 +101,10 @@ def test_public_names_have_a_running_example(name, value):
     assert ">>>" in documentation, f"{name} shows no example"
     home = sys.modules[getattr(value, "__module__", fnn.__name__)]
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    names = {**vars(home), **vars(fnn.rules), "jnp": jnp} if isinstance(value, fnn.Layer) else dict(vars(home))
+    names = {
+        **vars(home),
+        **({"jnp": jnp, **vars(fnn.rules)} if isinstance(value, fnn.Layer) else {}),
+    }
     test = doctest.DocTestParser().get_doctest(documentation, names, name, None, 0)
     assert doctest.DocTestRunner(optionflags=flags).run(test).failed == 0
 
