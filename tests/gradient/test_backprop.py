@@ -96,6 +96,17 @@ def test_both_agree_with_automatic_differentiation_in_float64(name, key):
             assert error < 1e-12, path
 
 
+@pytest.mark.parametrize("name", ["a whole network", "parallel sum"])
+def test_in_float32_each_leaf_is_as_near_to_the_truth_as_autodiff(name, key):
+    model, params, x, dy = setting(name, key)
+    loss = lambda p, x: jnp.vdot(dy, model(p, x, key=key))  # noqa: E731
+    report = fnn.compare(loss, params, x, argnums=(0, 1), pairs=0)
+    assert report.ok, str(report)
+    assert len(report.rows) == len(jax.tree.leaves(params)) + 1
+    for row in report.rows:
+        assert row.manual <= 2 * row.automatic + 2, row  # in ulps, without the noise floor
+
+
 def test_without_a_key_the_recursion_is_that_of_evaluation(key):
     model, params, x, dy = setting("a whole network", key)
     dparams, _, _ = backprop(model, params, x, dy)
