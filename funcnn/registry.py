@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -289,12 +289,3 @@ def registered_rules() -> dict[str, Rule]:
     True
     """
     return dict(_rules)
-
-
-def cases_of(rules: Iterable[Rule]) -> list[tuple[Rule, Case]]:
-    """Every case of every rule, for tests that are parametrised over them.
-
-    >>> cases_of([])
-    []
-    """
-    return [(r, case) for r in rules for case in r.cases()]
