@@ -8,7 +8,7 @@ import pytest
 
 from funcnn import registry
 from funcnn.gradient.without_rules import without_rules
-from funcnn.registry import Case, Rule, cases_of, registered_rules
+from funcnn.registry import Case, Rule, registered_rules
 
 
 @pytest.fixture
@@ -389,4 +389,3 @@ def test_cases_come_from_the_key(key):
     (default,), (again,), (other,) = rule.cases(), rule.cases(), rule.cases(jax.random.key(1))
     np.testing.assert_array_equal(default.args[0], again.args[0])
     assert not np.array_equal(default.args[0], other.args[0])
-    assert [(r, c.name) for r, c in cases_of([rule, rule])] == [(rule, "one"), (rule, "one")]

@@ -53,7 +53,8 @@ def conv(
     where dw is one matrix product Pᵀ dy over all rows p of all images: the columns of the patches
     P are the slices of x that meet w[0], w[1], ... (h w of them in two dimensions) side by side.
 
-    On a CPU y and dx are such products too, y = P w, where P is wide enough.
+    On a CPU y and dx are such products too, where they are faster: y = P w, and dP = dy wᵀ, whose
+    columns are added where P took them from; no zeros are multiplied, whatever the stride.
     Kept for the backward pass: x and w, as autodiff does. P is made anew, for a few images at a
     time: it is h w times as large as x, and the product is fastest from the cache. There are no
     kinks; NaN reaches every output whose window holds it.
