@@ -34,7 +34,9 @@ class Case:
             rule must follow the convention of its reference.
         laws: name -> function `(args, dy, cotangents) -> (left, right)`; left and right must agree.
         reference: a form of the reference whose automatic gradient is accurate on these arguments,
-            where the plain one loses its digits even in float64.
+            where the plain one loses its digits even in float64; with the intent "surrogate", a
+            function whose gradient the rule is meant to have.
+        intent: "derivative", or "surrogate" for a rule that differs from it on purpose.
 
     >>> import jax.numpy as jnp
     >>> Case("zeros", (jnp.zeros(3),)).name
@@ -48,6 +50,7 @@ class Case:
     kinks: bool = False
     laws: Mapping[str, Callable[..., tuple[Any, Any]]] = dataclasses.field(default_factory=dict)
     reference: Callable[..., Any] | None = None
+    intent: str = "derivative"
 
 
 @dataclasses.dataclass(frozen=True)

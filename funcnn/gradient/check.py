@@ -9,24 +9,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.gradient.battery import algebra, contract, declared_laws, rounding
+from funcnn.gradient.checks.algebra import dot, truth
+from funcnn.gradient.checks.contract import contract
+from funcnn.gradient.checks.laws import declared_laws, homogeneity
+from funcnn.gradient.checks.primal import primal
+from funcnn.gradient.checks.rounding import rounding
 from funcnn.gradient.compare import compare
 from funcnn.gradient.jaxprs import sites
 from funcnn.gradient.results import CheckReport, GradientError, Result
-from funcnn.gradient.subject import (
-    Subject,
-    cotangents,
-    function_subject,
-    pinned_dtypes,
-    rule_subject,
-)
+from funcnn.gradient.situation import Situation
+from funcnn.gradient.subject import Subject, cotangents, pinned_dtypes
 from funcnn.gradient.truth import is_float
-from funcnn.gradient.without_rules import trace, without_rules
+from funcnn.gradient.without_rules import trace
 from funcnn.registry import Case, Rule
 
 __all__ = ["CheckReport", "GradientError", "Result", "check"]
 
 _LEVELS = ("fast", "full")
+_ALGEBRA = (primal, truth, homogeneity, dot, declared_laws)
 
 
 def check(
@@ -70,30 +70,38 @@ def _check_rule(rule: Rule, cases: list[Case], level: str) -> CheckReport:
     results: list[Result] = []
     leaves: dict[str, None] = {}
     for case in cases:
-        kept = [contract(rule, case, dtype) for dtype in (*case.dtypes, "float64")]
-        results += kept
-        if any(r.verdict == "fail" for r in kept):
-            continue  # later numbers would mislead
-        with jax.enable_x64(True):
-            subject = rule_subject(rule, case, "float64")
-            leaves |= dict.fromkeys(subject.leaves)
-            results += algebra(subject)
-            results += declared_laws(subject, case)
-        for dtype in case.dtypes if level == "full" else ():
-            results += rounding(rule, case, dtype)
+        try:
+            situation = Situation.of_rule(rule, case)
+        except TypeError as error:
+            results.append(Result(rule.name, "contract", case.name, "", "fail", str(error)))
+            continue
+        leaves |= dict.fromkeys(situation.leaves)
+        results += _run(situation, level)
     return CheckReport(rule.name, tuple(results), tuple(leaves), 1)
+
+
+def _run(situation: Situation, level: str) -> list[Result]:
+    results = list(contract(situation))
+    if any(r.verdict == "fail" for r in results):
+        return results  # later numbers would mislead
+    with jax.enable_x64(True):
+        for run in _ALGEBRA:
+            results += run(situation)
+    if level == "full":
+        results += rounding(situation)
+    return results
 
 
 def _check_function(f: Callable[..., Any], args: tuple[Any, ...]) -> CheckReport:
     name = getattr(f, "__name__", type(f).__name__)
     found = sites(trace(f, args, {}).jaxpr)
+    situation = Situation.of_function(f, Case("arguments", args), name)
     with jax.enable_x64(True):
-        subject = function_subject(f, without_rules(f), args, name)
-        pinned = _pinned(subject)
-        results = [] if pinned else list(algebra(subject))
+        pinned = _pinned(situation.subject("float64"))
+        results = [] if pinned else [r for run in _ALGEBRA for r in run(situation)]
     if pinned:
-        results = list(_in_its_own_dtype(f, args, subject, pinned))
-    return CheckReport(name, tuple(results), subject.leaves, len(found))
+        results = list(_in_its_own_dtype(f, args, situation, pinned))
+    return CheckReport(name, tuple(results), situation.leaves, len(found))
 
 
 def _pinned(subject: Subject) -> set[str]:
@@ -105,7 +113,7 @@ def _pinned(subject: Subject) -> set[str]:
 
 
 def _in_its_own_dtype(
-    f: Callable[..., Any], args: tuple[Any, ...], subject: Subject, pinned: set[str]
+    f: Callable[..., Any], args: tuple[Any, ...], situation: Situation, pinned: set[str]
 ) -> Iterator[Result]:
     """A function that names a dtype cannot run in float64: its rounding is judged instead."""
     outputs = [leaf for leaf in jax.tree.leaves(jax.eval_shape(f, *args)) if is_float(leaf)]
@@ -118,7 +126,7 @@ def _in_its_own_dtype(
     comparison = compare(weighted, *args, argnums=range(len(args)), pairs=0)
     note = f"judged in its own precision, since it computes in {', '.join(sorted(pinned))}"
     if comparison.no_truth:
-        yield Result(subject.name, "truth", subject.case, "", "inconclusive", comparison.no_truth)
-    for leaf, row in zip(subject.leaves, comparison.rows, strict=False):
+        yield situation.result("truth", "", "inconclusive", comparison.no_truth)
+    for leaf, row in zip(situation.leaves, comparison.rows, strict=False):
         verdict = {"WRONG": "fail", "INCONCLUSIVE": "inconclusive"}.get(row.verdict, "pass")
-        yield Result(subject.name, "truth", subject.case, leaf, verdict, row.note or note)
+        yield situation.result("truth", leaf, verdict, row.note or note)

@@ -27,6 +27,8 @@ class Result:
         leaf: the argument's leaf, or "" where the check is about the whole.
         verdict: "pass", "fail", "inconclusive" or "skip".
         note: the error, or why.
+        seed: of the cotangents.
+        diagnosis: the usual mistake that explains the error, or "".
     """
 
     rule: str
@@ -35,6 +37,8 @@ class Result:
     leaf: str
     verdict: str
     note: str = ""
+    seed: int = 0
+    diagnosis: str = ""
 
     def __str__(self) -> str:
         where = " ".join(filter(None, [self.leaf and f"leaf {self.leaf}", f"case {self.case}"]))

@@ -12,9 +12,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.contract import leaf_names
 from funcnn.gradient.truth import is_float, perturbed
-from funcnn.registry import Case, Rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,15 +22,12 @@ class Subject:
     In float64 it is the algebra of the rule's own code that is checked, below that its rounding.
 
     Attributes:
-        name, case: for the report.
         leaves: the names of the differentiable leaves.
         x: those leaves.
         manual, automatic: `x -> list of float outputs`.
         kinks: whether x stands on kinks or ties.
     """
 
-    name: str
-    case: str
     leaves: tuple[str, ...]
     x: tuple[Any, ...]
     manual: Callable[..., list[Any]]
@@ -79,6 +74,11 @@ def _compiled(f: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(f, compiler_options=quick)
 
 
+def cotangents_of(subject: Subject, seed: int = 0) -> list[tuple[str, list[Any]]]:
+    """`cotangents` of the outputs of a subject."""
+    return cotangents(jax.eval_shape(subject.manual, *subject.x), seed)
+
+
 def cotangents(shapes: list[Any], seed: int = 0) -> list[tuple[str, list[Any]]]:
     """Cotangents of the outputs: three random ones, all ones, and one element alone.
 
@@ -99,63 +99,6 @@ def cotangents(shapes: list[Any], seed: int = 0) -> list[tuple[str, list[Any]]]:
     ]
 
 
-def rule_subject(rule: Rule, case: Case, dtype: Any) -> Subject:
-    """One case of a rule with its floating-point arguments in `dtype`.
-
-    >>> from funcnn import rules
-    >>> with jax.enable_x64(True):
-    ...     rule_subject(rules.relu, Case("one", (jnp.ones(3),)), "float64").leaves
-    ('x',)
-    """
-    args, static = rule.bind(*case.args, **case.static)
-    reference = functools.partial(case.reference or rule.reference, **static)
-    manual = functools.partial(rule, **static)
-    names = leaf_names(rule.parameters, jax.tree.structure(args))
-    return _subject(rule.name, case, names, cast(args, dtype), manual, reference)
-
-
-def function_subject(
-    f: Callable[..., Any], automatic: Callable[..., Any], args: tuple[Any, ...], name: str
-) -> Subject:
-    """The subject of any function at its arguments; x64 must be enabled.
-
-    >>> with jax.enable_x64(True):
-    ...     function_subject(jnp.sin, jnp.sin, (np.ones(3),), "sin").leaves
-    ('argument_0',)
-    """
-    parameters = tuple(f"argument_{i}" for i in range(len(args)))
-    names = leaf_names(parameters, jax.tree.structure(args))
-    case = Case("arguments", args)
-    return _subject(name, case, names, cast(args, jnp.float64), f, automatic)
-
-
-def _subject(
-    name: str, case: Case, names: list[str], args: Any, manual: Any, automatic: Any
-) -> Subject:
-    leaves, tree = jax.tree.flatten(args)
-    chosen = [i for i, leaf in enumerate(leaves) if _is_array_of_floats(leaf)]
-
-    def of_floats(f: Callable[..., Any]) -> Callable[..., list[Any]]:
-        def run(*x: Any) -> list[Any]:
-            filled = list(leaves)
-            for i, value in zip(chosen, x, strict=True):
-                filled[i] = value
-            y = f(*jax.tree.unflatten(tree, filled))
-            return [leaf for leaf in jax.tree.leaves(y) if is_float(leaf)]
-
-        return run
-
-    return Subject(
-        name,
-        case.name,
-        tuple(names[i] for i in chosen),
-        tuple(leaves[i] for i in chosen),
-        of_floats(manual),
-        of_floats(automatic),
-        case.kinks,
-    )
-
-
 def cast(args: Any, dtype: Any) -> Any:
     """The tree with its floating-point arrays as NumPy's in `dtype`; everything else as it is.
 
@@ -165,12 +108,15 @@ def cast(args: Any, dtype: Any) -> Any:
     (array([1., 1.]), 3)
     """
     dtype = jnp.dtype(dtype)
-    return jax.tree.map(
-        lambda a: np.asarray(a).astype(dtype) if _is_array_of_floats(a) else a, args
-    )
+    return jax.tree.map(lambda a: np.asarray(a).astype(dtype) if is_array_of_floats(a) else a, args)
 
 
-def _is_array_of_floats(leaf: Any) -> bool:
+def is_array_of_floats(leaf: Any) -> bool:
+    """Whether a leaf is an array, JAX's or NumPy's, of real floating point.
+
+    >>> is_array_of_floats(jnp.ones(2)), is_array_of_floats(1.0)
+    (True, False)
+    """
     return isinstance(leaf, (jax.Array, np.ndarray)) and is_float(leaf)
 
 

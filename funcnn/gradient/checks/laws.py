@@ -1,0 +1,68 @@
+"""Check 5, homogeneity, and the laws that a case declares: no tolerance, or the size of a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient.results import Result
+from funcnn.gradient.situation import Situation
+from funcnn.gradient.subject import Subject, cast, cotangents_of
+
+_POWERS = (-6, -1, 1, 6)  # of two: scaling by them is exact
+_LAW = 1e-12  # relative; both sides of a law are sums in float64
+
+
+def homogeneity(situation: Situation) -> Iterator[Result]:
+    """bwd(0) = 0, bwd(-w) = -bwd(w), bwd(2^k w) = 2^k bwd(w), without any tolerance.
+
+    >>> import jax
+    >>> from funcnn import rules
+    >>> from funcnn.registry import Case
+    >>> with jax.enable_x64(True):
+    ...     one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    ...     [(result.check, result.verdict) for result in homogeneity(one)]
+    [('zero', 'pass'), ('homogeneity', 'pass')]
+    """
+    subject = situation.subject("float64")
+    w = cotangents_of(subject, situation.seed)[0][1]
+    yield from (
+        situation.result(name, leaf, *verdict) for name, leaf, verdict in _exact(subject, w)
+    )
+
+
+def _exact(subject: Subject, w: list[Any]) -> Iterator[tuple[str, str, tuple[str, str]]]:
+    def backward(dys: list[Any]) -> list[np.ndarray]:
+        return [np.asarray(d) for d in subject.pull_manual(subject.x, dys)[1]]
+
+    d = backward(w)
+    zero = backward([np.zeros_like(dy) for dy in w])
+    scaled = {2.0**k: backward([dy * 2.0**k for dy in w]) for k in _POWERS}
+    scaled[-1.0] = backward([-dy for dy in w])
+    for i, leaf in enumerate(subject.leaves):
+        if not np.all(np.isfinite(d[i])):
+            yield "zero", leaf, ("skip", "the cotangent is not finite")
+            yield "homogeneity", leaf, ("skip", "the cotangent is not finite")
+            continue
+        nonzero = np.count_nonzero(zero[i])
+        yield "zero", leaf, ("fail", f"{nonzero} elements from 0") if nonzero else ("pass", "")
+        off = [s for s, ds in scaled.items() if not np.array_equal(ds[i], s * d[i])]
+        note = f"bwd({off[0]:g} w) differs from {off[0]:g} bwd(w)" if off else ""
+        yield "homogeneity", leaf, ("fail" if off else "pass", note)
+
+
+def declared_laws(situation: Situation) -> Iterator[Result]:
+    """The laws that a case declares, in float64: the left side equals the right."""
+    subject, case = situation.subject("float64"), situation.case
+    w = cotangents_of(subject, situation.seed)[0][1]
+    d = subject.pull_manual(subject.x, w)[1]
+    size = max((float(np.linalg.norm(di)) for di in d), default=0.0)
+    for name, law in case.laws.items():
+        left, right = (np.asarray(side) for side in law(cast(case.args, jnp.float64), w[0], d))
+        # A law that says 0 has no size of its own, so the cotangents give it one.
+        error = float(np.max(np.abs(left - right), initial=0.0))
+        verdict = "pass" if error <= _LAW * max(size, float(np.linalg.norm(right))) else "fail"
+        yield situation.result(name, "", verdict, f"off by {error:.3g}")
