@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from funcnn.contract import leaf_names
 from funcnn.gradient.results import Result
