@@ -85,15 +85,18 @@ def _conform(where: str, aval: tuple[tuple[int, ...], Any] | None, cotangent: An
     if aval is None or not jnp.issubdtype(aval[1], jnp.inexact):
         if cotangent is None or jax.typeof(cotangent).dtype == jax.dtypes.float0:
             return None
-        found = _describe(_shape_and_dtype(cotangent))
-        raise TypeError(
-            f"{where}: {_describe(aval)} has no cotangent: expected None, found {found}"
-        )
+        found = describe(_shape_and_dtype(cotangent))
+        raise TypeError(f"{where}: {describe(aval)} has no cotangent: expected None, found {found}")
     found = None if cotangent is None else _shape_and_dtype(cotangent)
     if found != aval:
-        raise TypeError(f"{where}: expected {_describe(aval)}, found {_describe(found)}")
+        raise TypeError(f"{where}: expected {describe(aval)}, found {describe(found)}")
     return cotangent
 
 
-def _describe(aval: tuple[tuple[int, ...], Any] | None) -> str:
+def describe(aval: tuple[tuple[int, ...], Any] | None) -> str:
+    """Shape and dtype as one word.
+
+    >>> describe(((2, 3), "float32"))
+    'float32[2, 3]'
+    """
     return "None" if aval is None else f"{aval[1]}[{', '.join(map(str, aval[0]))}]"

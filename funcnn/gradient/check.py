@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,87 +20,132 @@ from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject, cotangents, pinned_dtypes
 from funcnn.gradient.truth import is_float
 from funcnn.gradient.without_rules import trace
-from funcnn.registry import Case, Rule
+from funcnn.registry import Case, Rule, registered_rules
 
 __all__ = ["CheckReport", "GradientError", "Result", "check"]
 
-_LEVELS = ("fast", "full")
-_ALGEBRA = (primal, truth, homogeneity, dot, declared_laws)
+Check = Callable[[Situation], Iterator[Result]]
+
+# Where one of these fails, later numbers would mislead.
+_FIRST: tuple[Check, ...] = (contract, primal)
+_ALGEBRA: tuple[Check, ...] = (truth, homogeneity, dot, declared_laws)
+_FULL: tuple[Check, ...] = (rounding,)
+_RELEASE: tuple[Check, ...] = ()
+LEVELS: dict[str, tuple[Check, ...]] = {
+    "fast": _ALGEBRA,
+    "full": _ALGEBRA + _FULL,
+    "release": _ALGEBRA + _FULL + _RELEASE,
+}
+_ONLY_DERIVATIVES = {homogeneity, dot}  # a surrogate need not be linear, nor a derivative
 
 
 def check(
-    target: Any, *args: Any, level: str = "fast", static: Mapping[str, Any] | None = None
+    target: Any,
+    *args: Any,
+    level: str = "fast",
+    static: Mapping[str, Any] | None = None,
+    intent: str = "derivative",
+    reference: Callable[..., Any] | None = None,
+    seed: int = 0,
+    case: str | None = None,
 ) -> CheckReport:
     """Check the hand-derived gradient of a rule, or of any differentiable function.
 
-    Per leaf: the cotangent against the automatic one of the reference, both in float64; the value
-    against the reference; shape, dtype and tree of the cotangents in each dtype of the case; exact
-    zero from a zero cotangent; exact homogeneity under -1 and powers of two; the dot test
-    <w, J v> = <J' w, v> with J v from forward mode. Level "full" adds rounding: the rule in each
-    low precision against what autodiff does there.
+    Level "fast", per leaf: shape, dtype and tree of the cotangents in each dtype of the case; the
+    value, and the cotangents for several cotangents of the output, against autodiff of the
+    reference, both in float64; exact zero from a zero cotangent and exact homogeneity under -1 and
+    powers of two; the dot test <w, J v> = <J' w, v>, with J v from forward mode. Level "full" adds
+    rounding in the low precisions, transformations, finite differences, edge values, kinks,
+    residuals, second derivatives and determinism; level "release" mutants and cost. What fails to
+    hold its contract or to compute its value is not checked further: later numbers would mislead.
 
     Args:
         target: a Rule, checked on its own cases or on `args`; or a function, checked on `args`
-            against itself without rules.
-        args: the arguments; integers, keys and other leaves are passed on.
-        level: "fast" or "full".
+            against itself without rules. Where the function calls no rule, JAX's own derivative is
+            held against float64 truth and finite differences.
+        args: the arguments; integers, keys and other leaves are passed on. Other sizes are tried,
+            too: axes of equal size change together.
+        level: "fast", "full" or "release".
         static: keyword arguments.
+        intent: "derivative", or "surrogate" for a gradient that differs from it on purpose (of a
+            Rule without arguments each case says so itself).
+        reference: a function of the same arguments whose automatic gradient is the truth.
+        seed: of the cases and the cotangents.
+        case: the name of the only case to check, by default all.
 
     Raises:
-        ValueError: an unknown level.
+        ValueError: an unknown level, intent or case.
         TypeError: a function without arguments.
 
     >>> import funcnn as fnn
     >>> check(fnn.rules.tanh, jnp.linspace(-3.0, 3.0, 7)).ok
     True
     """
-    if level not in _LEVELS:
-        raise ValueError(f"check: level is one of {', '.join(_LEVELS)}, found {level!r}")
-    static = dict(static or {})
+    _one_of("level", level, LEVELS)
+    _one_of("intent", intent, ("derivative", "surrogate"))
+    given = Case("arguments", args, dict(static or {}), reference=reference, intent=intent)
     if isinstance(target, Rule):
-        given = [Case("arguments", args, static)] if args else target.cases()
-        return _check_rule(target, given, level)
+        cases = [given] if args else target.cases(jax.random.key(seed))
+        if case is not None:
+            _one_of("case", case, [c.name for c in cases])
+            cases = [c for c in cases if c.name == case]
+        return _check_rule(target, cases, level, seed)
     if not callable(target) or not args:
         raise TypeError("check: give a Rule, or a differentiable function and its arguments")
-    return _check_function(functools.partial(target, **static) if static else target, args)
+    return _check_function(target, given, level, seed)
 
 
-def _check_rule(rule: Rule, cases: list[Case], level: str) -> CheckReport:
+def _one_of(name: str, value: Any, known: Sequence[str] | Mapping[str, Any]) -> None:
+    if value not in known:
+        raise ValueError(f"check: {name} is one of {', '.join(known)}, found {value!r}")
+
+
+def _check_rule(rule: Rule, cases: list[Case], level: str, seed: int) -> CheckReport:
     results: list[Result] = []
     leaves: dict[str, None] = {}
+    source = ""
     for case in cases:
         try:
-            situation = Situation.of_rule(rule, case)
+            situation = Situation.of_rule(rule, case, seed)
         except TypeError as error:
-            results.append(Result(rule.name, "contract", case.name, "", "fail", str(error)))
+            results.append(Result(rule.name, "contract", case.name, "", "fail", str(error), seed))
             continue
+        source = situation.source
         leaves |= dict.fromkeys(situation.leaves)
         results += _run(situation, level)
-    return CheckReport(rule.name, tuple(results), tuple(leaves), 1)
+    registered = registered_rules().get(rule.name) is rule
+    return CheckReport(rule.name, tuple(results), tuple(leaves), 1, source, registered)
 
 
 def _run(situation: Situation, level: str) -> list[Result]:
-    results = list(contract(situation))
-    if any(r.verdict == "fail" for r in results):
-        return results  # later numbers would mislead
-    with jax.enable_x64(True):
-        for run in _ALGEBRA:
-            results += run(situation)
-    if level == "full":
-        results += rounding(situation)
+    results: list[Result] = []
+    for run in _FIRST + LEVELS[level]:
+        why = _does_not_apply(run, situation.case)
+        found = [situation.result(run.__name__, "", "skip", why)] if why else list(run(situation))
+        results += found
+        if run in _FIRST and any(r.verdict == "fail" for r in found):
+            break
     return results
 
 
-def _check_function(f: Callable[..., Any], args: tuple[Any, ...]) -> CheckReport:
+def _does_not_apply(run: Check, case: Case) -> str:
+    if case.intent == "derivative" or (run not in _ONLY_DERIVATIVES and run is not truth):
+        return ""
+    if run is truth and case.reference is not None:
+        return ""
+    return "declared a surrogate"
+
+
+def _check_function(f: Callable[..., Any], case: Case, level: str, seed: int) -> CheckReport:
     name = getattr(f, "__name__", type(f).__name__)
-    found = sites(trace(f, args, {}).jaxpr)
-    situation = Situation.of_function(f, Case("arguments", args), name)
+    situation = Situation.of_function(f, case, name, seed)
+    found = sites(trace(f, case.args, dict(case.static)).jaxpr)
+    if not found and case.reference is None:
+        return CheckReport(name, (), situation.leaves, 0, situation.source)
     with jax.enable_x64(True):
         pinned = _pinned(situation.subject("float64"))
-        results = [] if pinned else [r for run in _ALGEBRA for r in run(situation)]
-    if pinned:
-        results = list(_in_its_own_dtype(f, args, situation, pinned))
-    return CheckReport(name, tuple(results), situation.leaves, len(found))
+    results = list(_in_its_own_dtype(situation, pinned)) if pinned else _run(situation, level)
+    return CheckReport(name, tuple(results), situation.leaves, len(found), situation.source)
 
 
 def _pinned(subject: Subject) -> set[str]:
@@ -112,10 +156,9 @@ def _pinned(subject: Subject) -> set[str]:
         return {"a dtype that it names"}
 
 
-def _in_its_own_dtype(
-    f: Callable[..., Any], args: tuple[Any, ...], situation: Situation, pinned: set[str]
-) -> Iterator[Result]:
+def _in_its_own_dtype(situation: Situation, pinned: set[str]) -> Iterator[Result]:
     """A function that names a dtype cannot run in float64: its rounding is judged instead."""
+    f, args = situation.manual, situation.args
     outputs = [leaf for leaf in jax.tree.leaves(jax.eval_shape(f, *args)) if is_float(leaf)]
     weights = cotangents(outputs)[0][1]
 

@@ -28,6 +28,7 @@ class Result:
         verdict: "pass", "fail", "inconclusive" or "skip".
         note: the error, or why.
         seed: of the cotangents.
+        dtype: where the check runs in several.
         diagnosis: the usual mistake that explains the error, or "".
     """
 
@@ -38,11 +39,14 @@ class Result:
     verdict: str
     note: str = ""
     seed: int = 0
+    dtype: str = ""
     diagnosis: str = ""
 
     def __str__(self) -> str:
-        where = " ".join(filter(None, [self.leaf and f"leaf {self.leaf}", f"case {self.case}"]))
-        return f"{self.verdict.upper()} {self.rule} {self.check}: {where}: {self.note}"
+        named = {"leaf": self.leaf, "case": self.case, "": self.dtype, "seed": self.seed or ""}
+        where = " ".join(f"{name} {value}".strip() for name, value in named.items() if value)
+        text = f"{self.verdict.upper()} {self.rule} {self.check}: {where}: {self.note}"
+        return f"{text}\n  diagnosis: {self.diagnosis}" if self.diagnosis else text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +57,10 @@ class CheckReport:
         target: what was checked.
         results: every comparison, passed or not.
         leaves: the differentiable leaves, each of which needs a truth that is not zero.
-        rules: how many hand-written rules the target calls.
+        rules: how many hand-written rules the target calls; with none, it is JAX's own derivative
+            that was held against the truth.
+        source: file and line of the backward pass, or of the function.
+        registered: whether `funcnn check` knows the target by its name.
 
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> report.ok
@@ -66,6 +73,8 @@ class CheckReport:
     results: tuple[Result, ...]
     leaves: tuple[str, ...]
     rules: int
+    source: str = ""
+    registered: bool = False
 
     @property
     def failures(self) -> tuple[Result, ...]:
@@ -88,8 +97,8 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Nothing failed, there is a rule, and each differentiable leaf was really compared."""
-        return bool(self.leaves and self.rules) and not self.failures and not self.uncovered
+        """Nothing failed, and each differentiable leaf was really compared with a truth."""
+        return bool(self.leaves) and not self.failures and not self.uncovered
 
     def __str__(self) -> str:
         n = self.counts
@@ -100,13 +109,18 @@ class CheckReport:
             f"{head} {self.target}: {n['pass']} comparison{plural} passed, {n['fail']} failed, "
             f"{n['inconclusive']} inconclusive, {n['skip']} skipped; {rules}"
         )
-        lines = [str(r) for r in self.failures]
+        lines = [f"{r}{self._reproduce(r)}" for r in self.failures]
+        if lines and self.source:
+            lines.append(f"  backward: {self.source}")
         lines += [f"NOT COMPARED {self.target}: leaf {leaf}" for leaf in self.uncovered]
         if not self.leaves:
             lines.append(f"NOT COMPARED {self.target}: no case with a floating-point argument")
-        if not self.rules:
-            lines.append(f"NOT COMPARED {self.target}: it calls no hand-written rule")
         return "\n".join([*lines, summary])
+
+    def _reproduce(self, result: Result) -> str:
+        if not self.registered:
+            return ""
+        return f'\n  again: funcnn check {self.target} --case "{result.case}" --seed {result.seed}'
 
     def skipped(self) -> Iterable[Result]:
         """What was skipped or is inconclusive, with the reasons."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -19,6 +19,25 @@ from funcnn.gradient.without_rules import without_rules
 from funcnn.registry import Case, Rule
 
 
+def in_float64(check: Callable[[Situation], Iterator[Result]]) -> Any:
+    """Decorate a check that computes in float64, all of it, whatever the caller has enabled.
+
+    >>> @in_float64
+    ... def dtype(situation):
+    ...     yield jnp.ones(3).dtype
+    >>> next(dtype(None))
+    dtype('float64')
+    """
+
+    @functools.wraps(check)
+    def run(situation: Situation) -> Iterator[Result]:
+        # Not lazily: the context would be left and entered wherever the results are consumed.
+        with jax.enable_x64(True):
+            return iter(list(check(situation)))
+
+    return run
+
+
 @dataclasses.dataclass(frozen=True)
 class Situation:
     """A function with its manual and its automatic form at given arguments.
@@ -29,7 +48,8 @@ class Situation:
         parameters: the names of the positional arguments.
         args: those arguments, as they were given.
         manual: `manual(*args) -> y`, with its hand-written rules.
-        automatic: the same without them.
+        automatic: the function whose automatic derivative is the truth.
+        plain: the function itself without hand-written rules; mostly the same.
         rule: the rule that is checked, None for another function.
         seed: of the cotangents and directions.
     """
@@ -40,6 +60,7 @@ class Situation:
     args: tuple[Any, ...]
     manual: Callable[..., Any]
     automatic: Callable[..., Any]
+    plain: Callable[..., Any]
     rule: Rule | None = None
     seed: int = 0
 
@@ -53,8 +74,9 @@ class Situation:
         """
         args, static = rule.bind(*case.args, **case.static)
         manual = functools.partial(rule, **static)
-        automatic = functools.partial(case.reference or rule.reference, **static)
-        return cls(rule.name, case, rule.parameters, args, manual, automatic, rule, seed)
+        plain = functools.partial(rule.reference, **static)
+        automatic = functools.partial(case.reference, **static) if case.reference else plain
+        return cls(rule.name, case, rule.parameters, args, manual, automatic, plain, rule, seed)
 
     @classmethod
     def of_function(cls, f: Callable[..., Any], case: Case, name: str, seed: int = 0) -> Situation:
@@ -65,12 +87,9 @@ class Situation:
         """
         parameters = tuple(f"argument_{i}" for i in range(len(case.args)))
         manual = functools.partial(f, **case.static)
-        automatic = functools.partial(case.reference, **case.static) if case.reference else None
-        return cls(
-            *(name, case, parameters, case.args, manual),
-            automatic or without_rules(manual),
-            seed=seed,
-        )
+        plain = without_rules(manual)
+        automatic = functools.partial(case.reference, **case.static) if case.reference else plain
+        return cls(name, case, parameters, case.args, manual, automatic, plain, seed=seed)
 
     @functools.cached_property
     def leaves(self) -> tuple[str, ...]:
@@ -80,21 +99,28 @@ class Situation:
         return tuple(n for n, x in zip(names, leaves, strict=True) if is_array_of_floats(x))
 
     @functools.cached_property
-    def _subjects(self) -> dict[str, Subject]:
+    def _subjects(self) -> dict[str | None, Subject]:
         return {}
 
-    def subject(self, dtype: Any) -> Subject:
+    @property
+    def given_dtypes(self) -> tuple[str, ...]:
+        """The floating-point dtypes of the arguments as they were given."""
+        leaves = filter(is_array_of_floats, jax.tree.leaves(self.args))
+        return tuple(dict.fromkeys(str(leaf.dtype) for leaf in leaves))
+
+    def subject(self, dtype: Any = None) -> Subject:
         """The subject with every floating-point array in `dtype`, made and compiled once.
 
-        For "float64" the caller has enabled x64, here and whenever it runs the subject.
+        None leaves the arrays in the dtypes in which they were given. For "float64" the caller has
+        enabled x64, here and whenever it runs the subject.
         """
-        name = jnp.dtype(dtype).name
+        name = None if dtype is None else jnp.dtype(dtype).name
         if name not in self._subjects:
             self._subjects[name] = self._make_subject(name)
         return self._subjects[name]
 
-    def _make_subject(self, dtype: str) -> Subject:
-        leaves, tree = jax.tree.flatten(cast(self.args, dtype))
+    def _make_subject(self, dtype: str | None) -> Subject:
+        leaves, tree = jax.tree.flatten(cast(self.args, dtype) if dtype else self.args)
         chosen = [i for i, leaf in enumerate(leaves) if is_array_of_floats(leaf)]
 
         def of_floats(f: Callable[..., Any]) -> Callable[..., list[Any]]:
@@ -115,8 +141,9 @@ class Situation:
         self, check: str, leaf: str, verdict: str, note: str = "", *, dtype: str = "", **more: Any
     ) -> Result:
         """A result of this case; `dtype` where the check runs in several."""
-        case = f"{self.case.name} {dtype}" if dtype else self.case.name
-        return Result(self.name, check, case, leaf, verdict, note, seed=self.seed, **more)
+        return Result(
+            self.name, check, self.case.name, leaf, verdict, note, self.seed, dtype, **more
+        )
 
     @functools.cached_property
     def source(self) -> str:

@@ -129,7 +129,7 @@ def test_the_contract_holds_in_each_declared_dtype():
     bfloat16 = Case(CASE.name, CASE.args, dtypes=("float32", "bfloat16"))
     upcast.defcases(lambda key: iter([bfloat16]))
     report = check(upcast)
-    assert [r.case for r in report.failures] == ["large x bfloat16"]
+    assert [(r.case, r.dtype) for r in report.failures] == [("large x", "bfloat16")]
     assert "expected bfloat16[3], found float32[3]" in report.failures[0].note
 
 
@@ -153,7 +153,7 @@ def test_a_rule_that_raises_fails_with_its_own_message():
 
     report = check(planted(mixed))
     (failure,) = report.failures
-    assert failure.case == "large x float64"
+    assert (failure.case, failure.dtype) == ("large x", "float64")
     assert "have no available implicit dtype promotion path" in failure.note
 
 
@@ -216,7 +216,7 @@ def test_nested_leaves_are_named():
 
 
 def test_bad_calls_are_named():
-    with pytest.raises(ValueError, match="level is one of fast, full, found 'slow'"):
+    with pytest.raises(ValueError, match="level is one of fast, full, release, found 'slow'"):
         check(planted(), level="slow")
     with pytest.raises(TypeError, match="give a Rule, or a differentiable function and its"):
         check(jnp.sin)
@@ -294,7 +294,7 @@ def test_a_function_that_names_a_dtype_is_judged_in_it(factor, ok):
 def test_a_function_without_rules_proves_nothing():
     report = check(jnp.sin, draw(3))
     assert not report.ok
-    assert "NOT COMPARED sin: it calls no hand-written rule" in str(report)
+    assert "0 hand-written rules" in str(report)
     # What jax.grad returns has lost its foreign rule, and with it the mistake.
     derived = check(jax.grad(lambda x: foreign(2.0)(x).sum()), draw(3))
     assert derived.rules == 0

@@ -10,21 +10,21 @@ import numpy as np
 
 from funcnn.gradient.judge import judge_algebra
 from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
+from funcnn.gradient.situation import Situation, in_float64
 from funcnn.gradient.subject import Subject, cotangents_of
 
 _DOT = 1e-12  # relative; both sides of the dot test are sums in float64
 
 
+@in_float64
 def truth(situation: Situation) -> Iterator[Result]:
     """Each leaf's cotangent, for several cotangents of the output.
 
-    >>> import jax, numpy as np
+    >>> import numpy as np
     >>> from funcnn import rules
     >>> from funcnn.registry import Case
-    >>> with jax.enable_x64(True):
-    ...     one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
-    ...     [(result.leaf, result.verdict) for result in truth(one)]
+    >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    >>> [(result.leaf, result.verdict) for result in truth(one)]
     [('x', 'pass')]
     """
     subject = situation.subject("float64")
@@ -48,15 +48,15 @@ def _truth_of_leaf(subject: Subject, drawn: Any, i: int) -> tuple[str, str]:
     return next((v for v in verdicts if v[0] == "pass"), verdicts[0])
 
 
+@in_float64
 def dot(situation: Situation) -> Iterator[Result]:
     """<w, J v> = <J' w, v> over all leaves at once, with J v from forward mode.
 
-    >>> import jax, numpy as np
+    >>> import numpy as np
     >>> from funcnn import rules
     >>> from funcnn.registry import Case
-    >>> with jax.enable_x64(True):
-    ...     one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
-    ...     [result.verdict for result in dot(one)]
+    >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    >>> [result.verdict for result in dot(one)]
     ['pass']
     """
     subject = situation.subject("float64")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
+from funcnn.contract import describe
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
+from funcnn.gradient.subject import Subject
 
 
 def contract(situation: Situation) -> Iterator[Result]:
-    """The cotangents in each dtype of the case; nothing is computed.
+    """The cotangents of a rule in each dtype of the case, of a function in the given ones.
+
+    Nothing is computed: JAX says what they would be.
 
     >>> import numpy as np
     >>> from funcnn import rules
@@ -20,17 +25,28 @@ def contract(situation: Situation) -> Iterator[Result]:
     >>> [result.verdict for result in contract(one)]
     ['pass', 'pass', 'pass']
     """
-    for dtype in (*situation.case.dtypes, "float64"):
+    dtypes = (*situation.case.dtypes, "float64") if situation.rule else (None,)
+    for dtype in dtypes:
         note = _broken(situation, dtype)
-        yield situation.result("contract", "", "fail" if note else "pass", note, dtype=dtype)
+        shown = dtype or ""
+        yield situation.result("contract", "", "fail" if note else "pass", note, dtype=shown)
 
 
-def _broken(situation: Situation, dtype: str) -> str:
-    with jax.enable_x64(dtype == "float64"):
+def _broken(situation: Situation, dtype: str | None) -> str:
+    with jax.enable_x64(dtype == "float64" or "float64" in situation.given_dtypes):
         try:
             subject = situation.subject(dtype)
             shapes = jax.eval_shape(subject.manual, *subject.x)
-            jax.eval_shape(subject.pull_manual, subject.x, shapes)
+            _, cotangents = jax.eval_shape(subject.pull_manual, subject.x, shapes)
         except Exception as error:  # whatever it raises is what is wrong with the rule
             return (str(error) or type(error).__name__).splitlines()[0]
+        return _unlike(subject, cotangents)
+
+
+def _unlike(subject: Subject, cotangents: Any) -> str:
+    """What JAX lets pass where a rule is not funcnn's: a cotangent of another shape or dtype."""
+    for leaf, x, d in zip(subject.leaves, subject.x, cotangents, strict=True):
+        if (x.shape, x.dtype) != (d.shape, d.dtype):
+            expected, found = describe((x.shape, x.dtype)), describe((d.shape, d.dtype))
+            return f"cotangent of {leaf}: expected {expected}, found {found}"
     return ""

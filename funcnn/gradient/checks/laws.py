@@ -9,22 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
+from funcnn.gradient.situation import Situation, in_float64
 from funcnn.gradient.subject import Subject, cast, cotangents_of
 
 _POWERS = (-6, -1, 1, 6)  # of two: scaling by them is exact
 _LAW = 1e-12  # relative; both sides of a law are sums in float64
 
 
+@in_float64
 def homogeneity(situation: Situation) -> Iterator[Result]:
     """bwd(0) = 0, bwd(-w) = -bwd(w), bwd(2^k w) = 2^k bwd(w), without any tolerance.
 
-    >>> import jax
     >>> from funcnn import rules
     >>> from funcnn.registry import Case
-    >>> with jax.enable_x64(True):
-    ...     one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
-    ...     [(result.check, result.verdict) for result in homogeneity(one)]
+    >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    >>> [(result.check, result.verdict) for result in homogeneity(one)]
     [('zero', 'pass'), ('homogeneity', 'pass')]
     """
     subject = situation.subject("float64")
@@ -54,6 +53,7 @@ def _exact(subject: Subject, w: list[Any]) -> Iterator[tuple[str, str, tuple[str
         yield "homogeneity", leaf, ("fail" if off else "pass", note)
 
 
+@in_float64
 def declared_laws(situation: Situation) -> Iterator[Result]:
     """The laws that a case declares, in float64: the left side equals the right."""
     subject, case = situation.subject("float64"), situation.case
