@@ -111,10 +111,14 @@ def _check_rule(rule: Rule, cases: list[Case], level: str, seed: int) -> CheckRe
             results.append(Result(rule.name, "contract", case.name, "", "fail", str(error), seed))
             continue
         source = situation.source
-        leaves |= dict.fromkeys(situation.leaves)
+        leaves |= dict.fromkeys(_leaves_with_truth(situation))
         results += _run(situation, level)
     registered = registered_rules().get(rule.name) is rule
     return CheckReport(rule.name, tuple(results), tuple(leaves), 1, source, registered)
+
+
+def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:
+    return () if _does_not_apply(truth, situation.case) else situation.leaves
 
 
 def _run(situation: Situation, level: str) -> list[Result]:
@@ -145,7 +149,8 @@ def _check_function(f: Callable[..., Any], case: Case, level: str, seed: int) ->
     with jax.enable_x64(True):
         pinned = _pinned(situation.subject("float64"))
     results = list(_in_its_own_dtype(situation, pinned)) if pinned else _run(situation, level)
-    return CheckReport(name, tuple(results), situation.leaves, len(found), situation.source)
+    leaves = _leaves_with_truth(situation)
+    return CheckReport(name, tuple(results), leaves, len(found), situation.source)
 
 
 def _pinned(subject: Subject) -> set[str]:

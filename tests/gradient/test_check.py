@@ -309,3 +309,51 @@ def test_static_arguments_of_a_function():
 
     report = check(f, draw(3), static={"power": 2})
     assert report.ok, str(report)
+
+
+# Surrogates: the gradient differs from the derivative on purpose
+
+
+def straight_through(factor=1.0):
+    rule = Rule(lambda x: jnp.round(x), "round")
+    rule.defvjp(lambda x: (jnp.round(x), None), lambda res, dy: (factor * dy,))
+    return rule
+
+
+def test_a_declared_surrogate_passes_and_says_so():
+    x = draw(3, 2)
+    assert not check(straight_through(), x).ok
+    report = check(straight_through(), x, intent="surrogate")
+    assert report.ok, str(report)
+    skipped = {r.check for r in report.skipped()}
+    assert skipped == {"truth", "homogeneity", "dot"}
+    assert {r.check for r in report.results if r.verdict == "pass"} == {"contract", "primal"}
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (1.001, False)])
+def test_a_surrogate_is_held_against_the_function_it_follows(factor, ok):
+    report = check(straight_through(factor), draw(3), intent="surrogate", reference=lambda x: 1 * x)
+    assert report.ok is ok, str(report)
+
+
+def test_a_wrong_value_is_no_surrogate():
+    rule = straight_through().replace(forward=lambda x: (jnp.floor(x), None))
+    assert not check(rule, draw(5), intent="surrogate").ok
+
+
+def test_seed_and_case_choose_what_is_checked():
+    rule = rules.tanh
+    names = [case.name for case in rule.cases()]
+    report = check(rule, seed=3, case=names[0])
+    assert {(r.case, r.seed) for r in report.results} == {(names[0], 3)}
+    with pytest.raises(ValueError, match="case is one of"):
+        check(rule, case="no such case")
+
+
+def test_a_failure_says_where_the_rule_is_and_how_to_see_it_again(monkeypatch):
+    rule = rules.tanh.replace(backward=lambda res, dy: (1.001 * rules.tanh.backward(res, dy)[0],))
+    text = str(check(rule))
+    assert "test_check.py:" in text
+    assert "again:" not in text  # no command knows it
+    monkeypatch.setattr("funcnn.gradient.check.registered_rules", lambda: {"tanh": rule})
+    assert 'again: funcnn check tanh --case "normal" --seed 0' in str(check(rule))
