@@ -1,0 +1,186 @@
+"""What is wrong with a rule: the usual mistake that explains the error of one leaf, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient import mistakes, mistakes_inside
+from funcnn.gradient.evidence import Arrays, Draw, Evidence
+from funcnn.gradient.results import Result
+from funcnn.gradient.situation import Situation
+from funcnn.gradient.subject import Subject, cast, cotangents_of
+
+_LARGE = 2.0**40  # far beyond any bound at which a cotangent is clipped
+_WITHOUT_LEAF = frozenset({"dot"})
+
+# From the most particular to the most general: the first that explains the error is named.
+_MISTAKES = (
+    mistakes.zeros,
+    mistakes.factor,
+    mistakes_inside.derivative,
+    mistakes_inside.output,
+    mistakes.shape_of_values,
+    mistakes_inside.cotangent,
+    mistakes.order,
+    mistakes.places,
+    mistakes_inside.argument,
+    mistakes_inside.eps,
+    mistakes.terms,
+    mistakes.precision,
+)
+
+
+def diagnose(evidence: Evidence) -> str:
+    """The usual mistake that explains more than 99.9 % of the error in every draw, or "".
+
+    A pure function of NumPy arrays. A right gradient gets no diagnosis.
+
+    >>> x = np.array([[1.0, -2.0], [0.5, 3.0]])
+    >>> wrong = Draw("random 0", [x], [x.T], [x])
+    >>> diagnose(Evidence(0, ("w",), (x,), [x], (wrong,)))
+    'transposed'
+    >>> diagnose(Evidence(0, ("w",), (x,), [x], (Draw("random 0", [x], [x], [x]),)))
+    ''
+    """
+    if not all(np.all(np.isfinite(d.truth[evidence.leaf])) for d in evidence.draws):
+        return ""
+    off = _not_finite(evidence)
+    if off or not any(map(evidence.is_wrong, evidence.ordinary)):
+        return off or _bounded(evidence)
+    for mistake in _MISTAKES:
+        for text, prediction in mistake(evidence):
+            if evidence.explained_by(prediction):
+                return text
+    return _of_some_draws(evidence) or _bounded(evidence)
+
+
+def _not_finite(e: Evidence) -> str:
+    bad = np.zeros(e.shape, bool)
+    for draw in e.ordinary:
+        bad |= ~np.isfinite(draw.manual[e.leaf])
+    if not bad.any():
+        return ""
+    first = tuple(int(i) for i in np.argwhere(bad)[0])
+    where = f", the first at {list(first)}, where {e.name} is {e.x[e.leaf][first]:.6g}"
+    return f"not finite at {bad.sum()} of {bad.size} elements{where if first else ''}"
+
+
+def _of_some_draws(e: Evidence) -> str:
+    """Right for some cotangents and wrong for others: no backward pass that is linear does that."""
+    right = [d.name for d in e.ordinary if not e.is_wrong(d)]
+    return f"right for these cotangents alone: {', '.join(right)}" if right else ""
+
+
+def _bounded(e: Evidence) -> str:
+    """The first draw and the same one enlarged: is the cotangent's size lost on the way?"""
+    large = next((d for d in e.draws if d.name == "large"), None)
+    if large is None or not e.ordinary:
+        return ""
+    small, big = e.ordinary[0].manual[e.leaf], large.manual[e.leaf]
+    if np.array_equal(big, _LARGE * small):
+        return ""
+    if np.allclose(big, small):
+        return "normalises the cotangent: its size has no effect"
+    return "not proportional to the cotangent"
+
+
+def diagnose_failure(situation: Situation, result: Result) -> str:
+    """The diagnosis of a failed result of a check, or "" where no usual mistake explains it.
+
+    Takes results of the checks on a leaf in float64 or in a low precision, and of "primal" and
+    "dot"; what they compared is computed again.
+
+    >>> from funcnn import rules
+    >>> from funcnn.registry import Case
+    >>> def negated(res, dy):
+    ...     return (-rules.tanh.backward(res, dy)[0],)
+    >>> wrong = rules.tanh.replace(backward=negated)
+    >>> situation = Situation.of_rule(wrong, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    >>> diagnose_failure(situation, situation.result("truth", "x", "fail"))
+    'the sign is wrong (x -1)'
+    """
+    dtype = result.case.removeprefix(situation.case.name).strip()
+    try:
+        if result.check == "primal":
+            return _diagnose_output(situation, int(result.leaf.removeprefix("output ")))
+        if result.check in _WITHOUT_LEAF:
+            found = (_diagnose_leaf(situation, i, "") for i in range(len(situation.leaves)))
+            named = zip(situation.leaves, found, strict=True)
+            return next((f"{leaf}: {text}" for leaf, text in named if text), "")
+        if result.leaf in situation.leaves:
+            return _diagnose_leaf(situation, situation.leaves.index(result.leaf), dtype)
+    except Exception:  # whatever a rule raises at other cotangents, it has a message already
+        return ""
+    return ""
+
+
+def _diagnose_leaf(situation: Situation, leaf: int, dtype: str) -> str:
+    names = ("float32", "bfloat16", "float16")
+    low = situation.subject(dtype) if dtype in names else None
+    with jax.enable_x64(True):
+        exact = situation.subject("float64")
+        if low is not None:
+            exact = dataclasses.replace(exact, x=cast(low.x, jnp.float64))
+    draws = _draws(exact, low, situation.seed)
+    with jax.enable_x64(True):
+        y = _arrays(exact.pull_automatic(exact.x, draws[0].dys)[0])
+        x = tuple(_arrays(exact.x))
+        unit = float(jnp.finfo(dtype if low is not None else "float64").eps)
+        integers = tuple(_integers(situation.args))
+        return diagnose(Evidence(leaf, exact.leaves, x, y, draws, _pull(exact), integers, unit))
+
+
+def _draws(exact: Subject, low: Subject | None, seed: int) -> tuple[Draw, ...]:
+    """Manual in its own precision, truth in float64, for the cotangents of `check` and two more."""
+    if low is not None:
+        named = cotangents_of(low, seed)
+        manual = [_arrays(low.pull_manual(low.x, dys)[1]) for _, dys in named]
+        with jax.enable_x64(True):
+            return _with_truth(exact, named, manual)
+    with jax.enable_x64(True):
+        named = cotangents_of(exact, seed)
+        first = named[0][1]
+        named.append(("zero", [0 * dy for dy in first]))
+        named.append(("large", [_LARGE * dy for dy in first]))
+        return _with_truth(
+            exact, named, [_arrays(exact.pull_manual(exact.x, dys)[1]) for _, dys in named]
+        )
+
+
+def _with_truth(exact: Subject, named: list[Any], manual: list[Arrays]) -> tuple[Draw, ...]:
+    pull = _pull(exact)
+    return tuple(
+        Draw(name, _arrays(dys), m, pull(exact.x, _arrays(dys)))
+        for (name, dys), m in zip(named, manual, strict=True)
+    )
+
+
+def _pull(exact: Subject) -> Any:
+    return lambda x, dys: _arrays(exact.pull_automatic(tuple(x), list(dys))[1])
+
+
+def _arrays(values: Any) -> Arrays:
+    return [np.asarray(v).astype(np.float64) for v in values]
+
+
+def _integers(args: Any) -> list[np.ndarray]:
+    leaves = [a for a in jax.tree.leaves(args) if hasattr(a, "dtype")]
+    return [np.asarray(a) for a in leaves if jnp.issubdtype(a.dtype, jnp.integer)]
+
+
+def _diagnose_output(situation: Situation, output: int) -> str:
+    """The value of the forward pass, beside that of the reference."""
+    with jax.enable_x64(True):
+        subject = situation.subject("float64")
+        dys = cotangents_of(subject, situation.seed)[0][1]
+        found = _arrays(subject.pull_manual(subject.x, dys)[0])
+        expected = _arrays(subject.pull_automatic(subject.x, dys)[0])
+    # The outputs stand where the leaves stand: a value has no cotangent, and nothing to pull.
+    draw = Draw("value", [], found, expected)
+    names = tuple(f"output {i}" for i in range(len(expected)))
+    return diagnose(Evidence(output, names, tuple(expected), [], (draw,)))
