@@ -1,11 +1,11 @@
-"""Paired times: the two arms in turn, in one process, so that both see the same machine."""
+"""Times of several functions in turn, in one process, so that all of them see the same machine."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,17 @@ class Timing:
     high: float
     pairs: int
 
+    @classmethod
+    def of(cls, manual: Sequence[float], automatic: Sequence[float]) -> Timing:
+        """The paired figures from the seconds of both, call by call.
+
+        >>> Timing.of([1.0, 2.0, 1.0], [4.0, 4.0, 8.0]).ratio
+        4.0
+        """
+        ratios = [a / m for m, a in zip(manual, automatic, strict=True)]
+        medians = statistics.median(manual), statistics.median(automatic)
+        return cls(*medians, statistics.median(ratios), min(ratios), max(ratios), len(ratios))
+
     def __str__(self) -> str:
         return (
             f"gradient: manual {self.manual * 1e3:.3g} ms, "
@@ -36,6 +47,24 @@ class Timing:
             f"automatic / manual {self.ratio:.2f} ({self.low:.2f} to {self.high:.2f}, "
             f"{self.pairs} pairs, {jax.devices()[0].device_kind})"
         )
+
+
+def time_in_turn(
+    functions: Mapping[str, Callable[..., Any]], *args: Any, rounds: int
+) -> dict[str, list[float]]:
+    """The seconds of each function, all called in turn: once to warm up and then `rounds` times.
+
+    >>> import jax.numpy as jnp
+    >>> seconds = time_in_turn({"sin": jnp.sin, "cos": jnp.cos}, jnp.ones(2), rounds=3)
+    >>> {name: len(taken) for name, taken in seconds.items()}
+    {'sin': 3, 'cos': 3}
+    """
+    jax.block_until_ready(tuple(f(*args) for f in functions.values()))
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, f in functions.items():
+            seconds[name].append(_seconds(f, args))
+    return seconds
 
 
 def time_pairs(
@@ -47,17 +76,8 @@ def time_pairs(
     >>> time_pairs(jnp.sin, jnp.cos, jnp.ones(2), pairs=3).pairs
     3
     """
-    jax.block_until_ready((manual(*args), automatic(*args)))
-    seconds = [(_seconds(manual, args), _seconds(automatic, args)) for _ in range(pairs)]
-    ratios = [a / m for m, a in seconds]
-    return Timing(
-        statistics.median(m for m, _ in seconds),
-        statistics.median(a for _, a in seconds),
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
-        pairs,
-    )
+    seconds = time_in_turn({"manual": manual, "automatic": automatic}, *args, rounds=pairs)
+    return Timing.of(seconds["manual"], seconds["automatic"])
 
 
 def _seconds(f: Callable[..., Any], args: tuple[Any, ...]) -> float:
