@@ -1,0 +1,131 @@
+"""Check 13, second order: the derivative of the hand-derived gradient."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from funcnn.gradient.judge import judge_algebra
+from funcnn.gradient.results import Result
+from funcnn.gradient.shown import shown_elsewhere
+from funcnn.gradient.situation import Situation, in_float64
+from funcnn.gradient.subject import Subject, cotangents_of
+from funcnn.gradient.variants import compiled, one_line
+
+_SYMMETRY = 1e-10  # relative; both sides are sums in float64
+_CANCELLED = 1e-14  # beside the largest leaf: rounding noise
+_DOCUMENTED = "forward-mode"
+
+
+def second_order(situation: Situation) -> Iterator[Result]:
+    """Reverse over reverse, in float64, against that of the function without rules.
+
+    With g(x, w) the gradient through the cotangent w, and H the Hessian of <w, f(x)>: H u for each
+    leaf, the cotangent of w, the symmetry <v, H u> = <u, H v>, and H u again by forward over
+    reverse. JAX refuses to differentiate some backward passes, a loop that ends by itself for one:
+    that is inconclusive, since nobody is misled. It is shown on two unlike cases of a rule.
+
+    >>> from funcnn import rules
+    >>> from funcnn.registry import Case
+    >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    >>> [(result.leaf, result.verdict) for result in second_order(one)]
+    [('x', 'pass'), ('cotangent 0', 'pass'), ('', 'pass'), ('x', 'pass')]
+    """
+    why = shown_elsewhere(situation)
+    if situation.case.kinks:
+        why = "at a kink there is no second derivative"
+    if not situation.leaves:
+        why = "no floating-point argument"
+    if why:
+        yield situation.result("second_order", "", "skip", why)
+    else:
+        yield from _second_order(situation)
+
+
+@in_float64
+def _second_order(situation: Situation) -> Iterator[Result]:
+    subject = situation.subject("float64")
+    w = cotangents_of(subject, situation.seed)[0][1]
+    random = np.random.default_rng([situation.seed, 13])
+    u, v = (tuple(random.normal(size=x.shape) for x in subject.x) for _ in range(2))
+    automatic = compiled(functools.partial(_second, subject.automatic))
+    try:
+        truth = automatic(subject.x, w, u)
+    except Exception as error:
+        note = f"raises without the rule, too: {one_line(error)}"
+        yield situation.result("second_order", "", "skip", note)
+        return
+    manual = compiled(functools.partial(_second, subject.manual))
+    try:
+        found, found_v = manual(subject.x, w, u), manual(subject.x, w, v)
+    except Exception as error:
+        note = f"JAX refuses to differentiate the backward pass: {one_line(error)}"
+        yield situation.result("second_order", "", "inconclusive", note)
+        return
+    moved = functools.cache(lambda: [automatic(x, w, u) for x in subject.moved(np.float64)])
+    names = [*situation.leaves, *(f"cotangent {i}" for i in range(len(w)))]
+    for i, name in enumerate(names):
+        yield situation.result("second_order", name, *_judge(found, truth, i, moved))
+    yield situation.result("second_order", "", *_symmetry(u, v, found, found_v))
+    yield from _forward_over_reverse(situation, subject, (w, u), truth, moved)
+
+
+def _second(f: Any, x: Any, w: Any, u: Any) -> list[Any]:
+    """Reverse over reverse: H u for each leaf of x, then the cotangent of each w."""
+    dx, dw = jax.vjp(lambda x, w: list(jax.vjp(f, *x)[1](w)), x, w)[1](list(u))
+    return [*dx, *dw]
+
+
+def _forward_over_reverse(
+    situation: Situation, subject: Subject, drawn: Any, truth: list[Any], moved: Any
+) -> Iterator[Result]:
+    """H u once more: it meets a rule that its own forward pass calls, which reverse mode does not.
+
+    JAX refuses that loudly, and says so in its documentation.
+    """
+    w, u = drawn
+
+    def forward(x: Any, w: Any, u: Any) -> Any:
+        return jax.jvp(lambda x: list(jax.vjp(subject.manual, *x)[1](w)), (x,), (u,))[1]
+
+    try:
+        found = compiled(forward)(subject.x, w, u)
+    except Exception as error:
+        verdict = "skip" if isinstance(error, TypeError) and _DOCUMENTED in str(error) else "fail"
+        note = f"forward over reverse: {one_line(error)}"
+        yield situation.result("second_order", "", verdict, note)
+        return
+    for i, leaf in enumerate(situation.leaves):
+        verdict, note = _judge(found, truth, i, moved)
+        yield situation.result("second_order", leaf, verdict, f"forward over reverse: {note}")
+
+
+def _judge(found: Any, truth: Any, i: int, moved: Any) -> tuple[str, str]:
+    size = max(float(np.linalg.norm(t)) for t in truth)
+    if not np.any(truth[i]) and float(np.linalg.norm(found[i])) <= _CANCELLED * size:
+        return "inconclusive", "the second derivative is zero everywhere"
+    verdict, note = judge_algebra(found[i], truth[i], [])
+    if verdict == "fail":  # only now is the noise floor worth its price
+        verdict, note = judge_algebra(found[i], truth[i], [m[i] for m in moved()], size)
+    return verdict, note
+
+
+def _symmetry(u: Any, v: Any, hu: Any, hv: Any) -> tuple[str, str]:
+    left, right = (
+        sum(float(np.vdot(a, b)) for a, b in zip(p, q, strict=False)) for p, q in ((v, hu), (u, hv))
+    )
+    size = sum(
+        float(np.linalg.norm(a) * np.linalg.norm(b))
+        for p, q in ((v, hu), (u, hv))
+        for a, b in zip(p, q, strict=False)
+    )
+    if not np.isfinite(size):
+        return "inconclusive", "the second derivative is not finite"
+    if size == 0:
+        return "inconclusive", "the second derivative is zero everywhere"
+    verdict = "pass" if abs(left - right) <= _SYMMETRY * size else "fail"
+    return verdict, f"<v, H u> {left:.6g}, <u, H v> {right:.6g}"

@@ -1,0 +1,181 @@
+"""Check 6, transforms: the gradient under each transformation is the plain one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient.judge import judge_algebra
+from funcnn.gradient.results import Result
+from funcnn.gradient.shown import is_first_shown, shown_elsewhere
+from funcnn.gradient.situation import Situation, in_float64
+from funcnn.gradient.subject import Subject, cotangents_of
+from funcnn.gradient.truth import perturbed
+from funcnn.gradient.variants import (
+    Draws,
+    Pull,
+    Variant,
+    attempt,
+    axis_names,
+    on_one_device,
+    on_two_devices,
+    one_line,
+)
+
+_SCALES = (1.0, 0.75, 1.25)  # of the draws: exact, and zeros, signs, infinities and ties stay
+_REFUSAL = "manual axis types do not match"
+
+
+def transforms(situation: Situation) -> Iterator[Result]:
+    """The gradient in other ways, in float64, leaf by leaf: batched programs against a loop.
+
+    Ways: eager, grad of jit, two checkpoint policies, cond, each argument alone, vmap of grad and
+    grad of vmap over each argument alone, all and the cotangents, vmap of vmap, scan, and
+    shard_map on two devices. A way in which the rule raises is a failure, unless the function
+    without rules raises there, too. It is shown on two unlike cases of a rule.
+
+    >>> from funcnn import rules
+    >>> from funcnn.registry import Case
+    >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    >>> {result.verdict for result in transforms(one)} <= {"pass", "skip"}
+    True
+    """
+    why = "no floating-point argument" if not situation.leaves else shown_elsewhere(situation)
+    if why:
+        yield situation.result("transforms", "", "skip", why)
+    else:
+        yield from _transforms(situation)
+
+
+@in_float64
+def _transforms(situation: Situation) -> Iterator[Result]:
+    subject, leaves = situation.subject("float64"), situation.leaves
+    dys = [dys for _, dys in cotangents_of(subject, situation.seed)][: len(_SCALES)]
+    if not dys[0]:
+        yield situation.result("transforms", "", "skip", "no floating-point output")
+        return
+    drawn = [tuple(leaf * leaf.dtype.type(s) for leaf in subject.x) for s in _SCALES]
+    draws = Draws(_stacked(drawn), _stacked(dys), np.bool_(True))
+    loop = _Loop(subject, drawn, dys)
+    yield from _other_values(situation, loop)
+    if is_first_shown(situation):
+        yield from _eager(situation, draws, loop)
+    yield from _compare(situation, list(on_one_device(leaves, len(drawn))), draws, loop)
+    if jax.device_count() < 2:
+        note = "shard_map needs two devices; this process has one"
+        yield situation.result("transforms", "", "skip", note)
+        return
+    rule = situation.rule
+    for axis in axis_names(*((rule.forward, rule.backward) if rule else (situation.manual,))):
+        yield from _compare(situation, list(on_two_devices(leaves, axis)), draws, loop)
+
+
+def _stacked(rows: Sequence[Sequence[Any]]) -> list[Any]:
+    return [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+class _Loop:
+    """Plain pullbacks at the draws, each computed once: what a batched program must equal."""
+
+    def __init__(self, subject: Subject, drawn: Sequence[Any], dys: Sequence[Any]):
+        self.subject, self.drawn, self.dys = subject, drawn, dys
+
+    @functools.cached_property
+    def manual(self) -> Pull:
+        return self._pull(self.subject.pull_manual, self.drawn)
+
+    @functools.cached_property
+    def automatic(self) -> Pull:
+        return self._pull(self.subject.pull_automatic, self.drawn)
+
+    def moved(self, pull: Pull) -> list[Pull]:
+        """The same at draws that were changed in the last place: the noise floor."""
+        if self.subject.kinks:
+            return []
+        automatic = pull is self.automatic
+        compiled = self.subject.pull_automatic if automatic else self.subject.pull_manual
+        u = float(jnp.finfo(jnp.float64).eps) / 2
+        changed = [[tuple(perturbed(x, u, seed)) for x in self.drawn] for seed in range(2)]
+        return [self._pull(compiled, drawn) for drawn in changed]
+
+    def sizes(self, pull: Pull) -> list[float]:
+        """The norm of the largest plain gradient of each leaf."""
+        rows = [pull((0,) * len(self.drawn[0]), d) for d in range(len(self.dys))]
+        return [max(float(np.linalg.norm(g)) for g in column) for column in zip(*rows, strict=True)]
+
+    def _pull(self, compiled: Any, drawn: Sequence[Any]) -> Pull:
+        @functools.cache
+        def pull(picks: tuple[int, ...], d: int) -> list[Any]:
+            x = tuple(drawn[b][i] for i, b in enumerate(picks))
+            return [np.asarray(g) for g in compiled(x, self.dys[d])[1]]
+
+        return pull
+
+
+def _other_values(situation: Situation, loop: _Loop) -> Iterator[Result]:
+    """Where a rule has kept the numbers of one call, the loop itself is wrong at others."""
+    if situation.case.intent != "derivative":
+        return
+    picks = (1,) * len(situation.leaves)
+    variant = Variant("other values", lambda f, draws: [], lambda pull: pull(picks, 1))
+    yield from _judged(situation, variant, loop.manual(picks, 1), loop, loop.automatic)
+
+
+def _eager(situation: Situation, draws: Draws, loop: _Loop) -> Iterator[Result]:
+    picks = (0,) * len(situation.leaves)
+    variant = Variant("eager", _pull_eagerly, lambda pull: pull(picks, 0))
+    try:
+        found = variant.gradient(loop.subject.manual, draws)
+    except Exception as error:
+        yield _raised(situation, variant, error, loop, draws)
+        return
+    yield from _judged(situation, variant, found, loop, loop.manual)
+
+
+def _pull_eagerly(f: Any, draws: Draws) -> list[Any]:
+    x, dys = draws.first()
+    return list(jax.vjp(f, *x)[1](dys))
+
+
+def _compare(
+    situation: Situation, variants: list[Variant], draws: Draws, loop: _Loop
+) -> Iterator[Result]:
+    attempted = attempt(variants, loop.subject.manual, draws)
+    for variant in variants:
+        found = attempted[variant.name]
+        if isinstance(found, Exception):
+            yield _raised(situation, variant, found, loop, draws)
+        else:
+            yield from _judged(situation, variant, found, loop, loop.manual)
+
+
+def _raised(
+    situation: Situation, variant: Variant, error: Exception, loop: _Loop, draws: Draws
+) -> Result:
+    """A failure, unless JAX says what the rule must do, or the function itself raises as well."""
+    verdict, note = "fail", one_line(error)
+    if _REFUSAL in str(error):
+        verdict, note = "skip", "JAX refuses a cotangent that is not summed over the mesh axis"
+    else:
+        try:
+            jax.eval_shape(lambda d: variant.gradient(loop.subject.automatic, d), draws)
+        except Exception as automatic:
+            verdict, note = "skip", f"raises without the rule, too: {one_line(automatic)}"
+    return situation.result("transforms", "", verdict, f"{variant.name}: {note}")
+
+
+def _judged(
+    situation: Situation, variant: Variant, found: Sequence[Any], loop: _Loop, pull: Pull
+) -> Iterator[Result]:
+    expected, sizes = variant.expected(pull), loop.sizes(pull)
+    for i, leaf in enumerate(situation.leaves):
+        verdict, note = judge_algebra(found[i], expected[i], [], sizes[i])
+        if verdict == "fail":  # only now is the noise floor worth its price
+            moved = [variant.expected(p)[i] for p in loop.moved(pull)]
+            verdict, note = judge_algebra(found[i], expected[i], moved, sizes[i])
+        yield situation.result("transforms", leaf, verdict, f"{variant.name}: {note}")
