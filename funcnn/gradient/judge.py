@@ -117,6 +117,7 @@ def judge_algebra(manual: Any, truth: Any, moved: list[Any], size: float = 0.0) 
     ('inconclusive', 'the true gradient is zero everywhere')
     """
     manual, truth = np.asarray(manual, np.float64), np.asarray(truth, np.float64)
+    moved = [np.asarray(t) for t in moved]
     if not np.all(np.isfinite(truth)):
         same = np.array_equal(np.isfinite(manual), np.isfinite(truth))
         return (

@@ -47,7 +47,7 @@ class Subject:
     @functools.cached_property
     def push_automatic(self) -> Callable[..., Any]:
         """`(x, v) -> J v`, by forward mode: it shares no transposition with the pullback."""
-        return _compiled(lambda x, v: jax.jvp(lambda *x: self.automatic(*x), x, v)[1])
+        return compiled(lambda x, v: jax.jvp(lambda *x: self.automatic(*x), x, v)[1])
 
     def moved(self, dtype: Any, draws: int = 2) -> list[tuple[Any, ...]]:
         """x, in float64, changed in the last place of `dtype`.
@@ -65,11 +65,15 @@ def _pullback(f: Callable[..., list[Any]]) -> Callable[..., Any]:
         y, transposed = jax.vjp(lambda *x: f(*x), *x)
         return y, transposed(dys)
 
-    return _compiled(pull)
+    return compiled(pull)
 
 
-def _compiled(f: Callable[..., Any]) -> Callable[..., Any]:
-    """jax.jit; on a CPU without LLVM's optimisations, as each program runs a few times only."""
+def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
+    """jax.jit; on a CPU without LLVM's optimisations, as each program runs a few times only.
+
+    >>> float(compiled(lambda x: x + 1)(1.0))
+    2.0
+    """
     quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(f, compiler_options=quick)
 
@@ -142,3 +146,6 @@ def _is_low(aval: Any) -> bool:
 
 def _is_jaxpr(value: Any) -> bool:
     return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))
+
+
+_compiled = compiled

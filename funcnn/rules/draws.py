@@ -17,7 +17,7 @@ def normal(key: Any, shape: tuple[int, ...]) -> Any:
     >>> normal(jax.random.key(0), (2, 3)).shape
     (2, 3)
     """
-    return jnp.asarray(_generator(key).standard_normal(shape), jnp.zeros(()).dtype)
+    return _in_default_dtype(_generator(key).standard_normal(shape))
 
 
 def uniform(key: Any, shape: tuple[int, ...]) -> Any:
@@ -26,8 +26,13 @@ def uniform(key: Any, shape: tuple[int, ...]) -> Any:
     >>> float(uniform(jax.random.key(0), ())) < 1
     True
     """
-    return jnp.asarray(_generator(key).random(shape), jnp.zeros(()).dtype)
+    return _in_default_dtype(_generator(key).random(shape))
 
 
 def _generator(key: Any) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def _in_default_dtype(x: Any) -> Any:
+    # Converted by NumPy: JAX would compile the conversion for each shape.
+    return jax.device_put(np.asarray(x, jnp.result_type(float)))

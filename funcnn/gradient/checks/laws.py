@@ -10,7 +10,7 @@ import numpy as np
 
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation, in_float64
-from funcnn.gradient.subject import Subject, cast, cotangents_of
+from funcnn.gradient.subject import Subject, cast, compiled, cotangents_of
 
 _POWERS = (-6, -1, 1, 6)  # of two: scaling by them is exact
 _LAW = 1e-12  # relative; both sides of a law are sums in float64
@@ -60,8 +60,11 @@ def declared_laws(situation: Situation) -> Iterator[Result]:
     w = cotangents_of(subject, situation.seed)[0][1]
     d = subject.pull_manual(subject.x, w)[1]
     size = max((float(np.linalg.norm(di)) for di in d), default=0.0)
-    for name, law in case.laws.items():
-        left, right = (np.asarray(side) for side in law(cast(case.args, jnp.float64), w[0], d))
+    # All in one program: outside of jit each operation of a law would be compiled alone.
+    sides = compiled(lambda *of: [law(*of) for law in case.laws.values()])
+    found = sides(cast(case.args, jnp.float64), w[0], d) if case.laws else []
+    for name, pair in zip(case.laws, found, strict=True):
+        left, right = map(np.asarray, pair)
         # A law that says 0 has no size of its own, so the cotangents give it one.
         error = float(np.max(np.abs(left - right), initial=0.0))
         verdict = "pass" if error <= _LAW * max(size, float(np.linalg.norm(right))) else "fail"
