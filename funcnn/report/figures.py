@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 _WIDTH = 480  # user units; a phone shows them at about three quarters
-_LEFT = 150  # room for labels
-_ROW = 22
+_LEFT = 180  # room for labels of 14 units height
+_ROW = 24
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8A5A83", "#444444", "#8F6B00")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 2", "1 2")
 _MOST_POINTS = 400
@@ -42,7 +42,7 @@ def bars(values: Mapping[str, float | None], title: str, shown: Mapping[str, str
             f'<rect x="{_LEFT}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 8}" '
             f'fill="{colour}"/>'
         )
-        parts.append(_text(_LEFT + length + 6, y + 15, shown.get(label, "not measured")))
+        parts.append(_text(_LEFT + length + 6, y + 16, shown.get(label, "not measured")))
     return _svg(parts, 24 + len(values) * _ROW + 4, title)
 
 
@@ -63,17 +63,20 @@ def dots(values: Mapping[str, Mapping[str, float]], title: str, marked: Sequence
     numbers = [v for row in values.values() for v in row.values() if _is_finite(v) and v > 0]
     low, high = _decades(numbers)
     top, bottom = 44, 44 + len(values) * _ROW
+    beyond = any(not _is_finite(v) for row in values.values() for v in row.values())
 
     def place(value: float) -> float:
         if value == 0:
             return _LEFT + 8
         if not _is_finite(value):
-            return _WIDTH - 12
+            return _WIDTH - 14
         share = (math.log10(value) - low) / (high - low)
-        return _LEFT + 36 + share * (_WIDTH - _LEFT - 80)
+        return _LEFT + 36 + share * (_WIDTH - _LEFT - 56 - 40 * beyond)
 
     parts = [_text(0, 14, title, weight="bold"), *_legend(series)]
-    parts += _log_axis(low, high, place, top, bottom)
+    ends = {place(0.0): "0", **({place(math.inf): "inf"} if beyond else {})}
+    ticks = ends | {place(tick): f"{tick:g}" for tick in _log_ticks(low, high)}
+    parts += _vertical_lines(ticks, top, bottom)
     for i, (label, row) in enumerate(values.items()):
         y = top + i * _ROW
         parts.append(_label(y, ("\N{MULTIPLICATION X} " if label in marked else "") + label))
@@ -96,7 +99,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], title: str, acro
         return _svg([_text(0, 14, f"{title}: no finite value")], 20, title)
     log = min(ys) > 0 and max(ys) > 10 * min(ys)
     ticks = _log_ticks(*_decades(ys)) if log else _ticks(min(ys), max(ys))
-    low, high = _span([math.log10(t) for t in ticks] if log else ticks)
+    low, high = _decades(ys) if log else _span(ticks)
     left, right = _span(xs)
     top, bottom = 44, 244
 
@@ -106,7 +109,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], title: str, acro
         return across, bottom - (height - low) / (high - low) * (bottom - top)
 
     parts = [_text(0, 14, title + (" (logarithmic)" if log else ""), weight="bold")]
-    parts += _legend(list(series), lines=True)
+    parts += _legend([name if points else "" for name, points in series.items()], lines=True)
     for tick in ticks:
         y = place(left, tick)[1]
         parts += [_line(56, y, _WIDTH - 14, y), _text(50, y + 4, f"{tick:g}", anchor="end")]
@@ -137,8 +140,8 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str =
 
 def _label(y: float, label: str) -> str:
     """A row's label, its middle left out where it is long; whole when it is pointed at."""
-    short = label if len(label) <= 22 else f"{label[:8]}\N{HORIZONTAL ELLIPSIS}{label[-13:]}"
-    return f"<g><title>{html.escape(label)}</title>{_text(0, y + 15, short)}</g>"
+    short = label if len(label) <= 20 else f"{label[:6]}\N{HORIZONTAL ELLIPSIS}{label[-13:]}"
+    return f"<g><title>{html.escape(label)}</title>{_text(0, y + 16, short)}</g>"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> str:
@@ -172,19 +175,19 @@ def _mark(i: int, x: float, y: float) -> str:
 def _legend(series: Sequence[str], *, lines: bool = False) -> list[str]:
     parts, x = [], 8.0
     for i, name in enumerate(series):
+        if not name:
+            continue  # the series is empty, but keeps its colour
         parts.append(_polyline([(x - 6, 30), (x + 18, 30)], i) if lines else _mark(i, x, 30))
         parts.append(_text(x + (24 if lines else 12), 34, name))
-        x += 36 + 7.5 * len(name)
+        x += 40 + 8.5 * len(name)
     return parts
 
 
-def _log_axis(low: int, high: int, place, top: float, bottom: float) -> list[str]:
+def _vertical_lines(ticks: Mapping[float, str], top: float, bottom: float) -> list[str]:
     parts = []
-    ends = {place(0.0): "0", place(math.inf): "not finite"}
-    inside = {place(tick): f"{tick:g}" for tick in _log_ticks(low, high)}
-    for x, shown in (ends | inside).items():
-        anchor = "end" if shown == "not finite" else "middle"
-        parts += [_line(x, top, x, bottom), _text(x, bottom + 15, shown, anchor=anchor)]
+    for x, shown in ticks.items():
+        anchor = "end" if x > _WIDTH - 20 else "middle"
+        parts += [_line(x, top, x, bottom), _text(x, bottom + 16, shown, anchor=anchor)]
     return parts
 
 
@@ -198,7 +201,7 @@ def _decades(values: Sequence[float]) -> tuple[int, int]:
 
 def _log_ticks(low: int, high: int) -> list[float]:
     step = max(1, math.ceil((high - low) / 5))
-    return [10.0**k for k in range(low, high + step, step)]
+    return [10.0**k for k in range(low, high + 1, step)]
 
 
 def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:

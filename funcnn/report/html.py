@@ -12,6 +12,7 @@ from typing import Any
 
 # A browser that reads this loads nothing from anywhere, even if a value slipped through unescaped.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_LONG = 20  # characters, above which a cell gets room so that it is not folded to one word a line
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -23,6 +24,7 @@ p.how { color: #333; margin: .2rem 0 .8rem; } p.head { font-weight: bold; }
 table { border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .25rem .5rem; border: 1px solid #bbb; text-align: left; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.long { min-width: 14rem; }
 thead th { background: #f0f0f0; } table.matrix thead th { vertical-align: bottom; }
 table.matrix thead span { writing-mode: vertical-rl; white-space: nowrap; }
 table.matrix td { white-space: nowrap; }
@@ -31,8 +33,8 @@ table.matrix tbody th { position: sticky; left: 0; background: #fff; }
 .inconclusive { background: #fdf3c4; } .skip { background: #eee; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; border-left: 4px solid
   #D55E00; padding: .3rem .6rem; margin: .6rem 0; background: #fbf3ee; }
-svg { display: block; width: 100%; max-width: 40rem; height: auto; margin: .8rem 0;
-  font: 12px system-ui, sans-serif; }
+svg { display: block; width: 100%; max-width: 34rem; height: auto; margin: .8rem 0;
+  font: 14px system-ui, sans-serif; }
 svg text { fill: #111; } details { margin: .5rem 0; } summary { cursor: pointer; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } .wide { overflow: visible; }
   svg, pre, tr { break-inside: avoid; } h2 { break-after: avoid; }
@@ -119,14 +121,16 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f"<td{' class=number' if is_number else ''}>{escape(shown(value))}</td>"
+    text = shown(value)
+    kind = " class=number" if is_number else " class=long" if len(text) > _LONG else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def shown(value: Any) -> str:
     """A value as people read it.
 
-    >>> shown(1234567), shown(0.00012345), shown(None), shown(float("inf")), shown(True)
-    ('1,234,567', '0.000123', '-', 'not finite', 'yes')
+    >>> shown(1234567), shown(1234.5), shown(0.00012345), shown(float("inf")), shown(None)
+    ('1,234,567', '1,234', '0.000123', 'not finite', '-')
     """
     if value is None:
         return "-"
@@ -135,6 +139,8 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
+        if 1000 <= abs(value) < 1e7:
+            return f"{value:,.0f}"
         return f"{value:.3g}" if math.isfinite(value) else "not finite"
     return str(value)
 

@@ -8,19 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from funcnn.report.figures import bars, curves, dots
-from funcnn.report.html import Section, escape, html_table, shown
+from funcnn.report.html import Section, escape, html_table
 
 Row = Mapping[str, Any]
 
-# A sign and a letter beside the colour: worst first, which is the order of a cell too.
+# A sign or a letter beside the colour. The first one present colours a cell: a check that passes
+# wherever it can be decided has passed.
 _SIGNS = {
     "fail": "\N{MULTIPLICATION X}",
-    "inconclusive": "?",
     "pass": "\N{CHECK MARK}",
+    "inconclusive": "?",
     "skip": "s",
 }
 _NOTES = 6  # in what a cell shows when it is pointed at
-_UNITS = ("B", "kB", "MB", "GB", "TB")
+_PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def matrix_section(rows: Sequence[Row]) -> Section:
@@ -48,7 +49,8 @@ def matrix_section(rows: Sequence[Row]) -> Section:
     how = (
         f"Each cell counts the results of one check of one rule: {_SIGNS['pass']} passed, "
         f"{_SIGNS['fail']} failed, {_SIGNS['inconclusive']} inconclusive, {_SIGNS['skip']} skipped "
-        "with a reason; an empty cell was not run, and the colour is that of the worst but skips."
+        "with a reason; red where any failed, else blue where any passed, else yellow or grey, and "
+        "empty where the check was not run."
     )
     body = (
         f"<div class=wide><table class=matrix><thead><tr><th>rule</th>{head}</tr></thead>\n<tbody>"
@@ -183,17 +185,17 @@ def cost_section(rows: Sequence[Row]) -> Section:
     True
     """
     quantities = {
-        "residual_bytes": ("residuals kept for the backward pass", _bytes),
-        "temporary_bytes": ("temporary memory at its peak", _bytes),
-        "bytes_accessed": ("bytes read and written", _bytes),
-        "flops": ("floating-point operations", shown),
-        "seconds_median": ("seconds, median", shown),
+        "residual_bytes": ("residuals kept for the backward pass", "B"),
+        "temporary_bytes": ("temporary memory at its peak", "B"),
+        "bytes_accessed": ("bytes read and written", "B"),
+        "flops": ("floating-point operations", ""),
+        "seconds_median": ("time of a gradient, median", "s"),
     }
     figures = []
-    for key, (title, text) in quantities.items():
+    for key, (title, unit) in quantities.items():
         values = {row["name"]: _number(row[key]) for row in rows}
         if any(value is not None for value in values.values()):
-            texts = {name: text(value) for name, value in values.items() if value is not None}
+            texts = {name: _with_unit(v, unit) for name, v in values.items() if v is not None}
             figures.append(bars(values, title, texts))
     columns = {
         "name": "arm",
@@ -212,11 +214,13 @@ def _number(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _bytes(value: float) -> str:
+def _with_unit(value: float, unit: str) -> str:
+    if 0 < value < 1:
+        return f"{1e3 * value:.3g} m{unit}"
     power = 0
-    while value >= 1000 and power < len(_UNITS) - 1:
+    while value >= 999.5 and power < len(_PREFIXES) - 1:
         value, power = value / 1000, power + 1
-    return f"{value:.3g} {_UNITS[power]}"
+    return f"{value:.3g} {_PREFIXES[power]}{unit}".rstrip()
 
 
 def curves_section(rows: Sequence[Row]) -> Section:
@@ -234,9 +238,10 @@ def curves_section(rows: Sequence[Row]) -> Section:
     for row in rows:
         losses.setdefault(row["arm"], []).append((row["step"], row["loss"]))
         distances.setdefault(row["arm"], []).append((row["step"], row["distance"]))
-    apart = {arm: points for arm, points in distances.items() if any(d for _, d in points)}
+    # The arm from which the others are measured is at 0, which a logarithmic axis does not show.
+    apart = {arm: points if any(d for _, d in points) else [] for arm, points in distances.items()}
     body = curves(losses, "loss", "step")
-    if apart:
+    if any(apart.values()):
         body += curves(apart, "relative distance of the parameters", "step")
     how = (
         "Both arms start alike and see the same batches: the losses should lie on each other, and "
