@@ -1,0 +1,178 @@
+"""The backward pass of a rule at one case, with a mutant in its place where one is chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from funcnn.gradient.checks.algebra import dot
+from funcnn.gradient.checks.laws import homogeneity
+from funcnn.gradient.mutants import UNCHANGED, Mutants, Switch
+from funcnn.gradient.results import Result
+from funcnn.gradient.situation import Situation
+from funcnn.gradient.subject import Subject, _compiled, cast, cotangents_of, is_array_of_floats
+from funcnn.gradient.truth import is_float
+
+Check = Callable[[Situation], Iterator[Result]]
+
+_ONLY_DERIVATIVES = {homogeneity, dot}
+
+
+class Specimen:
+    """One case of a rule, traced in float64; x64 is enabled by the caller, here and below.
+
+    Attributes:
+        situation: the case.
+        mutants: of its backward pass.
+
+    >>> from funcnn import rules
+    >>> from funcnn.gradient.checks.algebra import truth
+    >>> from funcnn.registry import Case
+    >>> situation = Situation.of_rule(rules.softplus, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    >>> with jax.enable_x64(True):
+    ...     specimen = Specimen(situation)
+    ...     by = {specimen.rejects(s, [truth]) for s in specimen.mutants.switches.values()}
+    >>> by
+    {'truth'}
+    """
+
+    def __init__(self, situation: Situation):
+        self.situation = situation
+        self._accepted: dict[Check, bool] = {}
+        rule, static = situation.rule, getattr(situation.manual, "keywords", {})
+        if rule is None:
+            raise ValueError(f"{situation.name}: only a Rule has a backward pass to mutate")
+        self._args = cast(situation.args, "float64")
+        self._forward = _compiled(lambda *args: rule.forward(*args, **static))
+        y, res = jax.eval_shape(self._forward, *self._args)
+        residuals, res_tree = jax.tree.flatten(res)
+        outputs, y_tree = jax.tree.flatten(y)
+        chosen = list(map(is_array_of_floats, jax.tree.leaves(self._args, is_leaf=_is_none)))
+
+        def backward(residuals: Any, dys: Any) -> list[Any]:
+            res, drawn = jax.tree.unflatten(res_tree, residuals), iter(dys)
+            dy = [next(drawn) if is_float(o) else _no_cotangent(o) for o in outputs]
+            cotangents = rule.backward(res, jax.tree.unflatten(y_tree, dy), **static)
+            leaves = jax.tree.leaves(cotangents, is_leaf=_is_none)
+            return [d for d, wanted in zip(leaves, chosen, strict=True) if wanted]
+
+        traced = jax.make_jaxpr(backward)(residuals, [o for o in outputs if is_float(o)])
+        self.mutants = Mutants(traced, len(residuals))
+        self._program = _compiled(lambda *inputs: self.mutants(*inputs))
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the differentiable arguments."""
+        return tuple(np.shape(x) for x in self.situation.subject("float64").x)
+
+    @functools.cached_property
+    def _values(self) -> tuple[list[Any], list[Any]]:
+        """The float outputs and the residuals."""
+        y, res = self._forward(*self._args)
+        return [leaf for leaf in jax.tree.leaves(y) if is_float(leaf)], jax.tree.leaves(res)
+
+    @functools.cached_property
+    def _subject(self) -> Subject:
+        """The subject; its automatic side is computed once for all mutants."""
+        subject = dataclasses.replace(self.situation.subject("float64"))
+        # Set before they are first read, these take the place of the cached properties.
+        vars(subject)["pull_automatic"] = _remembering(subject.pull_automatic)
+        vars(subject)["push_automatic"] = _remembering(subject.push_automatic)
+        return subject
+
+    def pull(self, switch: Switch, dys: Any) -> list[np.ndarray]:
+        """The cotangents that a mutant makes of those of the outputs."""
+        outs = self._program(switch.number, switch.amount, *self._values[1], *dys)
+        return [np.asarray(out) for out in outs]
+
+    def rejects(self, switch: Switch, checks: Sequence[Check]) -> str:
+        """The first check that fails on the mutant and not on the rule itself, or "".
+
+        Raises:
+            ValueError: it fails on both; what rejects everything notices nothing.
+        """
+        for run in filter(self._applies, checks):
+            if self._fails(run, switch):
+                if run not in self._accepted:
+                    self._accepted[run] = not self._fails(run, UNCHANGED)
+                if self._accepted[run]:
+                    return run.__name__
+                raise ValueError(
+                    f"{self.situation.name}: the rule itself fails the check {run.__name__} on "
+                    f"case {self.situation.case.name!r}, so its mutants prove nothing"
+                )
+        return ""
+
+    def _applies(self, run: Check) -> bool:
+        case = self.situation.case
+        derivative = case.intent == "derivative"
+        return derivative or (run not in _ONLY_DERIVATIVES and case.reference is not None)
+
+    def _fails(self, run: Check, switch: Switch) -> bool:
+        subject = dataclasses.replace(self._subject)
+        vars(subject).update(
+            pull_manual=lambda x, dys: (self._values[0], self.pull(switch, dys)),
+            pull_automatic=self._subject.pull_automatic,
+            push_automatic=self._subject.push_automatic,
+        )
+        fields = {f.name: getattr(self.situation, f.name) for f in dataclasses.fields(Situation)}
+        return any(r.verdict == "fail" for r in run(_Mutated(**fields, mutated=subject)))
+
+    def difference(self, switch: Switch) -> float:
+        """The largest relative difference of a leaf between the mutant and the rule.
+
+        Over the cotangents of the outputs that the checks draw, too.
+        """
+        subject, seed = self.situation.subject("float64"), self.situation.seed
+        return max(
+            _difference(mutated, leaf)
+            for _, dys in cotangents_of(subject, seed)
+            for mutated, leaf in zip(self.pull(switch, dys), self.pull(UNCHANGED, dys), strict=True)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mutated(Situation):
+    """A situation whose backward pass is a mutant."""
+
+    mutated: Any = None
+
+    def subject(self, dtype: Any = None) -> Subject:
+        if dtype is None or np.dtype(dtype) != np.float64:
+            raise ValueError(f"mutants run in float64 alone, and a check asks for {dtype}")
+        return self.mutated
+
+
+def _difference(mutated: np.ndarray, leaf: np.ndarray) -> float:
+    if np.array_equal(mutated, leaf, equal_nan=True):
+        return 0.0
+    with np.errstate(all="ignore"):
+        size, distance = np.linalg.norm(leaf), np.linalg.norm(mutated - leaf)
+        relative = float(distance / size) if size else np.inf
+    return relative if np.isfinite(relative) else np.inf
+
+
+def _remembering(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, which computes its value once for each set of arguments."""
+    known: dict[Any, Any] = {}
+
+    def remembered(*args: Any) -> Any:
+        key = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(args))
+        if key not in known:
+            known[key] = jax.tree.map(np.asarray, f(*args))
+        return known[key]
+
+    return remembered
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def _no_cotangent(output: Any) -> np.ndarray:
+    return np.zeros(output.shape, jax.dtypes.float0)
