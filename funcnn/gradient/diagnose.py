@@ -29,6 +29,7 @@ _MISTAKES = (
     mistakes.order,
     mistakes.places,
     mistakes_inside.argument,
+    mistakes_inside.direction,
     mistakes_inside.eps,
     mistakes.terms,
     mistakes.precision,
@@ -56,7 +57,8 @@ def diagnose(evidence: Evidence) -> str:
         for text, prediction in mistake(evidence):
             if evidence.explained_by(prediction):
                 return text
-    return _of_some_draws(evidence) or _bounded(evidence)
+    bounded = _bounded(evidence)
+    return bounded if "normalises" in bounded else _of_some_draws(evidence) or bounded
 
 
 def _not_finite(e: Evidence) -> str:

@@ -85,7 +85,7 @@ class Evidence:
         """Whether there is an error beyond the rounding of a few operations."""
         manual, truth = self.pair(draw)
         beyond = 1e3 if self.unit < 1e-10 else 1.0  # a low precision has no digits to give away
-        return bool(np.linalg.norm(manual - truth) > beyond * self._noise(manual, truth))
+        return bool(np.linalg.norm(manual - truth) > beyond * self._noise(draw))
 
     def explained_by(self, prediction: Prediction) -> bool:
         """Whether the prediction explains more than 99.9 % of the error in every draw."""
@@ -99,10 +99,12 @@ class Evidence:
         if guess is None or np.shape(guess) != manual.shape:
             return False
         error, left = np.linalg.norm(manual - truth), np.linalg.norm(manual - guess)
-        return bool(left <= _UNEXPLAINED * error + self._noise(manual, truth))
+        return bool(left <= _UNEXPLAINED * error + self._noise(draw))
 
-    def _noise(self, manual: np.ndarray, truth: np.ndarray) -> float:
-        return 4 * self.unit * float(np.linalg.norm(truth) + np.linalg.norm(manual))
+    def _noise(self, draw: Draw) -> float:
+        """What rounding leaves; where a gradient cancels, beside the largest of the draws."""
+        sizes = [np.linalg.norm(g) for d in (draw, *self.ordinary) for g in self.pair(d)]
+        return 8 * self.unit * float(np.max(sizes))
 
     def wrong_elements(self) -> np.ndarray:
         """Which elements are off in any of the ordinary draws, a mask of the leaf's shape."""

@@ -80,14 +80,24 @@ def shape_of_values(e: Evidence) -> Hypotheses:
     yield f"clipped at {c:.6g}", lambda draw: np.clip(draw.truth[e.leaf], -c, c)
     norm = max(float(np.linalg.norm(d.manual[e.leaf])) for d in e.draws)
     yield f"clipped at the norm {norm:.6g}", lambda draw: _shortened(draw.truth[e.leaf], norm)
-    added = next((d.manual[e.leaf] for d in e.draws if d.name == "zero"), None)
-    if added is not None and added.size and np.any(added):
+    added = _added(e)
+    if added.size and np.any(added):
         same = np.ptp(added) <= _CLOSE * np.max(np.abs(added))
         what = f"{float(added.flat[0]):.6g} to every element" if same else "an array"
         yield (
-            f"adds {what}, whatever the cotangent (not 0 for dy = 0)",
+            f"adds {what}, whatever the cotangent",
             lambda draw: draw.truth[e.leaf] + added,
         )
+
+
+def _added(e: Evidence) -> np.ndarray:
+    """What is left for a cotangent of zero; a single draw shows it where it is one number."""
+    for draw in e.draws:
+        if draw.name == "zero":
+            return draw.manual[e.leaf]
+    manual, truth = e.pair(e.draws[0])
+    one = float(np.mean(manual - truth)) if manual.size else 0.0
+    return np.full(e.shape, one)
 
 
 def _shortened(truth: np.ndarray, norm: float) -> np.ndarray:

@@ -91,8 +91,6 @@ def cotangent(e: Evidence) -> Hypotheses:
     for text, change in [*_of_each(), *_of_axes(shape), *_of_outputs(shape)]:
         yield text, e.pulled(lambda draw, change=change: (e.x, change(draw.dys)))
     yield from _clipped(e)
-    for axis in range(len(e.shape)):
-        yield f"runs along axis {axis} in the wrong direction", _wrong_way(e, axis)
 
 
 Change = tuple[str, Callable[[Arrays], Arrays]]
@@ -180,6 +178,12 @@ def _clipped(e: Evidence) -> Hypotheses:
             f"clips the cotangent at {bound:.6g}",
             e.pulled(lambda draw: (e.x, [np.clip(dy, -bound, bound) for dy in draw.dys])),
         )
+
+
+def direction(e: Evidence) -> Hypotheses:
+    """A recurrence or a sum that runs in the wrong direction."""
+    for axis in range(len(e.shape)):
+        yield f"runs along axis {axis} in the wrong direction", _wrong_way(e, axis)
 
 
 def _wrong_way(e: Evidence, axis: int) -> Callable[[Draw], Any]:
