@@ -118,7 +118,8 @@ class Oracle:
             return [("inconclusive", "no outputs")] * len(self.x)
         if not all(np.all(np.isfinite(leaf)) for leaf in self.x):
             return [("skip", "the arguments are not finite")] * len(self.x)
-        return [self._verdict(i) for i in range(len(self.x))]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return [self._verdict(i) for i in range(len(self.x))]
 
     def _verdict(self, i: int) -> tuple[str, str]:
         if not self.x[i].size:
@@ -144,11 +145,11 @@ class Oracle:
     def _slope(self, i: int, move: int, scale: str, largest: float) -> _Slope:
         values = self._evaluated[move, scale, largest]
         w = np.concatenate([np.ravel(dy) for dy in self.w])  # (M,)
-        if not np.all(np.isfinite(values)):
-            return _Slope({}, 0.0, 0.0, 0.0, "the function is not finite near the sample")
         steps, n = steps_from(largest), HALVINGS + 1
         start, middle = 2 * n * i, values[-1]
         right, left = values[start : start + n], values[start + n : start + 2 * n]
+        if not all(np.all(np.isfinite(y)) for y in (right, left, middle)):
+            return _Slope({}, 0.0, 0.0, 0.0, "the function is not finite near the sample")
         table = central(right, left, steps)
         value, change = extrapolated(table @ w)
         direction, pulled = self._directions(move, scale)[i], self._derivatives(move)
