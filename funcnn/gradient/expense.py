@@ -14,20 +14,23 @@ from funcnn.gradient.pieces import closed, inner_program, live, scan_outputs_nee
 
 # These move or rename numbers, or are resolved when the program is compiled.
 _MOVES = frozenset(
-    """
-    bitcast_convert_type broadcast broadcast_in_dim concatenate convert_element_type copy copy_p
-    device_put dynamic_slice dynamic_update_slice expand_dims gather iota layout_constraint
-    optimization_barrier pad platform_index pvary random_unwrap random_wrap real imag reshape rev
-    sharding_constraint slice split squeeze stop_gradient transpose create_token
-    name axis_index pcast reduce_precision
-    """.split()
+    (
+        *("bitcast_convert_type", "broadcast", "broadcast_in_dim", "concatenate"),
+        *("convert_element_type", "copy", "copy_p", "device_put", "dynamic_slice"),
+        *("dynamic_update_slice", "expand_dims", "gather", "iota", "layout_constraint"),
+        *("optimization_barrier", "pad", "platform_index", "pvary", "random_unwrap"),
+        *("random_wrap", "real", "imag", "reshape", "rev", "sharding_constraint", "slice"),
+        *("split", "squeeze", "stop_gradient", "transpose", "create_token", "name", "axis_index"),
+        *("pcast", "reduce_precision"),
+    )
 )
 # The compiler's own or somebody's code: what it does is not in the jaxpr.
 _UNSEEN = frozenset(
-    """
-    pallas_call ffi_call pure_callback io_callback eigh svd lu qr geqrf householder_product schur
-    hessenberg tridiagonal custom_call xla_call_module eig lu_pivots_to_permutation
-    """.split()
+    (
+        *("pallas_call", "ffi_call", "pure_callback", "io_callback", "eigh", "svd", "lu", "qr"),
+        *("geqrf", "householder_product", "schur", "hessenberg", "tridiagonal", "custom_call"),
+        *("xla_call_module", "eig", "lu_pivots_to_permutation"),
+    )
 )
 
 

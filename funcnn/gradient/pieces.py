@@ -96,8 +96,7 @@ def scan_layout(eqn: Any) -> tuple[int, int]:
     """
     inside = closed(eqn.params["jaxpr"])
     scanned = sum(
-        len(v.aval.shape) != len(a.shape)
-        for v, a in zip(eqn.invars, inside.in_avals, strict=True)
+        len(v.aval.shape) != len(a.shape) for v, a in zip(eqn.invars, inside.in_avals, strict=True)
     )
     carried = sum(
         len(v.aval.shape) == len(a.shape)

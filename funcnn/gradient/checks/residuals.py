@@ -1,4 +1,4 @@
-"""Check 12, residuals: what the forward pass keeps, whether it is all used, and what a loop keeps."""
+"""Check 12, residuals: what the forward pass keeps, in a call and in a loop; all of it is used."""
 
 from __future__ import annotations
 
