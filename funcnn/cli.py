@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,16 +75,44 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    config = _config(options)
-    from funcnn.commands.gradients import compare_config
+    from funcnn.commands.gradients import compare_gradients
 
-    return compare_config(config, as_json=options.json)
+    return _on_config_or_target(compare_gradients, options)
+
+
+def _census(options: argparse.Namespace) -> int:
+    from funcnn.commands.census import take_census
+
+    return _on_config_or_target(take_census, options)
+
+
+def _on_config_or_target(command: Callable[..., int], options: argparse.Namespace) -> int:
+    from funcnn.commands.gradients import run
+
+    return run(
+        command,
+        (lambda: _config(options)) if options.config else None,
+        options.target,
+        options.arguments,
+        as_json=options.json,
+        html=options.html,
+    )
 
 
 def _check(options: argparse.Namespace) -> int:
-    from funcnn.commands.gradients import check_rules
+    from funcnn.commands.check import check_rules
 
-    return check_rules(options.rules, level=options.level, as_json=options.json)
+    return check_rules(
+        options.rules,
+        level=options.level,
+        case=options.case,
+        seed=options.seed,
+        target=options.target,
+        arguments=options.arguments,
+        processes=options.processes,
+        as_json=options.json,
+        html=options.html,
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -117,9 +146,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--traceback", action="store_true", help="show where an error arose")
         return sub
 
-    def configured(name: str, run: Callable[[argparse.Namespace], int], text: str):
+    def configured(name: str, run: Callable[[argparse.Namespace], int], text: str, **config: Any):
         sub = command(name, run, text)
-        sub.add_argument("config", metavar="CONFIG", help="a TOML file, as those in configs/")
+        sub.add_argument("config", metavar="CONFIG", help="a TOML file, as in configs/", **config)
         sub.add_argument(
             "--set", metavar="a.b=v", action="append", default=[], help="override one key"
         )
@@ -130,9 +159,49 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="continue the run in its folder")
     evaluate = command("eval", _eval, "the test accuracy of the latest checkpoint of a run")
     evaluate.add_argument("run", metavar="RUN", help="a run folder")
-    configured("compare", _compare, "hand-derived against automatic gradient, leaf by leaf")
+    compare = "hand-derived against automatic gradient, leaf by leaf and site by site"
+    _target_options(configured("compare", _compare, compare, nargs="?"))
+    census = "every custom rule in a program, what it keeps and how far off it is"
+    _target_options(configured("census", _census, census, nargs="?"))
     check = command("check", _check, "check hand-derived rules against independent derivatives")
-    check.add_argument("rules", metavar="RULE", nargs="*", help="by default all")
-    check.add_argument("--level", choices=("fast", "full"), default="fast")
+    _check_options(check)
+    _target_options(check)
     command("doctor", _doctor, "versions, devices and settings of this machine")
     return parser
+
+
+def _check_options(check: argparse.ArgumentParser) -> None:
+    check.add_argument("rules", metavar="RULE", nargs="*", help="by default all")
+    check.add_argument("--level", choices=("fast", "full", "release"), default="fast")
+    check.add_argument("--case", metavar="NAME", help="only this case of one rule")
+    check.add_argument(
+        "--seed", type=_whole, default=0, metavar="N", help="of cases and cotangents; 0"
+    )
+    check.add_argument(
+        "--processes", type=_positive, metavar="N", help="side by side; by default one a core"
+    )
+
+
+def _target_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--target", metavar="MODULE:NAME", help="a function of your own")
+    sub.add_argument(
+        *("--args", "--arguments"),
+        dest="arguments",
+        metavar="MODULE:NAME",
+        help="a function that returns the tuple of its arguments",
+    )
+    sub.add_argument("--html", metavar="FILE", help="the report as one HTML file, too")
+
+
+def _whole(text: str) -> int:
+    """A seed: 32 bits, which JAX's and NumPy's generators both take."""
+    value = int(text) if text.isdecimal() else -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2^32 - 1, got {text}")
+    return value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
+    return int(text)

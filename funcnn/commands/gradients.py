@@ -1,57 +1,109 @@
-"""funcnn compare and funcnn check."""
+"""funcnn compare, and what it shares with funcnn census: a config's loss, or any function."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 
 from funcnn.commands.platform import choose_platform
+from funcnn.commands.target import check_writable, load_arguments, load_target
 from funcnn.config import Config, ConfigError
 from funcnn.experiment import build_experiment
-from funcnn.gradient.check import check
 from funcnn.gradient.compare import compare
-from funcnn.rules import registered_rules
+from funcnn.gradient.pages import write_page
 
 
-def compare_config(config: Config, *, as_json: bool = False) -> int:
-    """Manual against automatic gradient of a config's loss on its first batch. 1 where wrong."""
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What a command looks at.
+
+    Attributes:
+        function: of JAX, not differentiated; its first argument holds the parameters.
+        args: its arguments.
+        has_aux: whether it returns `(value, anything)`.
+        told: what it is, for the first line and the page.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    has_aux: bool
+    told: str
+
+
+def subject_of_config(config: Config) -> Subject:
+    """The loss of a config on its first batch."""
     device = choose_platform(config.run.platform)
     experiment = build_experiment(config)
     batch = jax.tree.map(jax.numpy.asarray, experiment.batches()(0))
-    key = jax.random.key(config.run.seed)
-    report = compare(experiment.loss, experiment.params, batch, key, has_aux=True)
-    if as_json:
-        for row in report.rows:
-            print(json.dumps(dataclasses.asdict(row)))
-        print(str(report).splitlines()[-1], file=sys.stderr)
-    else:
-        print(f"gradient of {experiment.dataset.name}, {len(batch['y'])} images, on {device}")
-        print(report)
+    args = (experiment.params, batch, jax.random.key(config.run.seed))
+    told = f"{experiment.dataset.name}, {len(batch['y'])} images, on {device}"
+    return Subject(experiment.loss, args, True, told)
+
+
+def subject_of_target(target: str, arguments: str | None) -> Subject:
+    """A function of somebody else's, `package.module:name`, with its arguments.
+
+    Raises:
+        ConfigError: it cannot be loaded, or it does not take these arguments.
+    """
+    function, args = load_target(target), load_arguments(arguments)
+    if arguments is None:
+        told = "needs --args package.module:function_that_returns_a_tuple"
+        raise ConfigError([f"--target {target}: {told}"])
+    try:
+        shapes = jax.eval_shape(function, *args)
+    except Exception as error:
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError([f"--target {target}: cannot be called with --args: {line}"]) from error
+    has_aux = isinstance(shapes, tuple) and len(shapes) == 2
+    device = jax.devices()[0]
+    return Subject(
+        function, args, has_aux, f"{target}, on {device.platform} ({device.device_kind})"
+    )
+
+
+def compare_gradients(subject: Subject, *, as_json: bool = False, html: str | None = None) -> int:
+    """Manual against automatic gradient by the first argument. 1 where it is wrong."""
+    report = compare(subject.function, *subject.args, has_aux=subject.has_aux)
+    show(report, f"gradient of {subject.told}", as_json)
+    if html is not None:
+        write_page(html, comparison=report, title=f"funcnn: gradient of {subject.told}")
     return 0 if report.ok else 1
 
 
-def check_rules(names: Sequence[str], *, level: str, as_json: bool = False) -> int:
-    """Check registered rules, all of them where none is named. 1 where one is wrong."""
-    rules = registered_rules()
-    for name in names:
-        if name not in rules:
-            near = difflib.get_close_matches(name, rules, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ConfigError([f"check: unknown rule {name}{hint}; known: {', '.join(rules)}"])
-    wrong = []
-    for name in names or rules:
-        report = check(rules[name], level=level)
-        if as_json:
-            for result in report.results:
-                print(json.dumps(dataclasses.asdict(result)))
-        else:
-            print(report, flush=True)
-        wrong += [] if report.ok else [name]
-    if wrong:
-        print(f"wrong or not compared: {', '.join(wrong)}", file=sys.stderr)
-    return 1 if wrong else 0
+def run(
+    command: Callable[..., int],
+    config: Callable[[], Config] | None,
+    target: str | None,
+    arguments: str | None,
+    *,
+    as_json: bool,
+    html: str | None,
+) -> int:
+    """A command, `command(subject, as_json=..., html=...)`, on a config or on a target."""
+    check_writable(html)
+    if (config is None) == (target is None):
+        raise ConfigError(["give a CONFIG, or --target with --args; one of the two"])
+    if config is not None and arguments is not None:
+        raise ConfigError(["--args needs --target; a config makes its own arguments"])
+    subject = subject_of_config(config()) if config else subject_of_target(str(target), arguments)
+    return command(subject, as_json=as_json, html=html)
+
+
+def show(report: Any, title: str, as_json: bool) -> None:
+    """A report under a title, or as JSON lines with its conclusion on stderr."""
+    if not as_json:
+        print(title)
+        print(report)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "report.jsonl")
+        report.to_json(path)
+        print(path.read_text(encoding="utf-8"), end="")
+    print(str(report).splitlines()[-1], file=sys.stderr)

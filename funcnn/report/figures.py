@@ -49,7 +49,7 @@ def bars(values: Mapping[str, float | None], title: str, shown: Mapping[str, str
 def dots(values: Mapping[str, Mapping[str, float]], title: str, marked: Sequence[str] = ()) -> str:
     """One line for each label, on it one mark for each series, on a logarithmic axis.
 
-    Zero stands at the left border and what is not finite at the right one.
+    Zero stands at the left border, infinity at the right one, and NaN, not measured, nowhere.
 
     Args:
         values: label -> series -> value.
@@ -63,7 +63,7 @@ def dots(values: Mapping[str, Mapping[str, float]], title: str, marked: Sequence
     numbers = [v for row in values.values() for v in row.values() if _is_finite(v) and v > 0]
     low, high = _decades(numbers)
     top, bottom = 44, 44 + len(values) * _ROW
-    beyond = any(not _is_finite(v) for row in values.values() for v in row.values())
+    beyond = any(math.isinf(v) for row in values.values() for v in row.values())
 
     def place(value: float) -> float:
         if value == 0:
@@ -80,7 +80,8 @@ def dots(values: Mapping[str, Mapping[str, float]], title: str, marked: Sequence
     for i, (label, row) in enumerate(values.items()):
         y = top + i * _ROW
         parts.append(_label(y, ("\N{MULTIPLICATION X} " if label in marked else "") + label))
-        parts += [_mark(series.index(n), place(v), y + _ROW / 2 - 1) for n, v in row.items()]
+        places = {n: place(v) for n, v in row.items() if not math.isnan(v)}
+        parts += [_mark(series.index(n), x, y + _ROW / 2 - 1) for n, x in places.items()]
     return _svg(parts, bottom + 22, title)
 
 

@@ -127,7 +127,7 @@ def _cell(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as people read it.
+    """A value as people read it; NaN is a number that was not measured.
 
     >>> shown(1234567), shown(1234.5), shown(0.00012345), shown(float("inf")), shown(None)
     ('1,234,567', '1,234', '0.000123', 'not finite', '-')
@@ -141,6 +141,8 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         if 1000 <= abs(value) < 1e7:
             return f"{value:,.0f}"
+        if math.isnan(value):
+            return "-"
         return f"{value:.3g}" if math.isfinite(value) else "not finite"
     return str(value)
 

@@ -39,7 +39,7 @@ def matrix_section(rows: Sequence[Row]) -> Section:
         cells.setdefault((row["rule"], row["check"]), []).append(row)
     rules = dict.fromkeys(row["rule"] for row in rows)
     checks = dict.fromkeys(row["check"] for row in rows)
-    head = "".join(f"<th><span>{escape(check)}</span></th>" for check in checks)
+    head = "".join(f"<th><span>{escape(check.replace('_', ' '))}</span></th>" for check in checks)
     lines = [
         f"<tr><th>{escape(rule)}</th>"
         + "".join(_matrix_cell(cells.get((rule, check), [])) for check in checks)
@@ -156,7 +156,7 @@ def sites_section(rows: Sequence[Row]) -> Section:
     """Where an error begins.
 
     Args:
-        rows: with the keys site, contributed, inherited, floor (these in ulps) and verdict.
+        rows: with the keys site, contributed, inherited, floor (these in ulps), verdict and note.
 
     >>> row = {"site": "relu in relu_0", "contributed": 0.4, "inherited": 1.0, "floor": 0.5}
     >>> "relu_0" in sites_section([{**row, "verdict": "TIE"}]).body

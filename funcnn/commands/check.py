@@ -1,0 +1,169 @@
+"""funcnn check: rules side by side in several processes, or one function of somebody else's."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import jax
+
+from funcnn.commands.target import check_writable, load_arguments, load_target
+from funcnn.config import ConfigError
+from funcnn.gradient.check import check
+from funcnn.gradient.pages import check_rows, write_page
+from funcnn.gradient.results import CheckReport
+from funcnn.registry import Rule
+from funcnn.rules import registered_rules
+
+_MOST_PROCESSES = 8  # each holds JAX and what it has compiled, about half a gigabyte
+
+
+def check_rules(
+    names: Sequence[str],
+    *,
+    level: str,
+    case: str | None = None,
+    seed: int = 0,
+    target: str | None = None,
+    arguments: str | None = None,
+    processes: int | None = None,
+    as_json: bool = False,
+    html: str | None = None,
+) -> int:
+    """Check registered rules, all of them where none is named, or one target. 1 where one is wrong.
+
+    Raises:
+        ConfigError: an unknown rule or case, a target that cannot be loaded, options that do not
+            go together.
+    """
+    check_writable(html)
+    _two_devices()
+    if target is not None:
+        if names:
+            raise ConfigError(["check: name rules or give --target, not both"])
+        found = iter([_check_target(target, arguments, level, case, seed)])
+    else:
+        chosen = _chosen(names, case, seed, arguments)
+        found = _checked(chosen, processes, level=level, case=case, seed=seed)
+    reports = []
+    for report in found:
+        reports.append(report)
+        _show(report, as_json)
+    if html is not None:
+        write_page(html, reports=reports, facts={"level": level, "seed": str(seed)})
+    wrong = [report.target for report in reports if not report.ok]
+    if wrong:
+        print(f"wrong or not compared: {', '.join(wrong)}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _show(report: CheckReport, as_json: bool) -> None:
+    if as_json:
+        for row in check_rows([report]):
+            print(json.dumps(row))
+    else:
+        print(report, flush=True)
+
+
+def _two_devices() -> None:
+    """Some checks need two devices; one CPU can play both, when told before JAX starts."""
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", 2)
+    except RuntimeError:
+        return  # JAX has started; the checks count what they skip
+
+
+def _chosen(
+    names: Sequence[str], case: str | None, seed: int, arguments: str | None
+) -> dict[str, Rule]:
+    rules = registered_rules()
+    for name in names:
+        _known("unknown rule", name, list(rules))
+    if arguments is not None:
+        raise ConfigError(["check: --args needs --target; a registered rule has its own cases"])
+    if case is not None and len(names) != 1:
+        raise ConfigError(["check: --case needs one RULE, as in: funcnn check relu --case kink"])
+    chosen = {name: rules[name] for name in names or rules}
+    if case is not None:
+        _known_case(chosen[names[0]], case, seed)
+    return chosen
+
+
+def _known_case(rule: Rule, case: str, seed: int) -> None:
+    known = [c.name for c in rule.cases(jax.random.key(seed))]
+    _known(f"{rule.name} has no case", case, known)
+
+
+def _known(what: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError([f"check: {what} {name}{hint}; known: {', '.join(known)}"])
+
+
+def _check_target(
+    path: str, arguments: str | None, level: str, case: str | None, seed: int
+) -> CheckReport:
+    found, args = load_target(path), load_arguments(arguments)
+    if case is not None:
+        if not isinstance(found, Rule) or args:
+            raise ConfigError(["check: --case is for a Rule that is checked on its own cases"])
+        _known_case(found, case, seed)
+    if not args and not isinstance(found, Rule):
+        told = "is a function, which needs --args package.module:function_that_returns_a_tuple"
+        raise ConfigError([f"--target {path}: {told}"])
+    return check(found, *args, level=level, case=case, seed=seed)
+
+
+def _checked(
+    rules: dict[str, Rule], processes: int | None, **options: Any
+) -> Iterator[CheckReport]:
+    """The reports in the order of the rules."""
+    # Only funcnn's own rules are registered in another process.
+    own = [n for n, rule in rules.items() if rule.reference.__module__.startswith("funcnn.rules.")]
+    wanted = min(processes or _usable_processes(), len(own))
+    if wanted < 2 or len(own) < len(rules):
+        yield from (check(rule, **options) for rule in rules.values())
+        return
+    pool = ProcessPoolExecutor(
+        wanted, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    try:
+        yield from pool.map(functools.partial(_check_by_name, **options), own)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _usable_processes() -> int:
+    """One for each core that we may use; on an accelerator one, since each would take it whole.
+
+    Tracing holds Python's lock, so threads do not run side by side; processes do.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, _MOST_PROCESSES)
+
+
+def _start_worker() -> None:
+    """An interrupt ends a worker in silence, and it does not outlive its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    _two_devices()
+
+
+def _check_by_name(name: str, **options: Any) -> CheckReport:
+    return check(registered_rules()[name], **options)

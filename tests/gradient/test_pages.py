@@ -1,0 +1,112 @@
+"""What the tools find reaches the page: nothing that failed is lost, nothing is made up."""
+
+import json
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import funcnn as fnn
+from funcnn.gradient.check import LEVELS
+from funcnn.gradient.mutate import Fate, Mutant, MutationScore
+from funcnn.gradient.pages import CHECKS, check_rows, write_page
+from funcnn.gradient.results import CheckReport, Result
+
+
+def report(target, *verdicts, check="truth", leaves=("x",)):
+    results = tuple(
+        Result(target, check, f"case {i}", "x", verdict, f"{verdict} <{i}>", dtype="float32")
+        for i, verdict in enumerate(verdicts)
+    )
+    return CheckReport(target, results, leaves, 1)
+
+
+@pytest.fixture
+def page(tmp_path):
+    def write(**found):
+        write_page(tmp_path / "page.html", **found)
+        return (tmp_path / "page.html").read_text(encoding="utf-8")
+
+    return write
+
+
+def test_the_conclusion_counts_the_reports(page):
+    right, wrong = report("a", "pass", "skip"), report("b", "pass", "fail", "inconclusive")
+    text = page(reports=[right, wrong])
+    assert "FAILED: 1 of 2 is right; 2 comparisons passed, 1 failed, 1 inconclusive" in text
+    assert "FAIL b truth: leaf x case case 1 float32: fail &lt;1&gt;" in text
+    assert "OK: 1 of 1 is right" in page(reports=[right])
+
+
+def test_a_report_that_compared_nothing_is_a_failure(page):
+    text = page(reports=[report("a", "skip")])
+    assert "FAILED: 0 of 1 are right" in text
+    assert "NOT COMPARED a: leaf x" in text
+
+
+def test_laws_share_a_column(page):
+    laws = [report("a", "pass", check="sum dx = sum dy"), report("b", "fail", check="f(2x) = 2x")]
+    text = page(reports=laws)
+    assert re.findall("<th><span>([^<]*)", text) == ["laws"]
+    assert "f(2x) = 2x: fail &lt;0&gt;" in text
+
+
+# A check that is not named in CHECKS would stand among the laws.
+def test_every_check_has_its_column():
+    found = fnn.check(fnn.rules.tanh, jnp.linspace(-1.0, 1.0, 3), level="full")
+    assert {r.check for r in found.results} <= CHECKS
+    assert len({r.check for r in found.results}) >= len(LEVELS["full"])
+
+
+def test_rows_of_reports_are_json():
+    rows = check_rows([report("a", "pass", "fail"), report("b", "pass")])
+    assert [row["kind"] for row in rows] == ["result", "result", "report", "result", "report"]
+    assert [row["ok"] for row in rows if row["kind"] == "report"] == [False, True]
+    assert json.loads(json.dumps(rows)) == rows
+
+
+def test_a_comparison_with_a_wrong_rule(page):
+    tanh = fnn.rules.tanh
+    wrong = tanh.replace(backward=lambda res, dy: (1.001 * tanh.backward(res, dy)[0],))
+
+    def loss(params, x):
+        return jnp.sum(wrong(fnn.rules.linear(x, params["w"])))
+
+    w, x = jax.random.normal(jax.random.key(0), (3, 2)), jnp.ones((4, 3))
+    comparison = fnn.compare(loss, {"w": w}, x, pairs=0)
+    text = page(comparison=comparison)
+    assert "FAILED: 1 leaves against float64 truth: 1 WRONG" in text
+    assert "manual = 1.001 x truth" in text
+    for title in ("Errors in ulps", "Errors by site", "Memory, work and time"):
+        assert f"<h2>{title}</h2>" in text
+    assert re.search(r"<td>tanh</td>.*<td>WRONG</td>", text)
+    assert "residuals kept for the backward pass" in text
+    assert "time of a gradient" not in text  # it was not measured
+
+
+def test_scores_and_their_sum(page):
+    mutant = Mutant("times -1", "mul", "loss.py:52")
+    killed, survived = Fate(mutant, "killed", "truth"), Fate(mutant, "survived", "off by 1e-14")
+    scores = [
+        MutationScore("a", (killed, killed, survived), {mutant: 1e-9}),
+        MutationScore("b", (killed,), {mutant: math.inf}),
+    ]
+    text = page(scores=scores)
+    assert "3 of 4 mutants of 2 rules killed (75.0 %)" in text
+    assert "66.7 %" in text
+    assert "not finite" in text
+    assert "a: survived" in text
+
+
+def test_a_page_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing to show"):
+        write_page(tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_says_how_it_was_made(page):
+    text = page(reports=[report("a", "pass")], facts={"level": "full", "seed": "3"})
+    assert f"jax {jax.__version__}" in text
+    assert "level full, seed 3." in text
