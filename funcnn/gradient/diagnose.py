@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -13,10 +12,10 @@ from funcnn.gradient import mistakes, mistakes_inside
 from funcnn.gradient.evidence import Arrays, Draw, Evidence
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject, cast, cotangents_of
+from funcnn.gradient.subject import Subject, cotangents_of
 
 _LARGE = 2.0**40  # far beyond any bound at which a cotangent is clipped
-_WITHOUT_LEAF = frozenset({"dot"})
+_LOW = frozenset({"float32", "bfloat16", "float16"})
 
 # From the most particular to the most general: the first that explains the error is named.
 _MISTAKES = (
@@ -106,60 +105,53 @@ def diagnose_failure(situation: Situation, result: Result) -> str:
     >>> diagnose_failure(situation, situation.result("truth", "x", "fail"))
     'the sign is wrong (x -1)'
     """
-    dtype = result.case.removeprefix(situation.case.name).strip()
     try:
         if result.check == "primal":
             return _diagnose_output(situation, int(result.leaf.removeprefix("output ")))
-        if result.check in _WITHOUT_LEAF:
+        if result.check == "dot":
             found = (_diagnose_leaf(situation, i, "") for i in range(len(situation.leaves)))
             named = zip(situation.leaves, found, strict=True)
             return next((f"{leaf}: {text}" for leaf, text in named if text), "")
         if result.leaf in situation.leaves:
-            return _diagnose_leaf(situation, situation.leaves.index(result.leaf), dtype)
+            return _diagnose_leaf(situation, situation.leaves.index(result.leaf), result.dtype)
     except Exception:  # whatever a rule raises at other cotangents, it has a message already
         return ""
     return ""
 
 
 def _diagnose_leaf(situation: Situation, leaf: int, dtype: str) -> str:
-    names = ("float32", "bfloat16", "float16")
-    low = situation.subject(dtype) if dtype in names else None
+    low = situation.subject(dtype) if dtype in _LOW else None
     with jax.enable_x64(True):
         exact = situation.subject("float64")
-        if low is not None:
-            exact = dataclasses.replace(exact, x=cast(low.x, jnp.float64))
-    draws = _draws(exact, low, situation.seed)
+    # In a low precision the truth is that at the very numbers which it holds.
+    x = tuple(_arrays((low or exact).x))
+    named, manual = _in_low(low, situation.seed) if low else _in_float64(exact, situation.seed)
     with jax.enable_x64(True):
-        y = _arrays(exact.pull_automatic(exact.x, draws[0].dys)[0])
-        x = tuple(_arrays(exact.x))
-        unit = float(jnp.finfo(dtype if low is not None else "float64").eps)
+        pull = _pull(exact)
+        draws = tuple(
+            Draw(name, _arrays(dys), m, pull(x, _arrays(dys)))
+            for (name, dys), m in zip(named, manual, strict=True)
+        )
+        y = _arrays(exact.pull_automatic(x, draws[0].dys)[0])
+        unit = float(jnp.finfo(dtype if low else "float64").eps)
         integers = tuple(_integers(situation.args))
-        return diagnose(Evidence(leaf, exact.leaves, x, y, draws, _pull(exact), integers, unit))
+        return diagnose(Evidence(leaf, exact.leaves, x, y, draws, pull, integers, unit))
 
 
-def _draws(exact: Subject, low: Subject | None, seed: int) -> tuple[Draw, ...]:
-    """Manual in its own precision, truth in float64, for the cotangents of `check` and two more."""
-    if low is not None:
-        named = cotangents_of(low, seed)
-        manual = [_arrays(low.pull_manual(low.x, dys)[1]) for _, dys in named]
-        with jax.enable_x64(True):
-            return _with_truth(exact, named, manual)
+def _in_low(low: Subject, seed: int) -> tuple[list[Any], list[Arrays]]:
+    """The cotangents of `check`, and what the rule makes of them in a low precision."""
+    named = cotangents_of(low, seed)
+    return named, [_arrays(low.pull_manual(low.x, dys)[1]) for _, dys in named]
+
+
+def _in_float64(exact: Subject, seed: int) -> tuple[list[Any], list[Arrays]]:
+    """The same in float64, with two more cotangents."""
     with jax.enable_x64(True):
         named = cotangents_of(exact, seed)
         first = named[0][1]
         named.append(("zero", [0 * dy for dy in first]))
         named.append(("large", [_LARGE * dy for dy in first]))
-        return _with_truth(
-            exact, named, [_arrays(exact.pull_manual(exact.x, dys)[1]) for _, dys in named]
-        )
-
-
-def _with_truth(exact: Subject, named: list[Any], manual: list[Arrays]) -> tuple[Draw, ...]:
-    pull = _pull(exact)
-    return tuple(
-        Draw(name, _arrays(dys), m, pull(exact.x, _arrays(dys)))
-        for (name, dys), m in zip(named, manual, strict=True)
-    )
+        return named, [_arrays(exact.pull_manual(exact.x, dys)[1]) for _, dys in named]
 
 
 def _pull(exact: Subject) -> Any:

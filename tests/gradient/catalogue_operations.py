@@ -18,7 +18,7 @@ EPS = 1e-5
 RANDOM = np.random.default_rng(0)
 
 
-def draw(*shape, scale=1.0):
+def draw(*shape: int, scale: float = 1.0) -> np.ndarray:
     return (scale * RANDOM.normal(size=shape)).astype(np.float32)
 
 
@@ -30,15 +30,18 @@ class Operation:
     backward: Callable[..., Any]
     args: tuple[Any, ...]
 
-    def rule(self, *, forward=None, backward=None, args=None, **case):
+    def rule(
+        self, *, forward: Any = None, backward: Any = None, args: Any = None, **case: Any
+    ) -> Rule:
         """The rule, or a wrong one: with another pass, or on other arguments."""
         rule = Rule(self.reference, self.name)
         rule.defvjp(forward or self.forward, backward or self.backward)
-        one = Case("normal", self.args if args is None else args, **{"dtypes": ("float32",)} | case)
+        case.setdefault("dtypes", ("float32",))
+        one = Case("normal", self.args if args is None else args, **case)
         rule.defcases(lambda key: iter([one]))
         return rule
 
-    def spoiled(self, leaf, change, **case):
+    def spoiled(self, leaf: int, change: Callable[[Any], Any], **case: Any) -> Rule:
         """The right backward pass with the cotangent of one argument changed."""
 
         def backward(res, dy):
@@ -53,12 +56,12 @@ OPERATIONS: dict[str, Operation] = {}
 
 
 def operation(*args):
-    """Register an operation from a class that holds its three functions."""
+    """Register an operation from what makes its reference, forward and backward."""
 
-    def register(cls):
-        name = cls.__name__
-        OPERATIONS[name] = Operation(name, cls.reference, cls.forward, cls.backward, args)
-        return OPERATIONS[name]
+    def register(make):
+        reference, forward, backward = make()
+        OPERATIONS[make.__name__] = Operation(make.__name__, reference, forward, backward, args)
+        return OPERATIONS[make.__name__]
 
     return register
 
@@ -67,7 +70,7 @@ def operation(*args):
 
 
 @operation(draw(4, 3, scale=1e4), draw(3, 3), draw(3))
-class linear:
+def linear():
     def reference(x, w, b):
         return x @ w + b[None]
 
@@ -78,9 +81,11 @@ class linear:
         x, w = res
         return dy @ w.T, x.T @ dy, dy.sum(0)
 
+    return reference, forward, backward
+
 
 @operation(draw(4, 4), draw(4, 4))
-class matmul:
+def matmul():
     def reference(a, b):
         return a @ b
 
@@ -91,9 +96,11 @@ class matmul:
         a, b = res
         return dy @ b.T, a.T @ dy
 
+    return reference, forward, backward
+
 
 @operation(draw(5, 3), draw(5, 3), draw(5, 3))
-class attention:
+def attention():
     def reference(q, k, v):
         return jax.nn.softmax(q @ k.T / jnp.sqrt(jnp.asarray(q.shape[1], q.dtype)), axis=1) @ v
 
@@ -110,9 +117,11 @@ class attention:
         ds = p * (dp - (p * dp).sum(1, keepdims=True)) * scale
         return ds @ k, ds.T @ q, p.T @ dy
 
+    return reference, forward, backward
+
 
 @operation(draw(2, 7, 2), draw(3, 2, 2))
-class conv:
+def conv():
     """One spatial axis, SAME: x (batch, length, in), w (3, in, out)."""
 
     def reference(x, w):
@@ -131,6 +140,8 @@ class conv:
         wide = jnp.pad(dy, ((0, 0), (1, 1), (0, 0)))
         return sum(wide[:, 2 - i : 2 - i + n] @ w[i].T for i in range(3)), dw
 
+    return reference, forward, backward
+
 
 # Normalization
 
@@ -147,7 +158,7 @@ def normalized_backward(xh, r, d, axis):
 
 
 @operation(draw(4, 6), 1 + draw(6, scale=0.3), draw(6))
-class layer_norm:
+def layer_norm():
     def reference(x, g, b):
         c = x - x.mean(1, keepdims=True)
         return c / jnp.sqrt((c * c).mean(1, keepdims=True) + EPS) * g[None] + b[None]
@@ -160,9 +171,11 @@ class layer_norm:
         xh, r, g = res
         return normalized_backward(xh, r, dy * g[None], 1), (dy * xh).sum(0), dy.sum(0)
 
+    return reference, forward, backward
+
 
 @operation(draw(4, 6), 1 + draw(6, scale=0.3))
-class rms_norm:
+def rms_norm():
     def reference(x, g):
         return x / jnp.sqrt((x * x).mean(1, keepdims=True) + EPS) * g[None]
 
@@ -175,9 +188,11 @@ class rms_norm:
         d, xh = dy * g[None], x * r
         return r * (d - xh * (d * xh).mean(1, keepdims=True)), (dy * xh).sum(0)
 
+    return reference, forward, backward
+
 
 @operation(draw(8, 3), 1 + draw(3, scale=0.3))
-class batch_norm:
+def batch_norm():
     def reference(x, g):
         c = x - x.mean(0, keepdims=True)
         return c / jnp.sqrt((c * c).mean(0, keepdims=True) + EPS) * g[None]
@@ -190,12 +205,14 @@ class batch_norm:
         xh, r, g = res
         return normalized_backward(xh, r, dy * g[None], 0), (dy * xh).sum(0)
 
+    return reference, forward, backward
+
 
 # Softmax and losses
 
 
 @operation(draw(5, 5))
-class softmax:
+def softmax():
     def reference(x):
         return jax.nn.softmax(x, axis=1)
 
@@ -207,9 +224,11 @@ class softmax:
     def backward(y, dy):
         return (y * (dy - (y * dy).sum(1, keepdims=True)),)
 
+    return reference, forward, backward
+
 
 @operation(draw(4, 5))
-class log_softmax:
+def log_softmax():
     def reference(x):
         return jax.nn.log_softmax(x, axis=1)
 
@@ -221,9 +240,11 @@ class log_softmax:
     def backward(y, dy):
         return (dy - jnp.exp(y) * dy.sum(1, keepdims=True),)
 
+    return reference, forward, backward
+
 
 @operation(draw(4, 5))
-class logsumexp:
+def logsumexp():
     def reference(x):
         return jax.nn.logsumexp(x, axis=1)
 
@@ -236,9 +257,11 @@ class logsumexp:
         x, y = res
         return (dy[:, None] * jnp.exp(x - y[:, None]),)
 
+    return reference, forward, backward
+
 
 @operation(draw(4, 5), np.array([1, 0, 4, 2], np.int32))
-class cross_entropy:
+def cross_entropy():
     """One loss a row."""
 
     def reference(logits, labels):
@@ -254,12 +277,14 @@ class cross_entropy:
         hot = jax.nn.one_hot(labels, y.shape[1], dtype=y.dtype)
         return (jnp.exp(y) - hot) * dy[:, None], None
 
+    return reference, forward, backward
+
 
 # Elementwise
 
 
 @operation(draw(3, 5))
-class sigmoid:
+def sigmoid():
     def reference(x):
         return 1 / (1 + jnp.exp(-x))
 
@@ -270,9 +295,11 @@ class sigmoid:
     def backward(y, dy):
         return (dy * y * (1 - y),)
 
+    return reference, forward, backward
+
 
 @operation(draw(3, 5))
-class relu:
+def relu():
     def reference(x):
         return jnp.where(x > 0, x, 0)
 
@@ -283,9 +310,11 @@ class relu:
     def backward(y, dy):
         return (jnp.where(y > 0, dy, 0),)
 
+    return reference, forward, backward
+
 
 @operation(draw(3, 5))
-class leaky_relu:
+def leaky_relu():
     def reference(x):
         return jnp.where(x > 0, x, 0.01 * x)
 
@@ -295,12 +324,14 @@ class leaky_relu:
     def backward(x, dy):
         return (jnp.where(x > 0, dy, 0.01 * dy),)
 
+    return reference, forward, backward
+
 
 C, A = float(np.sqrt(2 / np.pi)), 0.044715
 
 
 @operation(draw(3, 5))
-class gelu:
+def gelu():
     def reference(x):
         return 0.5 * x * (1 + jnp.tanh(C * (x + A * x**3)))
 
@@ -311,9 +342,11 @@ class gelu:
         t = jnp.tanh(C * (x + A * x * x * x))
         return (dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * C * (1 + 3 * A * x * x)),)
 
+    return reference, forward, backward
+
 
 @operation(draw(3, 5))
-class softplus:
+def softplus():
     def reference(x):
         return jnp.logaddexp(x, jnp.zeros_like(x))
 
@@ -323,9 +356,11 @@ class softplus:
     def backward(x, dy):
         return (dy * 0.5 * (1 + jnp.tanh(0.5 * x)),)
 
+    return reference, forward, backward
+
 
 @operation(draw(3, 5), RANDOM.random((3, 5)) > 0.25)
-class masked:
+def masked():
     """Dropout with a given mask: x / 0.75 where it is kept."""
 
     def reference(x, mask):
@@ -337,12 +372,14 @@ class masked:
     def backward(mask, dy):
         return jnp.where(mask, dy / 0.75, 0), None
 
+    return reference, forward, backward
+
 
 # Reductions, windows and indices
 
 
 @operation(draw(4, 6))
-class mean:
+def mean():
     def reference(x):
         return jnp.mean(x, 1)
 
@@ -352,9 +389,11 @@ class mean:
     def backward(x, dy):
         return (jnp.broadcast_to(dy[:, None] / x.shape[1], x.shape),)
 
+    return reference, forward, backward
+
 
 @operation(draw(3, 7))
-class cumsum:
+def cumsum():
     def reference(x):
         return jnp.cumsum(x, 1)
 
@@ -364,9 +403,11 @@ class cumsum:
     def backward(_, dy):
         return (jnp.flip(jnp.cumsum(jnp.flip(dy, 1), 1), 1),)
 
+    return reference, forward, backward
+
 
 @operation(draw(3, 8))
-class max_pool:
+def max_pool():
     """Windows of two; the first of two equal ones is taken."""
 
     def reference(x):
@@ -381,9 +422,11 @@ class max_pool:
         both = jnp.stack([jnp.where(first, dy, 0), jnp.where(first, 0, dy)], 2)
         return (both.reshape(dy.shape[0], -1),)
 
+    return reference, forward, backward
+
 
 @operation(draw(6, 3), np.array([4, 0, 4, 1, 4], np.int32))
-class embedding:
+def embedding():
     def reference(table, ids):
         return table[ids]
 
@@ -393,3 +436,5 @@ class embedding:
     def backward(res, dy):
         ids, table = res
         return jnp.zeros_like(table).at[ids].add(dy), None
+
+    return reference, forward, backward

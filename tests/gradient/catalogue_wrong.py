@@ -17,6 +17,8 @@ from catalogue_operations import OPERATIONS, draw, normalized, normalized_backwa
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from funcnn.registry import Rule
+
 O = OPERATIONS  # noqa: E741, it stands on every line below
 VALUE = frozenset({"truth", "zero", "homogeneity", "dot"})
 
@@ -46,23 +48,30 @@ class Wrong:
 WRONG: dict[str, Wrong] = {}
 
 
-def add(operation, name, make, says=None, checks=VALUE, **more):
+def rule(
+    operation: str, name: str, wrong: Rule, says: str | None = None, *more: Any, **options: Any
+):
+    add(operation, name, lambda: (wrong, ()), says, *more, **options)
+
+
+def add(
+    operation: str, name: str, make: Any, says: str | None = None, checks: Any = VALUE, **more: Any
+):
     key = f"{operation}: {name}"
     assert key not in WRONG
-    build = make if callable(make) and not hasattr(make, "backward") else lambda: (make, ())
-    WRONG[key] = Wrong(key, operation, build, frozenset(checks), says, **more)
+    WRONG[key] = Wrong(key, operation, make, frozenset(checks), says, **more)
 
 
 def in_backward(operation, name, backward, says=None, **more):
     """The rule of the operation with another backward pass."""
     case = {k: more.pop(k) for k in ("args", "kinks", "dtypes") if k in more}
-    add(operation, name, O[operation].rule(backward=backward, **case), says, **more)
+    rule(operation, name, O[operation].rule(backward=backward, **case), says, **more)
 
 
 def in_result(operation, name, leaf, change, says=None, **more):
     """The right backward pass with the cotangent of one argument changed."""
     case = {k: more.pop(k) for k in ("args", "kinks", "dtypes") if k in more}
-    add(operation, name, O[operation].spoiled(leaf, change, **case), says, **more)
+    rule(operation, name, O[operation].spoiled(leaf, change, **case), says, **more)
 
 
 def in_value(operation, name, change, says=None):
@@ -73,10 +82,18 @@ def in_value(operation, name, change, says=None):
         y, res = right(*args)
         return change(y), res
 
-    add(operation, name, O[operation].rule(forward=forward), says, {"primal"})
+    rule(operation, name, O[operation].rule(forward=forward), says, {"primal"})
 
 
-def function(operation, name, f, *args, says=None, checks=VALUE, **more):
+def function(
+    operation: str,
+    name: str,
+    f: Any,
+    *args: Any,
+    says: str | None = None,
+    checks: Any = VALUE,
+    **more: Any,
+):
     add(operation, name, lambda: (f, args), says, checks, **more)
 
 
@@ -279,7 +296,7 @@ def without_eps(operation, axis):
 
 
 for name, axis in (("layer_norm", 1), ("rms_norm", 1), ("batch_norm", 0)):
-    add(name, "eps forgotten", without_eps(name, axis), rf"eps = 1e-05 is forgotten.*axis {axis}")
+    rule(name, "eps forgotten", without_eps(name, axis), rf"eps = 1e-05 is forgotten.*axis {axis}")
 
 in_result(
     "rms_norm",
@@ -323,7 +340,7 @@ in_backward(
     lambda y, dy: (y * dy,),
     "along axis 1 the error is a multiple of the output",
 )
-add(
+rule(
     "softmax",
     "input kept for the output",
     O["softmax"].rule(forward=lambda x: (O["softmax"].forward(x)[0], x)),
@@ -456,7 +473,7 @@ in_backward(
 
 # Elementwise
 
-add(
+rule(
     "sigmoid",
     "input kept for the output",
     O["sigmoid"].rule(forward=lambda x: (O["sigmoid"].forward(x)[0], x)),
@@ -484,7 +501,7 @@ in_backward(
 in_result("sigmoid", "absolute value", 0, jnp.abs, "the absolute value of the truth")
 KINK = (np.array([[-1.0, 0.0, 2.0], [0.0, 1.5, -0.5]], np.float32),)
 AT_KINK = {"truth", "kink"}
-add(
+rule(
     "relu",
     "1 at the kink",
     O["relu"].rule(
@@ -583,7 +600,7 @@ in_result(
     "takes dy reversed along axis 0|reversed along axis 0",
 )
 TIES = (np.array([[1.0, 1.0, 2.0, -1.0], [0.5, 3.0, 0.25, 0.25]], np.float32),)
-add(
+rule(
     "max_pool",
     "both of two equal ones",
     O["max_pool"].rule(
@@ -648,9 +665,9 @@ in_result(
 
 
 def custom(f, forward, backward):
-    rule = jax.custom_vjp(f)
-    rule.defvjp(forward, backward)
-    return rule
+    function = jax.custom_vjp(f)
+    function.defvjp(forward, backward)
+    return function
 
 
 def closure(x, s):
@@ -738,7 +755,15 @@ def sharded(x, w):
     return local(twice)(x, w)
 
 
-function("psum", "twice under shard_map", sharded, draw(1, 3), draw(2, 3), needs=2, says=r"counted twice or sum for mean .* \(x 2\)")
+function(
+    "psum",
+    "twice under shard_map",
+    sharded,
+    draw(1, 3),
+    draw(2, 3),
+    needs=2,
+    says=r"counted twice or sum for mean .* \(x 2\)",
+)
 
 hidden = custom(
     lambda x: x**3,
