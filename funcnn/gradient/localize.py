@@ -24,6 +24,9 @@ from funcnn.gradient.taps import Tap, Zeros, reach, tapped
 from funcnn.gradient.truth import evaluate_raised, is_float, perturbed, raised
 
 _DRAWS = 2  # of changed operands, for the noise floor
+# Ties and kinks are broken by a shake of this relative size; a derivative that jumps by more than
+# this much of its own size stands on one, and any rule may then take either side.
+_SHAKE, _JUMP = 1e-9, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,8 @@ def localize(program: Any, leaves: Sequence[Any]) -> tuple[SiteRow, ...]:
     """A row for each outermost site of a program, in its order.
 
     Truth is the derivative of what the rule wraps; for a rule of funcnn this is the value of its
-    forward pass. A rule inside another is part of that other.
+    forward pass, which may take another side than the rule at a kink or tie: the elements that
+    stand on one are left out and counted. A rule inside another is part of that other.
 
     Args:
         program: a closed jaxpr with its rules, whose first output is a floating-point scalar.
@@ -74,9 +78,9 @@ def localize(program: Any, leaves: Sequence[Any]) -> tuple[SiteRow, ...]:
     taps = reach(program, outermost)
     rows: dict[Any, SiteRow] = {}
     if taps:
-        arrived, true, operands = _flow(program, list(leaves), taps)
+        arrived, true, shaken, operands = _flow(program, list(leaves), taps)
         local = _each_site(taps, operands, true)
-        each = zip(taps, arrived, true, local, strict=True)
+        each = zip(taps, arrived, true, shaken, local, strict=True)
         rows = {tap.site.position: _row(tap, *parts) for tap, *parts in each}
     return tuple(rows.get(s.position) or _not_seen(s) for s in outermost)
 
@@ -86,8 +90,8 @@ def _not_seen(site: Site) -> SiteRow:
     return SiteRow(site, math.nan, math.nan, math.nan, "INCONCLUSIVE", why)
 
 
-def _flow(program: Any, leaves: list[Any], taps: Sequence[Tap]) -> tuple[Any, Any, Any]:
-    """At each site: the cotangents that arrive, the true ones, and the true operands."""
+def _flow(program: Any, leaves: list[Any], taps: Sequence[Tap]) -> tuple[Any, Any, Any, Any]:
+    """At each site: the cotangents that arrive, the true ones, these shaken, the true operands."""
     zeros = {i: tap.zeros for i, tap in enumerate(taps)}
     with_taps, shapes = jax.make_jaxpr(tapped(program, taps), return_shape=True)(leaves, zeros)
     stripped = Rewriting(lambda site: True).closed(with_taps)
@@ -105,13 +109,16 @@ def _flow(program: Any, leaves: list[Any], taps: Sequence[Tap]) -> tuple[Any, An
     arrived, _ = compiled(lambda *a: gradient(lambda flat: manual(*flat), *a))(leaves, zeros)
     with jax.enable_x64(True):
         exact = compiled(lambda *a: gradient(lambda flat: evaluate_raised(stripped, flat), *a))
-        true, operands = exact(*jax.tree.map(raised, (leaves, zeros)))
-    numbers = range(len(taps))
-    return [arrived[i] for i in numbers], [true[i] for i in numbers], [operands[i] for i in numbers]
+        high = jax.tree.map(raised, (leaves, zeros))
+        true, operands = exact(*high)
+        shakes = {i: _shaken(high[1][i], _rms(operands[i]), seed=i) for i in range(len(taps))}
+        shaken, _ = exact(high[0], shakes)
+    in_order = [[each[i] for i in range(len(taps))] for each in (arrived, true, shaken, operands)]
+    return in_order[0], in_order[1], in_order[2], in_order[3]
 
 
 def _each_site(taps: Sequence[Tap], operands: Any, true: Any) -> list[Any]:
-    """(manual, automatic, truth, moved) of each site, at the true operands and cotangents.
+    """(manual, automatic, truth, shaken, moved) of each site, at the true operands and cotangents.
 
     Both are rounded to the site's own precision first; truth starts from the rounded numbers.
     """
@@ -130,7 +137,9 @@ def _each_site(taps: Sequence[Tap], operands: Any, true: Any) -> list[Any]:
         exact = compiled(all_of([lambda *x, one=one: evaluate_raised(one, x) for one in automatic]))
         truth = exact(jax.tree.map(raised, inputs))
         draws = [exact(_moved(taps, inputs, seed)) for seed in range(_DRAWS)]
-    return list(zip(*low, truth, zip(*draws, strict=True), strict=True))
+        high = jax.tree.map(raised, inputs)
+        shaken = exact([(_shaken(x, _rms(x)), dys) for x, dys in high])
+    return list(zip(*low, truth, shaken, zip(*draws, strict=True), strict=True))
 
 
 def _rounded(tap: Tap, operands: list[Any], cotangents: list[Any]) -> tuple[Any, Any]:
@@ -178,31 +187,73 @@ def _over_loops(tap: Tap, evaluate: Any, given: tuple[list[Any], list[Any]]) -> 
     return jax.lax.map(one, flat)
 
 
-def _row(tap: Tap, arrived: Any, true: Any, local: Any) -> SiteRow:
+def _rms(leaves: list[Any]) -> float:
+    squares = [np.mean(np.square(x)) for x in leaves if is_float(x) and x.size]
+    return math.sqrt(float(np.mean(squares))) if squares else 0.0
+
+
+def _shaken(leaves: list[Any], size: float, seed: int = 0) -> list[Any]:
+    """Float64 leaves with a little noise, which no tie survives. Needs x64 to be enabled."""
+    random = np.random.default_rng(seed)
+    return [
+        raised(np.asarray(x) + _SHAKE * size * random.normal(size=x.shape)) if is_float(x) else x
+        for x in leaves
+    ]
+
+
+def _smooth(truth: Any, shaken: Any) -> np.ndarray:
+    """Where a derivative does not jump under a shake."""
+    truth, shaken = np.asarray(truth), np.asarray(shaken)
+    size = np.abs(truth) + (math.sqrt(float(np.mean(np.square(truth)))) if truth.size else 0.0)
+    return ~(np.abs(shaken - truth) > _JUMP * size)  # NaN is no jump
+
+
+def _only(smooth: np.ndarray, x: Any) -> np.ndarray:
+    """x with zeros where it stands on a kink: they add nothing to any error."""
+    kept = np.array(x)
+    kept[~smooth] = 0
+    return kept
+
+
+def _row(tap: Tap, arrived: Any, true: Any, shaken: Any, local: Any) -> SiteRow:
     """The worst of a site's operands and values."""
-    inherited = [_ulps(a, t) for a, t in zip(arrived, true, strict=True) if np.any(t)]
-    error = max(inherited, default=math.nan)
-    rows = [row for row in _judged(*local) if row.verdict != "INCONCLUSIVE"]
+    inherited = [_ulps(*each) for each in zip(arrived, true, shaken, strict=True)]
+    error = max((e for e in inherited if not math.isnan(e)), default=math.nan)
+    judged, left_out = _judged(*local)
+    rows = [row for row in judged if row.verdict != "INCONCLUSIVE"]
     wrong = [row for row in rows if row.verdict == "WRONG"]
+    kinks = f"{left_out} elements stand on a kink or tie and are left out" if left_out else ""
     if not wrong and not any(row.leaf.startswith("operand") for row in rows):
-        why = "the true cotangents are zero everywhere, or not finite"
+        why = kinks or "the true cotangents are zero everywhere, or not finite"
         return SiteRow(tap.site, math.nan, error, math.nan, "INCONCLUSIVE", why)
     worst = max(wrong or rows, key=lambda row: row.manual)
-    note = f"{worst.leaf}: {worst.note}" if worst.note else ""
+    what = f"{worst.leaf}: {worst.note}" if worst.note else ""
+    note = "; ".join(filter(None, [what, kinks]))
     return SiteRow(tap.site, worst.manual, error, worst.floor, worst.verdict, note)
 
 
-def _judged(manual: Any, automatic: Any, truth: Any, moved: Any) -> list[Row]:
-    """A row for each value of a site, and for each cotangent of its operands."""
+def _judged(
+    manual: Any, automatic: Any, truth: Any, shaken: Any, moved: Any
+) -> tuple[list[Row], int]:
+    """A row for each value of a site and each cotangent, and how many elements stand on kinks."""
     rows: list[Row] = []
+    left_out = 0
     for part, name in enumerate(("value", "operand")):
         for i, t in enumerate(truth[part]):
             if np.size(t):
-                draws = [draw[part][i] for draw in moved]
-                arms = manual[part][i], automatic[part][i]
-                rows.append(judge_rounding(f"{name} {i}", *arms, np.asarray(t), draws))
-    return rows
+                smooth = _smooth(t, shaken[part][i])
+                left_out += int(np.sum(~smooth))
+                arms = [_only(smooth, arm[part][i]) for arm in (manual, automatic, truth)]
+                draws = [_only(smooth, draw[part][i]) for draw in moved]
+                rows.append(judge_rounding(f"{name} {i}", arms[0], arms[1], arms[2], draws))
+    return rows, left_out
 
 
-def _ulps(arrived: Any, true: Any) -> float:
-    return relative_error(arrived, true) / float(jnp.finfo(arrived.dtype).eps)
+def _ulps(arrived: Any, true: Any, shaken: Any) -> float:
+    """The error of a cotangent; NaN where the true one is zero everywhere or stands on kinks."""
+    smooth = _smooth(true, shaken)
+    true = _only(smooth, true)
+    if not np.any(true):
+        return math.nan
+    error = relative_error(_only(smooth, arrived), true)
+    return error / float(jnp.finfo(arrived.dtype).eps)
