@@ -279,7 +279,7 @@ def test_compare_finds_one_scaled_rule(capsys, monkeypatch, tmp_path):
     code, stdout, _ = run(capsys, "compare", ROOT / "configs/digits_cnn.toml", *own)
     assert code == 1
     assert "WRONG rule: conv in conv_1" in stdout
-    assert "conv in conv_0" not in stdout
+    assert "WRONG rule: conv in conv_0" not in stdout
     assert "WRONG conv_1/w: manual = 1.001 x truth" in stdout
 
 

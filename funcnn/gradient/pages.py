@@ -6,13 +6,11 @@ import dataclasses
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from funcnn import __version__
-from funcnn.gradient.compare import Comparison
-from funcnn.gradient.mutate import MutationScore
 from funcnn.gradient.results import CheckReport
 from funcnn.report import Section, write_html
 from funcnn.report.sections import (
@@ -26,6 +24,11 @@ from funcnn.report.sections import (
     table_section,
     unsettled_section,
 )
+
+if TYPE_CHECKING:
+    from funcnn.gradient.compare import Comparison
+    from funcnn.gradient.compare_training import TrainingComparison
+    from funcnn.gradient.mutate import MutationScore
 
 # Every other name of a check is that of a law, which one rule or two declare.
 CHECKS = frozenset(
@@ -65,6 +68,7 @@ def check_rows(reports: Iterable[CheckReport]) -> list[dict[str, Any]]:
 def score_row(score: MutationScore) -> dict[str, Any]:
     """A mutation score as a row.
 
+    >>> from funcnn.gradient.mutate import MutationScore
     >>> score_row(MutationScore("loss", (), {}))["killed"]
     0
     """
@@ -86,7 +90,7 @@ def write_page(
     *,
     reports: Sequence[CheckReport] = (),
     comparison: Comparison | None = None,
-    training: Any = None,
+    training: TrainingComparison | None = None,
     census: Any = None,
     scores: Sequence[MutationScore] = (),
     title: str = "funcnn: gradients",
@@ -123,7 +127,7 @@ def write_page(
             sections += parts(found)
     if training is not None:
         head.append(str(training).splitlines()[-1])
-        sections.append(curves_section(training.rows))
+        sections.append(_of_training(training))
     if scores:
         head.append(_score_of(scores))
         sections.append(mutation_section([score_row(score) for score in scores]))
@@ -170,6 +174,15 @@ def _of_comparison(comparison: Comparison) -> list[Section]:
     if comparison.arms:
         sections.append(cost_section([dataclasses.asdict(arm) for arm in comparison.arms]))
     return sections
+
+
+def _of_training(training: TrainingComparison) -> Section:
+    rows = [
+        {"arm": arm.name, "step": step, "loss": loss, "distance": distance}
+        for arm in training.arms
+        for step, (loss, distance) in enumerate(zip(arm.losses, arm.distances, strict=True))
+    ]
+    return curves_section(rows)
 
 
 def _of_census(census: Any) -> list[Section]:

@@ -244,8 +244,8 @@ def curves_section(rows: Sequence[Row]) -> Section:
     if any(apart.values()):
         body += curves(apart, "relative distance of the parameters", "step")
     how = (
-        "Both arms start alike and see the same batches: the losses should lie on each other, and "
-        "the distance shows how rounding drives the parameters apart."
+        "All arms start alike and see the same batches: the losses should lie on each other; where "
+        "one arm is changed in the last place only, the others should part no faster than it does."
     )
     return Section("Training", how, body)
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,13 @@ import pytest
 
 import funcnn as fnn
 from funcnn.gradient.check import LEVELS
+from funcnn.gradient.compare_training import Curve, TrainingComparison
+from funcnn.gradient.jaxprs import Site
 from funcnn.gradient.mutate import Fate, Mutant, MutationScore
-from funcnn.gradient.pages import CHECKS, check_rows, write_page
+from funcnn.gradient.pages import CHECKS, check_rows, score_row, write_page
 from funcnn.gradient.results import CheckReport, Result
+
+SCHEMA = Path(fnn.__file__).parent.parent / "docs/schema.md"
 
 
 def report(target, *verdicts, check="truth", leaves=("x",)):
@@ -86,6 +91,16 @@ def test_a_comparison_with_a_wrong_rule(page):
     assert "time of a gradient" not in text  # it was not measured
 
 
+def test_training_curves_are_those_of_the_arms(page):
+    losses = (3.0, 2.0, 1.0)
+    names = {"automatic": 0.0, "manual": 1e-7, "control": 2e-7}
+    arms = tuple(Curve(n, losses, (d,) * 3, {"w": d}) for n, d in names.items())
+    text = page(training=TrainingComparison(arms, (Site((0,), "linear", "", "custom_vjp", ""),)))
+    assert "<p class=head>OK: 3 steps</p>" in text
+    assert text.count("<polyline") == 3 + 3 + 2 + 2  # the automatic arm is at no distance
+    assert ">control<" in text
+
+
 def test_scores_and_their_sum(page):
     mutant = Mutant("times -1", "mul", "loss.py:52")
     killed, survived = Fate(mutant, "killed", "truth"), Fate(mutant, "survived", "off by 1e-14")
@@ -98,6 +113,22 @@ def test_scores_and_their_sum(page):
     assert "66.7 %" in text
     assert "not finite" in text
     assert "a: survived" in text
+
+
+# docs/schema.md names each kind of line, and each of its keys.
+def test_the_schema_is_documented(tmp_path):
+    linear = fnn.rules.linear
+    comparison = fnn.compare(lambda w, x: linear(x, w).sum(), jnp.ones((2, 3)), jnp.ones((1, 2)))
+    arms = tuple(Curve(name, (1.0,), (0.0,), {"w": 0.0}) for name in ("a", "b", "c"))
+    comparison.to_json(tmp_path / "compare")
+    TrainingComparison(arms, ()).to_json(tmp_path / "training")
+    lines = [line for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
+    rows = [*map(json.loads, lines), score_row(MutationScore("a", (), {}))]
+    rows += check_rows([report("a", "pass")])
+    documented = set(re.findall(r"`(\w+)`", SCHEMA.read_text(encoding="utf-8")))
+    kinds = {"result", "report", "leaf", "site", "arm", "program", "step", "mutation"}
+    assert {row["kind"] for row in rows} == kinds
+    assert {*kinds, *(key for row in rows for key in row)} <= documented
 
 
 def test_a_page_of_nothing_is_refused(tmp_path):

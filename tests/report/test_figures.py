@@ -24,7 +24,7 @@ def parse(figure):
 
 
 def texts(root):
-    return [node.text for node in root.iter(f"{SVG}text")]
+    return [node.text or "" for node in root.iter(f"{SVG}text")]
 
 
 def test_bars_have_lengths_in_proportion():
