@@ -111,7 +111,7 @@ def _flow(program: Any, leaves: list[Any], taps: Sequence[Tap]) -> tuple[Any, An
         exact = compiled(lambda *a: gradient(lambda flat: evaluate_raised(stripped, flat), *a))
         high = jax.tree.map(raised, (leaves, zeros))
         true, operands = exact(*high)
-        shakes = {i: _shaken(high[1][i], _rms(operands[i]), seed=i) for i in range(len(taps))}
+        shakes = {i: _shaken(high[1][i], i, _rms(operands[i])) for i in range(len(taps))}
         shaken, _ = exact(high[0], shakes)
     in_order = [[each[i] for i in range(len(taps))] for each in (arrived, true, shaken, operands)]
     return in_order[0], in_order[1], in_order[2], in_order[3]
@@ -138,7 +138,7 @@ def _each_site(taps: Sequence[Tap], operands: Any, true: Any) -> list[Any]:
         truth = exact(jax.tree.map(raised, inputs))
         draws = [exact(_moved(taps, inputs, seed)) for seed in range(_DRAWS)]
         high = jax.tree.map(raised, inputs)
-        shaken = exact([(_shaken(x, _rms(x)), dys) for x, dys in high])
+        shaken = exact([(_shaken(x, 0), dys) for x, dys in high])
     return list(zip(*low, truth, shaken, zip(*draws, strict=True), strict=True))
 
 
@@ -189,15 +189,16 @@ def _over_loops(tap: Tap, evaluate: Any, given: tuple[list[Any], list[Any]]) -> 
 
 def _rms(leaves: list[Any]) -> float:
     squares = [np.mean(np.square(x)) for x in leaves if is_float(x) and x.size]
-    return math.sqrt(float(np.mean(squares))) if squares else 0.0
+    return math.sqrt(float(np.mean(squares))) if squares and any(squares) else 1.0
 
 
-def _shaken(leaves: list[Any], size: float, seed: int = 0) -> list[Any]:
-    """Float64 leaves with a little noise, which no tie survives. Needs x64 to be enabled."""
+def _shaken(leaves: list[Any], seed: int, size: float | None = None) -> list[Any]:
+    """Float64 leaves with noise of their own size, or of a given one, which no tie survives."""
     random = np.random.default_rng(seed)
+    scales = [_SHAKE * (_rms([x]) if size is None else size) for x in leaves]
     return [
-        raised(np.asarray(x) + _SHAKE * size * random.normal(size=x.shape)) if is_float(x) else x
-        for x in leaves
+        raised(np.asarray(x) + scale * random.normal(size=x.shape)) if is_float(x) else x
+        for x, scale in zip(leaves, scales, strict=True)
     ]
 
 
@@ -241,7 +242,8 @@ def _judged(
     for part, name in enumerate(("value", "operand")):
         for i, t in enumerate(truth[part]):
             if np.size(t):
-                smooth = _smooth(t, shaken[part][i])
+                is_value = name == "value"  # values do not jump where their derivatives do
+                smooth = np.ones(t.shape, bool) if is_value else _smooth(t, shaken[part][i])
                 left_out += int(np.sum(~smooth))
                 arms = [_only(smooth, arm[part][i]) for arm in (manual, automatic, truth)]
                 draws = [_only(smooth, draw[part][i]) for draw in moved]

@@ -46,7 +46,7 @@ def spoiled_relu():
 def test_a_right_model_passes_leaf_by_leaf(key):
     model = model_with(rules.relu)
     params = model.init(key, X)
-    report = compare(loss_of(model), params, X, pairs=0)
+    report = compare(loss_of(model), params, X, pairs=0, cost=False)
     assert report.ok, str(report)
     assert [row.leaf for row in report.rows] == [
         f"{layer}/{name}"
@@ -65,7 +65,7 @@ def test_a_right_model_passes_leaf_by_leaf(key):
 def test_a_rule_scaled_by_1001_is_named_with_its_layer(key):
     model = model_with(spoiled_relu())
     params = model.init(key, X)
-    report = compare(loss_of(model), params, X, pairs=0)
+    report = compare(loss_of(model), params, X, pairs=0, cost=False)
     assert not report.ok
     wrong = {row.leaf for row in report.rows if row.verdict == "WRONG"}
     # The head stands behind both, so that its own gradient is right.
@@ -83,7 +83,7 @@ def test_a_rule_scaled_by_1001_is_named_with_its_layer(key):
 def test_one_wrong_site_among_right_ones_is_found(key):
     right, wrong = layer_from_rule(rules.relu), layer_from_rule(spoiled_relu())
     model = chain(first=chain(dense(4), right), second=chain(dense(4), wrong), head=dense(1))
-    report = compare(loss_of(model), model.init(key, X), X, pairs=0)
+    report = compare(loss_of(model), model.init(key, X), X, pairs=0, cost=False)
     assert [str(site) for site in report.culprits] == ["relu in second/relu_0"]
 
 
@@ -91,20 +91,22 @@ def test_one_wrong_site_among_right_ones_is_found(key):
 
 
 def test_no_rules_is_not_ok():
-    report = compare(lambda x: jnp.sin(x).sum(), X, pairs=0)
+    report = compare(lambda x: jnp.sin(x).sum(), X, pairs=0, cost=False)
     assert not report.ok
     assert report.sites == ()
     assert "0 hand-written rules found" in str(report)
     assert str(report).endswith("NOT COMPARED: the function calls no hand-written rule")
     # A foreign rule leaves no trace in what jax.grad returns.
-    assert not compare(lambda x: jax.grad(lambda x: foreign(2.0)(x).sum())(x).sum(), X, pairs=0).ok
+    assert not compare(
+        lambda x: jax.grad(lambda x: foreign(2.0)(x).sum())(x).sum(), X, pairs=0, cost=False
+    ).ok
 
 
 def test_dead_params_are_inconclusive():
     def loss(params):
         return foreign()(params["used"]).sum() + 0 * params["dead"].sum()
 
-    report = compare(loss, {"used": X, "dead": X}, pairs=0)
+    report = compare(loss, {"used": X, "dead": X}, pairs=0, cost=False)
     verdicts = {row.leaf: row.verdict for row in report.rows}
     assert verdicts["dead"] == "INCONCLUSIVE"
     assert verdicts["used"] != "WRONG"
@@ -117,7 +119,7 @@ def test_without_truth_there_is_no_pass():
         host = jax.pure_callback(lambda a: np.asarray(a), jax.ShapeDtypeStruct(x.shape, x.dtype), x)
         return (foreign()(x) * jax.lax.stop_gradient(host)).sum()
 
-    report = compare(loss, X, pairs=0)
+    report = compare(loss, X, pairs=0, cost=False)
     assert not report.ok
     assert report.rows == ()
     assert str(report).splitlines()[-1].startswith("NO TRUTH: ")
@@ -129,7 +131,7 @@ def test_a_rule_that_cannot_be_taken_out_is_named_and_there_is_no_truth():
         return jax.lax.while_loop(lambda c: c[0, 0] < 10.0, lambda c: 2 * c, x)
 
     until_large.defvjp(lambda x: (until_large(x), None), lambda _, dy: (7 * dy,))
-    report = compare(lambda x: until_large(jnp.abs(x)).sum(), X, pairs=0)
+    report = compare(lambda x: until_large(jnp.abs(x)).sum(), X, pairs=0, cost=False)
     assert [site.name for site in report.kept] == ["until_large"]
     assert not report.ok
     assert "NO TRUTH: custom_vjp_call: a hand-written rule" in str(report)
@@ -145,18 +147,20 @@ def test_argnums_and_paths():
         return (sine(params["w"] * x) * n.astype(x.dtype)).sum()
 
     args = {"w": X}, jnp.int32(2), X
-    assert [r.leaf for r in compare(loss, *args, pairs=0).rows] == ["w"]
-    assert [r.leaf for r in compare(loss, *args, argnums=2, pairs=0).rows] == ["x"]
-    both = compare(loss, *args, argnums=(0, 2), pairs=0)
+    assert [r.leaf for r in compare(loss, *args, pairs=0, cost=False).rows] == ["w"]
+    assert [r.leaf for r in compare(loss, *args, argnums=2, pairs=0, cost=False).rows] == ["x"]
+    both = compare(loss, *args, argnums=(0, 2), pairs=0, cost=False)
     assert both.ok
     assert [r.leaf for r in both.rows] == ["params/w", "x"]
     with pytest.raises(TypeError, match=r"no floating-point array in argument \(1,\)"):
-        compare(loss, *args, argnums=1, pairs=0)
+        compare(loss, *args, argnums=1, pairs=0, cost=False)
 
 
 def test_argnums_choose_the_wrong_leaf():
     wrong, right = foreign(1.5), foreign()
-    report = compare(lambda a, b: (wrong(a) + right(b)).sum(), X, 2 * X, argnums=(0, 1), pairs=0)
+    report = compare(
+        lambda a, b: (wrong(a) + right(b)).sum(), X, 2 * X, argnums=(0, 1), pairs=0, cost=False
+    )
     assert {r.leaf: r.verdict == "WRONG" for r in report.rows} == {"a": True, "b": False}
 
 
@@ -166,9 +170,9 @@ def test_aux_is_passed_over():
     def loss(x):
         return sine(x).sum(), {"metric": x}
 
-    assert compare(loss, X, has_aux=True, pairs=0).ok
+    assert compare(loss, X, has_aux=True, pairs=0, cost=False).ok
     with pytest.raises(TypeError, match="has_aux=True where it returns more"):
-        compare(loss, X, pairs=0)
+        compare(loss, X, pairs=0, cost=False)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +181,7 @@ def test_aux_is_passed_over():
 )
 def test_the_result_must_be_a_scalar(f, found):
     with pytest.raises(TypeError, match=f"compare: f must return a floating-point scalar.*{found}"):
-        compare(f, X, pairs=0)
+        compare(f, X, pairs=0, cost=False)
 
 
 # The file and the times
@@ -185,7 +189,9 @@ def test_the_result_must_be_a_scalar(f, found):
 
 def test_to_json_writes_a_line_for_each_leaf(tmp_path):
     wrong = foreign(1.5)
-    report = compare(lambda p: wrong(p["a"]).sum() + p["b"].sum(), {"a": X, "b": X}, pairs=0)
+    report = compare(
+        lambda p: wrong(p["a"]).sum() + p["b"].sum(), {"a": X, "b": X}, pairs=0, cost=False
+    )
     report.to_json(tmp_path / "rows.jsonl")
     lines = [json.loads(s) for s in (tmp_path / "rows.jsonl").read_text().splitlines()]
     lines = [line for line in lines if line["kind"] == "leaf"]
@@ -202,7 +208,7 @@ def test_times_stand_in_the_report_only_when_asked_for():
     assert timed.timing is not None
     assert timed.timing.pairs == 2
     assert str(timed.timing) in str(timed)
-    assert compare(lambda x: sine(x).sum(), X, pairs=0).timing is None
+    assert compare(lambda x: sine(x).sum(), X, pairs=0, cost=False).timing is None
 
 
 # Low precision, other libraries
@@ -211,7 +217,9 @@ def test_times_stand_in_the_report_only_when_asked_for():
 @pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (1.05, False)])
 def test_bfloat16_is_judged_in_its_own_precision(factor, ok):
     sine = foreign(factor)
-    report = compare(lambda x: sine(x).astype(jnp.float32).sum(), X.astype("bfloat16"), pairs=0)
+    report = compare(
+        lambda x: sine(x).astype(jnp.float32).sum(), X.astype("bfloat16"), pairs=0, cost=False
+    )
     assert report.rows[0].dtype == "bfloat16"
     assert report.ok is ok, str(report)
 
@@ -237,7 +245,7 @@ def eqx(sine):
 @pytest.mark.parametrize("make", [linen, eqx])
 def test_models_of_other_libraries(make, factor, ok):
     loss, params = make(foreign(factor))
-    report = compare(loss, params, pairs=0)
+    report = compare(loss, params, pairs=0, cost=False)
     assert report.ok is ok, str(report)
     assert len(report.rows) == 4
     assert {site.name for site in report.culprits} == (set() if ok else {"sine"})
