@@ -14,15 +14,17 @@ import ast
 import dataclasses
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 # Distributions of the JAX ecosystem; those that are not installed are named as such by `walk`.
 DISTRIBUTIONS = (
     *("jax", "optax", "flax", "equinox", "dm-haiku", "chex", "orbax-checkpoint", "jaxtyping"),
     *("diffrax", "lineax", "optimistix", "jaxopt", "distrax", "numpyro", "blackjax", "rlax"),
-    *("dm-pix", "e3nn-jax", "tokamax", "qwix", "jmp", "quax", "oryx", "tensorflow-probability"),
+    *("dm-pix", "e3nn-jax", "tokamax", "qwix", "jmp", "quax", "oryx", "tfp-nightly"),
 )
+# What of a distribution is JAX code; the rest of it is the same source for TensorFlow and NumPy.
+_PART = {"tfp-nightly": "tensorflow_probability/substrates/jax/"}
 _MAKERS = {
     **{name: name for name in ("custom_vjp", "custom_jvp", "custom_gradient")},
     **{name: name for name in ("filter_custom_vjp", "filter_custom_jvp", "custom_vjp3")},
@@ -71,7 +73,7 @@ def walk(distributions: Iterable[str] = DISTRIBUTIONS) -> tuple[list[Site], list
             absent.append(name)
             continue
         for entry in distribution.files or ():
-            if entry.suffix == ".py":
+            if entry.suffix == ".py" and str(entry).startswith(_PART.get(name, "")):
                 path = Path(str(distribution.locate_file(entry)))
                 found += in_source(path.read_text("utf-8"), str(entry), name, distribution.version)
     return sorted(set(found)), absent
@@ -150,7 +152,7 @@ def _maker_in(node: ast.AST) -> str | None:
 
 
 def _wrapped(call: ast.Call) -> str | None:
-    """What a maker is called on; `partial(custom_vjp, ...)` and `custom_vjp(nondiff=...)`: nothing."""
+    """What a maker is called on; that is nothing in `partial(custom_vjp, ...)`."""
     if _last(call.func) == "partial" or not call.args:
         return None
     first = call.args[0]
@@ -171,5 +173,7 @@ if __name__ == "__main__":
     sites, missing = walk(sys.argv[1:] or DISTRIBUTIONS)
     for site in sites:
         apart = " (in the package's tests)" if site.tests else ""
-        print(f"{site.package} {site.version} {site.file}:{site.line} {site.name} {site.kind}{apart}")
+        print(
+            f"{site.package} {site.version} {site.file}:{site.line} {site.name} {site.kind}{apart}"
+        )
     print(f"{len(sites)} sites; not installed: {', '.join(missing) or 'none'}", file=sys.stderr)
