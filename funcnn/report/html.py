@@ -37,7 +37,8 @@ svg { display: block; width: 100%; max-width: 34rem; height: auto; margin: .8rem
   font: 14px system-ui, sans-serif; }
 svg text { fill: #111; } details { margin: .5rem 0; } summary { cursor: pointer; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } .wide { overflow: visible; }
-  svg, pre, tr { break-inside: avoid; } h2 { break-after: avoid; }
+  svg, pre, tr { break-inside: avoid; } h2, p.how { break-after: avoid; }
+  table.matrix { font-size: 7pt; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
