@@ -15,6 +15,7 @@ import jax.extend.core as jex
 from funcnn.gradient.checkpointing import POLICIES, Placement, place, whole
 from funcnn.gradient.expense import Compiled, Count, compiled_expense, count_operations
 from funcnn.gradient.residuals import ledger
+from funcnn.gradient.subject import compiled as compiled_once
 from funcnn.gradient.truth import is_float
 from funcnn.gradient.without_rules import Program
 
@@ -114,8 +115,8 @@ class Built:
         return count_operations(jax.make_jaxpr(self.gradient)(self.gradient.program.leaves))
 
 
-def build(gradient: Gradient) -> Built:
-    """Compile a gradient.
+def build(gradient: Gradient, *, quick: bool = False) -> Built:
+    """Compile a gradient; quick for one that is run once, and neither timed nor measured.
 
     >>> import jax.numpy as jnp
     >>> from funcnn.gradient.without_rules import trace
@@ -123,7 +124,8 @@ def build(gradient: Gradient) -> Built:
     >>> built.call([jnp.ones(())])
     [Array(2., dtype=float32)]
     """
-    lowered = jax.jit(gradient).lower(gradient.program.leaves)
+    jitted: Any = compiled_once(gradient) if quick else jax.jit(gradient)
+    lowered = jitted.lower(gradient.program.leaves)
     start = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - start

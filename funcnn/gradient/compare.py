@@ -80,7 +80,8 @@ def compare(
         truth, moved = _truth(automatic)
     except NoTruth as error:
         return Comparison((), found, tuple(kept), no_truth=str(error))
-    built = {"automatic": build(automatic), "manual": build(manual)}
+    quick = not (cost or pairs)
+    built = {"automatic": build(automatic, quick=quick), "manual": build(manual, quick=quick)}
     dm, da = (built[name].call(with_rules.leaves) for name in ("manual", "automatic"))
     judge = _Judge(tuple(chosen.values()), da, truth, moved)
     rows, site_rows = judge.rows(dm), _site_rows(manual)

@@ -16,6 +16,7 @@ from funcnn.gradient.arms import Arm, Gradient, build, build_checkpointed, measu
 from funcnn.gradient.checkpointing import checkpointed, place, whole
 from funcnn.gradient.compare import compare
 from funcnn.gradient.expense import Compiled, Count
+from funcnn.gradient.subject import compiled
 from funcnn.gradient.without_rules import take_out, without_rules
 from funcnn.layers import dense, tanh
 from funcnn.registry import Removal
@@ -25,7 +26,10 @@ DEEP = chain(dense(3), deep=repeat(chain(dense(3), tanh), 3), head=dense(1))
 
 
 def params_of(model):
-    shapes = jax.eval_shape(lambda key: model.init(key, X), jax.random.key(0))
+    return drawn(jax.eval_shape(lambda key: model.init(key, X), jax.random.key(0)))
+
+
+def drawn(shapes):
     random = np.random.default_rng(1)
     return jax.tree.map(lambda s: random.normal(size=s.shape).astype(s.dtype), shapes)
 
@@ -85,7 +89,7 @@ def test_nested_layers_are_the_outer_ones_and_flax_modules_count():
     model = chain(block=chain(dense(3), tanh, dense(3)), head=dense(1))
     assert where(loss_of(model), params_of(model), X) == "round each of the layers block, head"
     net = flax.linen.Sequential([flax.linen.Dense(4), flax.linen.relu, flax.linen.Dense(1)])
-    params = net.init(jax.random.key(0), X)
+    params = drawn(jax.eval_shape(net.init, jax.random.key(0), X))
 
     def loss(params, x):
         y: jax.Array = net.apply(params, x)  # pyright: ignore[reportAssignmentType]
@@ -111,8 +115,8 @@ def test_a_rule_that_was_taken_out_inside_a_layer_stays_in_it():
 def test_scans_inside_scans_and_scans_of_integers():
     def outer(carry, row):
         inner = jax.lax.scan(lambda c, x: (jnp.sin(c + x), None), carry, row, reverse=True)[0]
-        count = jax.lax.scan(lambda n, _: (n + 1, None), 0, None, length=2)[0]
-        return inner + count.astype(carry.dtype), None
+        count = jax.lax.scan(lambda n, _: (n + 1, None), jnp.int32(0), None, length=2)[0]
+        return inner + jnp.asarray(count, carry.dtype), None
 
     def f(x):
         return jax.lax.scan(outer, jnp.float32(0), x)[0]
@@ -147,8 +151,8 @@ def test_the_gradient_is_that_of_the_program():
         last, (sums, _) = jax.lax.scan(step, jnp.ones(3), order, reverse=True, unroll=2)
         return jax.jit(loss_of(DEEP))(params, x) + last.sum() + sums.sum()
 
-    plain = jax.grad(without_rules(loss), (0, 1))(params, X)
-    again = jax.grad(checkpointed(loss), (0, 1))(params, X)
+    plain = compiled(jax.grad(without_rules(loss), (0, 1)))(params, X)
+    again = compiled(jax.grad(checkpointed(loss), (0, 1)))(params, X)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
 
@@ -211,14 +215,15 @@ def test_where_checkpoint_refuses_there_is_no_such_arm():
 
 
 def test_the_report_has_the_arms_with_their_times():
-    params = params_of(DEEP)
-    report = compare(loss_of(DEEP), params, X, pairs=3)
+    model = chain(dense(3), deep=repeat(tanh, 3))
+    params = params_of(model)
+    report = compare(loss_of(model), params, X, pairs=3)
     assert report.ok, str(report)
     automatic, again, manual = report.arms
     assert [arm.name for arm in report.arms] == ["automatic", "checkpointed", "manual"]
-    assert again.note == "round the body of 1 scan and round each of the layers dense_0, head"
+    assert again.note == "round the body of 1 scan and round each of the layers dense_0"
     assert again.residual_bytes < automatic.residual_bytes
-    assert manual.flops >= 3 * 2 * 4 * (3 * 3 * 3 + 3)  # the products forwards and both backwards
+    assert manual.flops >= 2 * 2 * 4 * 3 * 3  # the product forwards, and that for w
     for arm in report.arms:
         assert 0 < arm.seconds_low <= arm.seconds_median <= arm.seconds_high
         assert arm.compile_seconds > 0

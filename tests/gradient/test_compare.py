@@ -32,6 +32,12 @@ def model_with(relu):
     return chain(block=chain(dense(4), act), again=chain(dense(4), act), head=dense(1))
 
 
+def params_of(model):
+    shapes = jax.eval_shape(lambda key: model.init(key, X), jax.random.key(0))
+    random = np.random.default_rng(1)
+    return jax.tree.map(lambda s: random.normal(size=s.shape).astype(s.dtype), shapes)
+
+
 def loss_of(model):
     return lambda params, x: (model(params, x) ** 2).sum()
 
@@ -43,9 +49,9 @@ def spoiled_relu():
 # A model of layers
 
 
-def test_a_right_model_passes_leaf_by_leaf(key):
+def test_a_right_model_passes_leaf_by_leaf():
     model = model_with(rules.relu)
-    params = model.init(key, X)
+    params = params_of(model)
     report = compare(loss_of(model), params, X, pairs=0, cost=False)
     assert report.ok, str(report)
     assert [row.leaf for row in report.rows] == [
@@ -62,9 +68,9 @@ def test_a_right_model_passes_leaf_by_leaf(key):
     assert text.splitlines()[-1].startswith("OK: 6 leaves against float64 truth: ")
 
 
-def test_a_rule_scaled_by_1001_is_named_with_its_layer(key):
+def test_a_rule_scaled_by_1001_is_named_with_its_layer():
     model = model_with(spoiled_relu())
-    params = model.init(key, X)
+    params = params_of(model)
     report = compare(loss_of(model), params, X, pairs=0, cost=False)
     assert not report.ok
     wrong = {row.leaf for row in report.rows if row.verdict == "WRONG"}
@@ -80,10 +86,10 @@ def test_a_rule_scaled_by_1001_is_named_with_its_layer(key):
     assert "FAILED: 6 leaves against float64 truth: " in text
 
 
-def test_one_wrong_site_among_right_ones_is_found(key):
+def test_one_wrong_site_among_right_ones_is_found():
     right, wrong = layer_from_rule(rules.relu), layer_from_rule(spoiled_relu())
     model = chain(first=chain(dense(4), right), second=chain(dense(4), wrong), head=dense(1))
-    report = compare(loss_of(model), model.init(key, X), X, pairs=0, cost=False)
+    report = compare(loss_of(model), params_of(model), X, pairs=0, cost=False)
     assert [str(site) for site in report.culprits] == ["relu in second/relu_0"]
 
 
@@ -187,19 +193,50 @@ def test_the_result_must_be_a_scalar(f, found):
 # The file and the times
 
 
-def test_to_json_writes_a_line_for_each_leaf(tmp_path):
+def lines_of(report, path):
+    report.to_json(path)
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_lines_of_the_file(tmp_path):
     wrong = foreign(1.5)
-    report = compare(
-        lambda p: wrong(p["a"]).sum() + p["b"].sum(), {"a": X, "b": X}, pairs=0, cost=False
-    )
-    report.to_json(tmp_path / "rows.jsonl")
-    lines = [json.loads(s) for s in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line["kind"] == "leaf"]
-    assert [(line["leaf"], line["shape"], line["verdict"]) for line in lines] == [
+    report = compare(lambda p: wrong(p["a"]).sum() + p["b"].sum(), {"a": X, "b": X}, pairs=0)
+    lines = lines_of(report, tmp_path / "rows.jsonl")
+    kinds = [line["kind"] for line in lines]
+    assert kinds == ["leaf", "leaf", "site", "arm", "arm", "arm", "program"]
+    assert [(line["leaf"], line["shape"], line["verdict"]) for line in lines[:2]] == [
         ("a", [5, 3], "WRONG"),
         ("b", [5, 3], "TIE"),
     ]
     assert lines[0]["manual"] == pytest.approx(0.5 / np.finfo(np.float32).eps, rel=1e-3)
+    assert (lines[2]["site"], lines[2]["verdict"]) == ("sine", "WRONG")
+    assert lines[2]["contributed"] == pytest.approx(lines[0]["manual"], rel=1e-2)
+    assert "test_compare.py" in lines[2]["source"]
+    assert [line["name"] for line in lines[3:6]] == ["automatic", "checkpointed", "manual"]
+    assert all(line["flops"] > 0 and line["seconds_median"] is None for line in lines[3:6])
+    assert lines[6] == {
+        "kind": "program",
+        "ok": False,
+        "rules": {"sine": 1},
+        "kept": [],
+        "culprits": ["sine"],
+        "no_truth": "",
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+    }
+
+
+def test_a_forward_pass_with_another_value_is_named():
+    def halves(x):
+        y, res = rules.tanh.forward(x)
+        return y / 2, res
+
+    def loss(x):
+        return (rules.tanh.replace(forward=halves)(rules.sigmoid(x)) ** 2).sum()
+
+    report = compare(loss, X, pairs=0, cost=False)
+    assert not report.ok
+    assert [site.name for site in report.culprits] == ["tanh"]
 
 
 def test_times_stand_in_the_report_only_when_asked_for():
@@ -226,7 +263,9 @@ def test_bfloat16_is_judged_in_its_own_precision(factor, ok):
 
 def linen(sine):
     net = flax.linen.Sequential([flax.linen.Dense(4), flax.linen.relu, sine, flax.linen.Dense(1)])
-    params = net.init(jax.random.key(0), X)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), X)
+    random = np.random.default_rng(1)
+    params = jax.tree.map(lambda s: random.normal(size=s.shape).astype(s.dtype), shapes)
 
     def loss(params):
         y: jax.Array = net.apply(params, X)  # pyright: ignore[reportAssignmentType]

@@ -26,7 +26,7 @@ def conv(x, w, **options):
 
 
 def by_the_compiler(f, *args):
-    return jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
+    return (jax.jit(f).lower(*args).compile().cost_analysis() or {})["flops"]
 
 
 @pytest.mark.parametrize(
@@ -149,5 +149,7 @@ def test_memory_is_the_compilers():
 
     compiled = jax.jit(f).lower(shape(64)).compile()
     found = compiled_expense(compiled)
-    assert found.temporary_bytes == compiled.memory_analysis().temp_size_in_bytes
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    assert found.temporary_bytes == memory.temp_size_in_bytes > 0
     assert found.bytes_accessed >= 2 * 4 * 64

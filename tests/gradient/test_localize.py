@@ -248,7 +248,8 @@ def test_keys_and_integers_flow_through():
 def test_a_wrong_activation_three_layers_deep_is_named():
     layers = [flax.linen.Dense(4), RIGHT, flax.linen.Dense(4), RIGHT, flax.linen.Dense(4)]
     net = flax.linen.Sequential([*layers, WRONG, flax.linen.Dense(1)])
-    params = net.init(jax.random.key(0), X)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), X)
+    params = jax.tree.map(lambda s: RANDOM.normal(size=s.shape).astype(s.dtype), shapes)
 
     def loss(params):
         y: jax.Array = net.apply(params, X)  # pyright: ignore[reportAssignmentType]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from funcnn.gradient import timing
-from funcnn.gradient.timing import Timing, time_pairs
+from funcnn.gradient.timing import Timing, time_in_turn, time_pairs
 
 
 @pytest.fixture
@@ -36,6 +36,14 @@ def test_the_medians_leave_out_the_warm_up(clock):
     found = time_pairs(manual, automatic, jnp.ones(2), pairs=3)
     assert log == ["manual", "automatic"] * 4
     assert dataclasses.astuple(found) == (1.0, 4.0, 4.0, 2.0, 8.0, 3)
+
+
+def test_three_arms_take_turns(clock):
+    log = []
+    costs = {"a": [9.0, 1.0, 2.0], "b": [9.0, 3.0], "c": [9.0, 5.0]}
+    arms = {name: arm(clock, name, seconds, log) for name, seconds in costs.items()}
+    assert time_in_turn(arms, "x", rounds=2) == {"a": [1.0, 2.0], "b": [3.0, 3.0], "c": [5.0, 5.0]}
+    assert log == ["a", "b", "c"] * 3
 
 
 def test_it_waits_for_the_result(clock, monkeypatch):
