@@ -252,11 +252,11 @@ def test_a_signal_saves_and_the_resumed_run_equals_the_straight_one(number, tmp_
 
 
 def test_compare_prints_a_row_for_each_leaf(capsys):
-    code, stdout, _ = run(capsys, "compare", ROOT / "configs/digits_cnn.toml", "--json")
+    code, stdout, _ = run(capsys, "compare", ROOT / "configs/digits_mlp.toml", "--json")
     assert code == 0
     lines = [json.loads(line) for line in stdout.splitlines()]
     leaves = [line["leaf"] for line in lines if line["kind"] == "leaf"]
-    layers = ("conv_0", "conv_1", "dense_0", "dense_1")
+    layers = ("dense_0", "dense_1", "dense_2")
     assert leaves == [f"{layer}/{name}" for layer in layers for name in ("b", "w")]
     assert [line["name"] for line in lines if line["kind"] == "arm"][-1] == "manual"
     assert lines[-1]["kind"] == "program"
