@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from funcnn.gradient.compare_training import TrainingComparison
     from funcnn.gradient.mutate import MutationScore
 
-# Every other name of a check is that of a law, which one rule or two declare.
+# Every other name of a check, its underscores as spaces, is that of a law, which a case declares.
 CHECKS = frozenset(
     (
         *("contract", "primal", "live", "truth", "zero", "homogeneity", "dot", "rounding"),
         *("transforms", "finite differences", "edge", "kink", "residuals", "residuals in a loop"),
-        *("second_order", "context", "sizes", "mutation", "cost"),
+        *("second order", "context", "sizes", "native", "mutation", "cost"),
     )
 )
 
@@ -140,15 +140,16 @@ def _of_reports(reports: Sequence[CheckReport]) -> list[Section]:
     if not reports:
         return []
     rows = [_shown_row(dataclasses.asdict(r)) for report in reports for r in report.results]
-    wrong = [str(report) for report in reports if not report.ok]
+    wrong = {str(r): [str(failure) for failure in r.failures] for r in reports if not r.ok}
     return [matrix_section(rows), failures_section(wrong), unsettled_section(rows)]
 
 
 def _shown_row(row: dict[str, Any]) -> dict[str, Any]:
-    law = row["check"] not in CHECKS
+    check = row["check"].replace("_", " ")
+    law = check not in CHECKS
     return {
         **row,
-        "check": "laws" if law else row["check"],
+        "check": "laws" if law else check,
         "case": f"{row['case']} {row['dtype']}".strip(),
         "note": f"{row['check']}: {row['note']}" if law else row["note"],
     }

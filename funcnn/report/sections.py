@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from funcnn.report.figures import bars, curves, dots
@@ -39,7 +39,7 @@ def matrix_section(rows: Sequence[Row]) -> Section:
         cells.setdefault((row["rule"], row["check"]), []).append(row)
     rules = dict.fromkeys(row["rule"] for row in rows)
     checks = dict.fromkeys(row["check"] for row in rows)
-    head = "".join(f"<th><span>{escape(check.replace('_', ' '))}</span></th>" for check in checks)
+    head = "".join(f"<th><span>{escape(check)}</span></th>" for check in checks)
     lines = [
         f"<tr><th>{escape(rule)}</th>"
         + "".join(_matrix_cell(cells.get((rule, check), [])) for check in checks)
@@ -80,15 +80,21 @@ def _told(row: Row) -> str:
     return f"{row['verdict']} {where}: {row['note']}"
 
 
-def failures_section(messages: Iterable[str]) -> Section:
-    """What is wrong, in full.
+def failures_section(messages: Mapping[str, Sequence[str]]) -> Section:
+    """What is wrong: for each rule a summary, and every single failure below it.
 
-    >>> "<pre>FAIL relu</pre>" in failures_section(["FAIL relu"]).body
+    >>> "<pre>FAIL relu</pre>" in failures_section({"FAIL relu": []}).body
     True
     """
+    parts = []
+    for summary, failures in messages.items():
+        parts.append(f"<pre>{escape(summary)}</pre>")
+        if failures:
+            listed = "".join(f"<pre>{escape(failure)}</pre>" for failure in failures)
+            head = f"<summary>all {len(failures)} failures</summary>"
+            parts.append(f"<details>{head}{listed}</details>")
     how = "Each failure names rule, leaf and case, the worst element, and the command to repeat it."
-    body = "\n".join(f"<pre>{escape(message)}</pre>" for message in messages)
-    return Section("Failures", how, body or "<p>There are none.</p>")
+    return Section("Failures", how, "\n".join(parts) or "<p>There are none.</p>")
 
 
 def unsettled_section(rows: Sequence[Row]) -> Section:

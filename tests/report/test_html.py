@@ -70,7 +70,7 @@ def everything(text):
     point = {"arm": text, "step": 1, "loss": 2.0, "distance": 1.0}
     return [
         sections.matrix_section([result("fail", text, text, text, text, text)]),
-        sections.failures_section([text]),
+        sections.failures_section({text: [text]}),
         sections.unsettled_section([result("skip", text, text, text, text, text)]),
         sections.accuracy_section([leaf(text, 1.0, 2.0)]),
         sections.sites_section([{"site": text, "contributed": 1.0, "verdict": text}]),
@@ -123,7 +123,7 @@ def test_the_matrix_counts_every_result_and_a_failure_else_a_pass_colours_the_ce
         *[result("pass"), result("pass"), result("fail", note="off by 3"), result("skip")],
         *[result("pass", check="dot"), result("inconclusive", check="dot")],
         *[result("inconclusive", check="kink"), result("skip", check="kink")],
-        result("skip", rule="conv", check="second_order"),
+        result("skip", rule="conv", check="second order"),
     ]
     found, body = cells(rows)
     fail, passed, question, skip = "\N{MULTIPLICATION X}", "\N{CHECK MARK}", "?", "s"
@@ -136,6 +136,13 @@ def test_the_matrix_counts_every_result_and_a_failure_else_a_pass_colours_the_ce
     assert 'title="fail kink, x: off by 3\nskip kink, x: "' in body
     assert body.count("<td></td>") == 4  # what was not run: one of relu's four, three of conv's
     assert "<span>second order</span>" in body
+
+
+def test_failures_stand_in_full_below_their_summary():
+    body = sections.failures_section({"FAILED relu": ["first", "second"], "empty": []}).body
+    assert re.findall("<pre>([^<]*)", body) == ["FAILED relu", "first", "second", "empty"]
+    assert body.count("<details>") == 1
+    assert "There are none" in sections.failures_section({}).body
 
 
 def test_many_notes_are_counted_and_not_listed():
