@@ -13,11 +13,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from funcnn import data, models, rules, train
+    from funcnn import data, models, rules, testing, train
     from funcnn.composition import chain, parallel, repeat, residual
     from funcnn.gradient.backprop import backprop
     from funcnn.gradient.check import CheckReport, GradientError, check
     from funcnn.gradient.compare import Comparison, compare
+    from funcnn.gradient.compare_training import compare_training
+    from funcnn.gradient.mutate import mutation_score
     from funcnn.gradient.without_rules import without_rules
     from funcnn.inspection import summary
     from funcnn.layer import Layer, as_layer, layer_from_rule
@@ -65,8 +67,10 @@ _HOME = {
     "funcnn.gradient.backprop": ("backprop",),
     "funcnn.gradient.check": ("check", "CheckReport", "GradientError"),
     "funcnn.gradient.compare": ("compare", "Comparison"),
+    "funcnn.gradient.compare_training": ("compare_training",),
+    "funcnn.gradient.mutate": ("mutation_score",),
 }
-_MODULES = ("rules", "models", "data", "train")
+_MODULES = ("rules", "models", "data", "train", "testing")
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
@@ -82,6 +86,7 @@ __all__ = [
     "chain",
     "check",
     "compare",
+    "compare_training",
     "conv",
     "data",
     "dense",
@@ -98,6 +103,7 @@ __all__ = [
     "max_pool",
     "mlp",
     "models",
+    "mutation_score",
     "parallel",
     "registered_rules",
     "relu",
@@ -111,6 +117,7 @@ __all__ = [
     "softplus",
     "summary",
     "tanh",
+    "testing",
     "train",
     "without_rules",
 ]

@@ -9,6 +9,8 @@ def pytest_configure(config):
     """Before JAX starts: the tests look at the CPU, unless somebody asks for `-m gpu`."""
     if config.option.markexpr != "gpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+        # The checks under shard_map need two devices.
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
     os.environ.setdefault("MPLBACKEND", "Agg")
 
 

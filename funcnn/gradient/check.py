@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,22 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.gradient.checks.algebra import dot, truth
+from funcnn.gradient.checks.context import context
 from funcnn.gradient.checks.contract import contract
+from funcnn.gradient.checks.cost import cost
+from funcnn.gradient.checks.edge import edge
+from funcnn.gradient.checks.finite_differences import finite_differences
+from funcnn.gradient.checks.kink import kink
 from funcnn.gradient.checks.laws import declared_laws, homogeneity
+from funcnn.gradient.checks.mutation import mutation
+from funcnn.gradient.checks.native import native
 from funcnn.gradient.checks.primal import primal
+from funcnn.gradient.checks.residuals import residuals
 from funcnn.gradient.checks.rounding import rounding
+from funcnn.gradient.checks.second_order import second_order
+from funcnn.gradient.checks.transforms import transforms
 from funcnn.gradient.compare import compare
+from funcnn.gradient.diagnose import diagnose_failure
 from funcnn.gradient.jaxprs import sites
 from funcnn.gradient.results import CheckReport, GradientError, Result
 from funcnn.gradient.situation import Situation
@@ -29,14 +41,17 @@ Check = Callable[[Situation], Iterator[Result]]
 # Where one of these fails, later numbers would mislead.
 _FIRST: tuple[Check, ...] = (contract, primal)
 _ALGEBRA: tuple[Check, ...] = (truth, homogeneity, dot, declared_laws)
-_FULL: tuple[Check, ...] = (rounding,)
-_RELEASE: tuple[Check, ...] = ()
+_FULL: tuple[Check, ...] = (
+    *(rounding, transforms, finite_differences, edge, kink, residuals, second_order, context),
+)
+_RELEASE: tuple[Check, ...] = (mutation, cost)
 LEVELS: dict[str, tuple[Check, ...]] = {
     "fast": _ALGEBRA,
     "full": _ALGEBRA + _FULL,
     "release": _ALGEBRA + _FULL + _RELEASE,
 }
-_ONLY_DERIVATIVES = {homogeneity, dot}  # a surrogate need not be linear, nor a derivative
+# A surrogate need not be linear in its cotangent, nor a derivative.
+_ONLY_DERIVATIVES = {homogeneity, dot, finite_differences, edge, kink, second_order}
 
 
 def check(
@@ -126,10 +141,16 @@ def _run(situation: Situation, level: str) -> list[Result]:
     for run in _FIRST + LEVELS[level]:
         why = _does_not_apply(run, situation.case)
         found = [situation.result(run.__name__, "", "skip", why)] if why else list(run(situation))
-        results += found
+        results += [_diagnosed(situation, r) for r in found]
         if run in _FIRST and any(r.verdict == "fail" for r in found):
             break
     return results
+
+
+def _diagnosed(situation: Situation, result: Result) -> Result:
+    if result.verdict != "fail":
+        return result
+    return dataclasses.replace(result, diagnosis=diagnose_failure(situation, result))
 
 
 def _does_not_apply(run: Check, case: Case) -> str:
@@ -145,7 +166,8 @@ def _check_function(f: Callable[..., Any], case: Case, level: str, seed: int) ->
     situation = Situation.of_function(f, case, name, seed)
     found = sites(trace(f, case.args, dict(case.static)).jaxpr)
     if not found and case.reference is None:
-        return CheckReport(name, (), situation.leaves, 0, situation.source)
+        judged = tuple(native(situation))
+        return CheckReport(name, judged, situation.leaves, 0, situation.source)
     with jax.enable_x64(True):
         pinned = _pinned(situation.subject("float64"))
     results = list(_in_its_own_dtype(situation, pinned)) if pinned else _run(situation, level)

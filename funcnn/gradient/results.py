@@ -6,6 +6,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 
+_SHOWN = 3  # failures of each check that are printed in full
+
 
 class GradientError(AssertionError):
     """A hand-derived gradient is wrong, or was not compared; the message is the report.
@@ -114,13 +116,21 @@ class CheckReport:
             f"{head} {self.target}: {n['pass']} comparison{plural} passed, {n['fail']} failed, "
             f"{n['inconclusive']} inconclusive, {n['skip']} skipped; {rules}"
         )
-        lines = [f"{r}{self._reproduce(r)}" for r in self.failures]
+        lines = list(self._shown_failures())
         if lines and self.source:
             lines.append(f"  backward: {self.source}")
         lines += [f"NOT COMPARED {self.target}: leaf {leaf}" for leaf in self.uncovered]
         if not self._compared and not self.failures and not self.uncovered:
             lines.append(f"NOT COMPARED {self.target}: no case with a floating-point argument")
         return "\n".join([*lines, summary])
+
+    def _shown_failures(self) -> Iterable[str]:
+        """The first failures of each check; one mistake shows up at many inputs."""
+        for check, n in Counter(r.check for r in self.failures).items():
+            of_check = [r for r in self.failures if r.check == check]
+            yield from (f"{r}{self._reproduce(r)}" for r in of_check[:_SHOWN])
+            if n > _SHOWN:
+                yield f"  and {n - _SHOWN} more failures of {check}"
 
     def _reproduce(self, result: Result) -> str:
         if not self.registered:

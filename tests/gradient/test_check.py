@@ -109,10 +109,15 @@ def test_the_right_rule_passes_and_the_counts_are_printed():
     assert found >= {(c, leaf) for c in ("truth", "zero", "homogeneity") for leaf in "xwb"}
     assert found >= {("primal", "output 0"), ("contract", ""), ("dot", "")}
     assert found >= {("rounding", leaf) for leaf in "xwb"}
-    assert report.counts == {"pass": len(report.results), "fail": 0, "inconclusive": 0, "skip": 0}
+    checks = {r.check for r in report.results}
+    assert checks >= {"transforms", "finite differences", "edge", "residuals", "second_order"}
+    assert checks >= {"context"}
+    n = report.counts
+    assert sum(n.values()) == len(report.results)
+    assert n["fail"] == 0
     assert str(report) == (
-        f"OK affine: {len(report.results)} comparisons passed, 0 failed, 0 inconclusive, "
-        "0 skipped; 1 hand-written rule"
+        f"OK affine: {n['pass']} comparisons passed, 0 failed, {n['inconclusive']} inconclusive, "
+        f"{n['skip']} skipped; 1 hand-written rule"
     )
 
 
@@ -143,7 +148,7 @@ def test_rounding_catches_what_is_exact_in_float64():
     case = Case("small", (draw(4, 3), draw(3, 3), draw(3)), dtypes=("float32",))
     report = check(planted(noisy, cases=[case]), level="full")
     assert {(r.check, r.leaf) for r in report.failures} >= {("rounding", "b")}
-    assert {r.leaf for r in report.failures} == {"b"}
+    assert {r.leaf for r in report.failures if r.check == "rounding"} == {"b"}
 
 
 def test_a_rule_that_raises_fails_with_its_own_message():
@@ -291,14 +296,14 @@ def test_a_function_that_names_a_dtype_is_judged_in_it(factor, ok):
         assert "judged in its own precision" in report.results[0].note
 
 
-def test_a_function_without_rules_proves_nothing():
-    report = check(jnp.sin, draw(3))
-    assert not report.ok
+def test_a_function_without_rules_has_its_automatic_derivative_judged():
+    report = check(jax.nn.gelu, draw(3))
+    assert report.ok, str(report)
     assert "0 hand-written rules" in str(report)
-    # What jax.grad returns has lost its foreign rule, and with it the mistake.
-    derived = check(jax.grad(lambda x: foreign(2.0)(x).sum()), draw(3))
-    assert derived.rules == 0
-    assert not derived.ok
+    # Autodiff loses the small element of this gradient altogether.
+    assert not check(jax.nn.log_softmax, jnp.array([30.0, 0.0])).ok
+    # What jax.grad returns has lost its foreign rule; the mistake is in the function, now.
+    assert check(jax.grad(lambda x: foreign(2.0)(x).sum()), draw(3)).rules == 0
 
 
 def test_static_arguments_of_a_function():

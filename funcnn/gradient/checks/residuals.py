@@ -40,7 +40,8 @@ def residuals(situation: Situation) -> Iterator[Result]:
     kept = ledger(subject.manual, subject.x)
     automatic = ledger(subject.automatic, subject.x)
     note = f"keeps {kept}; autodiff {automatic.total} bytes, {automatic.extra} of them extra"
-    verdict = "fail" if kept.dead else "pass"
+    # What a function without a Rule keeps is JAX's choice, too.
+    verdict = "fail" if kept.dead and situation.rule else "pass"
     yield situation.result("residuals", "", verdict, note, dtype=dtype)
     step = _bytes_of_a_step(subject.manual, subject.x)
     note = f"each step of a scan keeps {step:g} bytes, a call {kept.total}"

@@ -1,0 +1,190 @@
+"""A function that calls no hand-written rule: JAX's own derivative against float64 truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient.checks.finite_differences import NAME as DIFFERENCES
+from funcnn.gradient.checks.finite_differences import Oracle
+from funcnn.gradient.results import Result
+from funcnn.gradient.situation import Situation
+from funcnn.gradient.subject import compiled, cotangents, is_array_of_floats
+from funcnn.gradient.truth import NoTruth, is_float, perturbed, raise_function, raised
+from funcnn.gradient.without_rules import Program, trace
+
+_SINGLE = 16  # cotangents of one output element alone
+_DRAWS = 2
+_FACTOR = 8.0
+_CANCELLED = 1e-15  # of the largest truth
+
+
+def native(situation: Situation, names: Sequence[str] | None = None) -> Iterator[Result]:
+    """The automatic derivative of a function in its own dtypes, leaf by leaf, and its truth.
+
+    The truth is the traced program raised to float64, at the numbers that the arguments hold; it
+    is itself held against finite differences in float64. Two bounds, with the noise floor K (what
+    the truth does when the arguments change in their last place) and u, half an ulp of 1:
+
+    - for cotangents of all outputs, ||g - t|| <= 8 (K + u) ||t||: no reverse pass is better than
+      its inputs by more than the factor that its own few roundings cost;
+    - for cotangents of one output alone, ||g - t|| <= (8 K + sqrt(u)) ||t||: an element that the
+      others outweigh may lose digits, but not more than half of them.
+
+    Args:
+        situation: of a function, see `Situation.of_function`.
+        names: the leaves to judge, by default all.
+
+    >>> from funcnn.registry import Case
+    >>> def judged(x):
+    ...     one = Situation.of_function(jax.nn.log_softmax, Case("one", (jnp.array(x),)), "f")
+    ...     return [(result.check, result.verdict) for result in native(one)]
+    >>> judged([0.5, 0.0])
+    [('truth', 'pass'), ('finite differences', 'pass')]
+    >>> judged([30.0, 0.0])
+    [('truth', 'fail'), ('finite differences', 'pass')]
+    """
+    program = trace(situation.automatic, situation.args, {})
+    chosen = [i for i, leaf in enumerate(program.leaves) if is_array_of_floats(leaf)]
+    judged = [n for n in situation.leaves if names is None or n in names]
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            verdicts = _verdicts(situation, program, chosen)
+    except NoTruth as error:
+        for leaf in judged:
+            yield situation.result("truth", leaf, "inconclusive", f"no float64 truth: {error}")
+        return
+    for check, found in verdicts.items():
+        for leaf, verdict in zip(situation.leaves, found, strict=True):
+            if leaf in judged:
+                yield situation.result(check, leaf, *verdict)
+
+
+def _verdicts(situation: Situation, program: Program, chosen: list[int]) -> Any:
+    # As JAX takes them: without x64, float64 is float32.
+    x = [np.asarray(jnp.asarray(program.leaves[i])) for i in chosen]
+    shapes = [a for a in program.jaxpr.out_avals if is_float(a)]
+    dys = _cotangents(shapes, situation.seed)
+    if not dys:
+        return {"truth": [("inconclusive", "no outputs")] * len(x)}
+    g = _pullbacks(situation.subject("float32").manual)(x, _stacked(dys))
+    with jax.enable_x64(True):
+        run, raised_leaves = raise_function(program), [raised(leaf) for leaf in program.leaves]
+        f = _filled(run, raised_leaves, chosen)
+        pull, high = _pullbacks(f), [leaf.astype(np.float64) for leaf in x]
+        stacked = [dy.astype(np.float64) for dy in _stacked(dys)]
+        t = _arrays(pull(high, stacked))
+        unit = max(float(jnp.finfo(leaf.dtype).eps) / 2 for leaf in x)
+        draws = [_arrays(pull(perturbed(high, unit, s), stacked)) for s in range(_DRAWS)]
+        one = compiled(lambda x, dys: jax.vjp(lambda *x: f(*x), *x)[1](dys))
+        differences = Oracle.of(f, high, {"automatic": one}, situation.seed).verdicts()
+    alone = np.array([name.startswith("one-hot") for name, _ in dys])
+    found = [
+        _judge(_Leaf(np.asarray(g[i], np.float64), t[i], [d[i] for d in draws], x[i].dtype), alone)
+        for i in range(len(x))
+    ]
+    return {"truth": found, DIFFERENCES: differences}
+
+
+def _cotangents(shapes: list[Any], seed: int) -> list[tuple[str, list[np.ndarray]]]:
+    """Those of every check, and single output elements: all, or some of many."""
+    total = sum(int(np.prod(s.shape)) for s in shapes)
+    if not total:
+        return []
+    drawn = [pair for pair in cotangents(shapes, seed) if pair[0] != "one-hot"]
+    chosen = np.random.default_rng([seed, 2]).permutation(total)[:_SINGLE]
+    ends = np.cumsum([int(np.prod(s.shape)) for s in shapes])[:-1]
+    for element in sorted(chosen):
+        flat = np.zeros(total)
+        flat[element] = 1.0
+        parts = np.split(flat, ends)
+        dys = [p.reshape(s.shape).astype(s.dtype) for p, s in zip(parts, shapes, strict=True)]
+        drawn.append((f"one-hot {element}", dys))
+    return drawn
+
+
+def _stacked(dys: list[tuple[str, list[np.ndarray]]]) -> list[np.ndarray]:
+    return [np.stack(outputs) for outputs in zip(*(dy for _, dy in dys), strict=True)]
+
+
+def _pullbacks(f: Any) -> Any:
+    """`(x, stacked cotangents) -> stacked cotangents of x`, compiled once for all of them."""
+
+    def pull(x: Any, dys: Any) -> Any:
+        return jax.lax.map(jax.vjp(lambda *x: f(*x), *x)[1], dys)
+
+    return compiled(pull)
+
+
+def _filled(run: Any, leaves: list[Any], chosen: list[int]) -> Any:
+    def of_floats(*x: Any) -> list[Any]:
+        filled = list(leaves)
+        for i, value in zip(chosen, x, strict=True):
+            filled[i] = value
+        return [y for y in run(filled) if is_float(y)]
+
+    return of_floats
+
+
+def _arrays(values: Any) -> list[np.ndarray]:
+    return [np.asarray(v) for v in values]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    """The gradients of one leaf for N cotangents, (N, ...) each.
+
+    Attributes:
+        g: as JAX computes them in the leaf's own dtype.
+        t: the truth.
+        moved: the truth at arguments that were changed in their last place.
+        dtype: of the leaf.
+    """
+
+    g: np.ndarray
+    t: np.ndarray
+    moved: list[np.ndarray]
+    dtype: Any
+
+
+def _judge(leaf: _Leaf, alone: np.ndarray) -> tuple[str, str]:
+    """The verdict over all cotangents; `alone` are those of one output element."""
+    n = len(leaf.g)
+    g, t = leaf.g.reshape(n, -1), leaf.t.reshape(n, -1)
+    if not t.size:
+        return "inconclusive", "no elements"
+    if not np.all(np.isfinite(t)):
+        return "inconclusive", "the truth is not finite"
+    eps = float(jnp.finfo(leaf.dtype).eps)
+    size = np.linalg.norm(t, axis=1)  # (N,)
+    if not np.any(size):
+        return ("fail" if np.any(g) else "inconclusive"), "the true gradient is zero everywhere"
+    # What cancels to the noise of float64, or is below the normal numbers, has no digits to lose.
+    info = jnp.finfo(leaf.dtype)
+    known = size > max(_CANCELLED * float(np.max(size)), float(info.smallest_normal) / eps)
+    if not np.any(known):
+        return "inconclusive", "the truth is below the normal numbers of the dtype"
+    safe = np.where(known, size, 1.0)
+    errors = np.where(known, np.linalg.norm(g - t, axis=1) / safe, 0.0)
+    floors = (
+        np.max([np.linalg.norm(d.reshape(n, -1) - t, axis=1) for d in leaf.moved], axis=0) / safe
+    )
+    allowed = _FACTOR * floors + np.where(alone, np.sqrt(eps / 2), _FACTOR * eps / 2)
+    bad = known & ~(errors <= allowed)
+    worst = int(np.argmax(np.where(bad, np.nan_to_num(errors, nan=np.inf), -1.0)))
+    if not np.any(bad):
+        dense = float(np.max(errors[~alone], initial=0.0)) / eps
+        single = float(np.max(errors[alone], initial=0.0)) / eps
+        return "pass", f"autodiff {dense:.2g} ulps, of single outputs up to {single:.2g}"
+    i = int(np.argmax(np.nan_to_num(np.abs(g[worst] - t[worst]), nan=np.inf)))
+    place = [int(k) for k in np.unravel_index(i, leaf.g.shape[1:])]
+    return "fail", (
+        f"autodiff loses digits here: {errors[worst] / eps:.2g} ulps off where the arguments "
+        f"explain {floors[worst] / eps:.2g}; worst at {place}: autodiff {g[worst, i]:.6g}, "
+        f"truth {t[worst, i]:.6g}"
+    )
