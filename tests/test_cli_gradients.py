@@ -131,6 +131,20 @@ def test_compare_a_function_of_ones_own(capsys, own):
     assert stderr.startswith("FAILED: ")
 
 
+def test_census_of_a_function_of_ones_own(capsys, own):
+    pytest.importorskip("funcnn.gradient.census", reason="the census is not there yet")
+    given = ["--args", "own_functions:loss_arguments"]
+    target = ["census", "--target", "own_functions:loss"]
+    code, stdout, stderr = run(capsys, *target, *given, "--html", own / "page.html")
+    assert code == 0, stderr
+    assert "sine" in stdout
+    assert "sine" in (own / "page.html").read_text(encoding="utf-8")
+    target = ["census", "--target", "own_functions:wrong_loss"]
+    code, stdout, _ = run(capsys, *target, *given, "--json")
+    assert code == 1
+    assert "sine" in [json.loads(line).get("name") for line in stdout.splitlines()]
+
+
 MISTAKES = {
     "unknown rule": (["check", "rellu"], "did you mean relu"),
     "unknown case": (["check", "relu", "--case", "kinks"], "did you mean kink"),

@@ -27,7 +27,6 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 td.long { min-width: 14rem; }
 thead th { background: #f0f0f0; } table.matrix thead th { vertical-align: bottom; }
 table.matrix thead span { writing-mode: vertical-rl; white-space: nowrap; }
-table.matrix td { white-space: nowrap; }
 table.matrix tbody th { position: sticky; left: 0; background: #fff; }
 .pass { background: #dcecf8; } .fail { background: #f9d3bf; font-weight: bold; }
 .inconclusive { background: #fdf3c4; } .skip { background: #eee; }
