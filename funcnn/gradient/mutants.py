@@ -166,6 +166,8 @@ class _Run:
         else:
             out = eqn.primitive.bind(*operands, **params)
             outs = list(out) if eqn.primitive.multiple_results else [out]
+            if name == "platform_index":  # it chooses among branches of which one alone is run here
+                return outs
         return self.changed(at, name, source, outs, lambda out: _structural(eqn, operands, out))
 
     def _on_this_platform(
@@ -257,19 +259,24 @@ class _Run:
 
 def _changes(out: Any) -> Iterator[Change]:
     """What may happen to any output: a family, its mutants with their amounts, what they make."""
+
+    def full(value: Any) -> Any:
+        # Not by jax.numpy: it would widen what is weakly typed.
+        return lax.full_like(out, value)
+
     if is_float(out):
         scales = [(f"times {SCALED}", SCALED), ("times -1", -1.0)]
-        yield "times", scales, lambda amount: out * amount.astype(out.dtype)
-        yield "zero", [("zero", 0.0)], lambda _: jnp.zeros_like(out)
-        yield "plus", [(f"plus {_CONSTANT}", _CONSTANT)], lambda a: out + a.astype(out.dtype)
+        yield "times", scales, lambda amount: lax.mul(out, full(amount))
+        yield "zero", [("zero", 0.0)], lambda _: full(0)
+        yield "plus", [(f"plus {_CONSTANT}", _CONSTANT)], lambda a: lax.add(out, full(a))
         # As if a cast to the accumulating dtype had been left out.
         yield "cast", [("in bfloat16", 0.0)], lambda _: lax.reduce_precision(out, 8, 7)
     elif out.dtype == jnp.bool_:
-        yield "not", [("not", 0.0)], lambda _: ~out
-        yield "zero", [("false", 0.0)], lambda _: jnp.zeros_like(out)
+        yield "not", [("not", 0.0)], lambda _: lax.bitwise_not(out)
+        yield "zero", [("false", 0.0)], lambda _: full(False)
     elif jnp.issubdtype(out.dtype, jnp.integer):
-        yield "plus", [("plus 1", 0.0)], lambda _: out + jnp.ones_like(out)
-        yield "zero", [("zero", 0.0)], lambda _: jnp.zeros_like(out)
+        yield "plus", [("plus 1", 0.0)], lambda _: lax.add(out, full(1))
+        yield "zero", [("zero", 0.0)], lambda _: full(0)
 
 
 def _structural(eqn: Any, operands: list[Any], out: Any) -> Iterator[Change]:
@@ -278,7 +285,7 @@ def _structural(eqn: Any, operands: list[Any], out: Any) -> Iterator[Change]:
     if name in _REDUCTIONS and (n := _length(operands[0], params["axes"])) > 1:
         yield "first", [("first slice only", 0.0)], lambda _: _first(operands[0], params["axes"])
         if name == "reduce_sum" and is_float(out):
-            yield "mean", [("mean for sum", 0.0)], lambda _: out / jnp.asarray(n, out.dtype)
+            yield "mean", [("mean for sum", 0.0)], lambda _: lax.div(out, lax.full_like(out, n))
     if name in _MOVES and operands[0].shape == out.shape:
         yield "unmoved", [("left out", 0.0)], lambda _: operands[0]
     if name == "dot_general":

@@ -15,12 +15,13 @@ from funcnn.gradient.checks.laws import homogeneity
 from funcnn.gradient.mutants import UNCHANGED, Mutants, Switch
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject, _compiled, cast, cotangents_of, is_array_of_floats
+from funcnn.gradient.subject import Subject, cast, compiled, cotangents_of, is_array_of_floats
 from funcnn.gradient.truth import is_float
 
 Check = Callable[[Situation], Iterator[Result]]
 
 _ONLY_DERIVATIVES = {homogeneity, dot}
+_CANCELLED = 1e-14  # of the largest: what is below is the noise of sums that cancel
 
 
 class Specimen:
@@ -48,7 +49,7 @@ class Specimen:
         if rule is None:
             raise ValueError(f"{situation.name}: only a Rule has a backward pass to mutate")
         self._args = cast(situation.args, "float64")
-        self._forward = _compiled(lambda *args: rule.forward(*args, **static))
+        self._forward = compiled(lambda *args: rule.forward(*args, **static))
         y, res = jax.eval_shape(self._forward, *self._args)
         residuals, res_tree = jax.tree.flatten(res)
         outputs, y_tree = jax.tree.flatten(y)
@@ -63,12 +64,24 @@ class Specimen:
 
         traced = jax.make_jaxpr(backward)(residuals, [o for o in outputs if is_float(o)])
         self.mutants = Mutants(traced, len(residuals))
-        self._program = _compiled(lambda *inputs: self.mutants(*inputs))
+        self._program = compiled(lambda *inputs: self.mutants(*inputs))
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of the differentiable arguments."""
         return tuple(np.shape(x) for x in self.situation.subject("float64").x)
+
+    def moved(self, seed: int) -> Specimen:
+        """Other arguments of the same shapes: each element times a number between 0.5 and 1.5."""
+        random = np.random.default_rng(seed)
+
+        def move(leaf: Any) -> Any:
+            if not is_array_of_floats(leaf):
+                return leaf
+            return np.asarray(leaf) * random.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype)
+
+        args = jax.tree.map(move, self.situation.args)
+        return Specimen(dataclasses.replace(self.situation, args=args))
 
     @functools.cached_property
     def _values(self) -> tuple[list[Any], list[Any]]:
@@ -123,17 +136,26 @@ class Specimen:
         fields = {f.name: getattr(self.situation, f.name) for f in dataclasses.fields(Situation)}
         return any(r.verdict == "fail" for r in run(_Mutated(**fields, mutated=subject)))
 
-    def difference(self, switch: Switch) -> float:
-        """The largest relative difference of a leaf between the mutant and the rule.
+    @functools.cached_property
+    def _drawn(self) -> list[tuple[Any, list[np.ndarray]]]:
+        """Cotangents of the outputs, and what the rule itself makes of them."""
+        drawn = cotangents_of(self._subject, self.situation.seed)
+        return [(dys, self.pull(UNCHANGED, dys)) for _, dys in drawn]
 
-        Over the cotangents of the outputs that the checks draw, too.
+    @functools.cached_property
+    def _largest(self) -> list[float]:
+        """The norm of each leaf for the cotangent that makes it largest."""
+        leaves = zip(*(leaves for _, leaves in self._drawn), strict=True)
+        return [max(float(np.linalg.norm(d)) for d in ds) for ds in leaves]
+
+    def differences(self, switch: Switch) -> Iterator[float]:
+        """How far the mutant is from the rule, for each cotangent that the checks draw.
+
+        The largest relative difference of a leaf; none where what differs is the rounding noise of
+        sums that cancel, beside the largest such leaf.
         """
-        subject, seed = self.situation.subject("float64"), self.situation.seed
-        return max(
-            _difference(mutated, leaf)
-            for _, dys in cotangents_of(subject, seed)
-            for mutated, leaf in zip(self.pull(switch, dys), self.pull(UNCHANGED, dys), strict=True)
-        )
+        for dys, rule in self._drawn:
+            yield max(map(_difference, self.pull(switch, dys), rule, self._largest))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,13 +170,14 @@ class _Mutated(Situation):
         return self.mutated
 
 
-def _difference(mutated: np.ndarray, leaf: np.ndarray) -> float:
-    if np.array_equal(mutated, leaf, equal_nan=True):
+def _difference(mutant: np.ndarray, rule: np.ndarray, largest: float) -> float:
+    if np.array_equal(mutant, rule, equal_nan=True):
         return 0.0
     with np.errstate(all="ignore"):
-        size, distance = np.linalg.norm(leaf), np.linalg.norm(mutated - leaf)
-        relative = float(distance / size) if size else np.inf
-    return relative if np.isfinite(relative) else np.inf
+        off, size = float(np.linalg.norm(mutant - rule)), float(np.linalg.norm(rule))
+    if off <= _CANCELLED * largest:
+        return 0.0
+    return off / size if size and np.isfinite(off / size) else np.inf
 
 
 def _remembering(f: Callable[..., Any]) -> Callable[..., Any]:
