@@ -16,12 +16,7 @@ RARELY = {"attention", "batch_norm", "conv", "cross_entropy"}  # the most expens
 
 
 def marked(name):
-    marks = [pytest.mark.slow] if WRONG[name].operation in RARELY else []
-    if name == "scale: closure over a tracer":
-        reason = "check does not yet turn what a rule raises while it runs into a failure"
-        error = jax.errors.UnexpectedTracerError
-        marks.append(pytest.mark.xfail(raises=error, strict=True, reason=reason))
-    return pytest.param(name, marks=marks)
+    return pytest.param(name, marks=[pytest.mark.slow] if WRONG[name].operation in RARELY else [])
 
 
 def report_on(entry, level, **options):
@@ -40,7 +35,7 @@ def assert_caught(wrong, report):
         assert any(re.search(wrong.says, text) for text in found), found
 
 
-@pytest.mark.parametrize("name", map(marked, FAST))
+@pytest.mark.parametrize("name", [marked(name) for name in FAST])
 def test_the_level_fast_notices_and_names_the_mistake(name):
     wrong = WRONG[name]
     assert_caught(wrong, report_on(wrong, "fast"))
@@ -53,7 +48,7 @@ def test_the_level_full_notices_the_rest(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", map(marked, FAST))
+@pytest.mark.parametrize("name", [marked(name) for name in FAST])
 def test_the_level_full_notices_all(name):
     wrong = WRONG[name]
     assert_caught(wrong, report_on(wrong, "full"))
