@@ -7,7 +7,6 @@ what a mutant would, so tens of mutants cost one compilation.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,17 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from funcnn.gradient.changes import Change, changes, structural_changes
 from funcnn.gradient.truth import is_float
 
 Position = tuple[Any, ...]
-Change = tuple[str, list[tuple[str, float]], Callable[[Any], Any]]
 
-SCALED = 1.001  # the scale that is listed as a mutant; smaller ones are tried by `mutation_score`
-_CONSTANT = 1e-3
 _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"})
 _CALLS |= {"custom_jvp_call", "custom_vjp_call"}
-_REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod"})
-_MOVES = frozenset({"transpose", "rev"})
 _JAX = os.path.dirname(jax.__file__) + os.sep
 
 
@@ -168,7 +163,9 @@ class _Run:
             outs = list(out) if eqn.primitive.multiple_results else [out]
             if name == "platform_index":  # it chooses among branches of which one alone is run here
                 return outs
-        return self.changed(at, name, source, outs, lambda out: _structural(eqn, operands, out))
+        return self.changed(
+            at, name, source, outs, lambda out: structural_changes(eqn, operands, out)
+        )
 
     def _on_this_platform(
         self, params: Any, operands: list[Any], at: Position, source: str
@@ -231,7 +228,7 @@ class _Run:
         for i, out in enumerate(outs):
             if out.size == 0 or (self.changeable == "floats" and not is_float(out)):
                 continue
-            for family, amounts, make in (*_changes(out), *more(out)):
+            for family, amounts, make in (*changes(out), *more(out)):
                 mutants = [(Mutant(c, name, source, occurrence, i), a) for c, a in amounts]
                 number = self.mutants.register((*at, i, family), mutants)
                 chosen[i] = self._choose(number, make(self.amount), chosen[i])
@@ -255,61 +252,6 @@ class _Run:
                     self._choose(number, a, out[j]),
                 )
         return out
-
-
-def _changes(out: Any) -> Iterator[Change]:
-    """What may happen to any output: a family, its mutants with their amounts, what they make."""
-
-    def full(value: Any) -> Any:
-        # Not by jax.numpy: it would widen what is weakly typed.
-        return lax.full_like(out, value)
-
-    if is_float(out):
-        scales = [(f"times {SCALED}", SCALED), ("times -1", -1.0)]
-        yield "times", scales, lambda amount: lax.mul(out, full(amount))
-        yield "zero", [("zero", 0.0)], lambda _: full(0)
-        yield "plus", [(f"plus {_CONSTANT}", _CONSTANT)], lambda a: lax.add(out, full(a))
-        # As if a cast to the accumulating dtype had been left out.
-        yield "cast", [("in bfloat16", 0.0)], lambda _: lax.reduce_precision(out, 8, 7)
-    elif out.dtype == jnp.bool_:
-        yield "not", [("not", 0.0)], lambda _: lax.bitwise_not(out)
-        yield "zero", [("false", 0.0)], lambda _: full(False)
-    elif jnp.issubdtype(out.dtype, jnp.integer):
-        yield "plus", [("plus 1", 0.0)], lambda _: lax.add(out, full(1))
-        yield "zero", [("zero", 0.0)], lambda _: full(0)
-
-
-def _structural(eqn: Any, operands: list[Any], out: Any) -> Iterator[Change]:
-    """What may happen to a reduction, a product or a transposition alone."""
-    name, params = eqn.primitive.name, eqn.params
-    if name in _REDUCTIONS and (n := _length(operands[0], params["axes"])) > 1:
-        yield "first", [("first slice only", 0.0)], lambda _: _first(operands[0], params["axes"])
-        if name == "reduce_sum" and is_float(out):
-            yield "mean", [("mean for sum", 0.0)], lambda _: lax.div(out, lax.full_like(out, n))
-    if name in _MOVES and operands[0].shape == out.shape:
-        yield "unmoved", [("left out", 0.0)], lambda _: operands[0]
-    if name == "dot_general":
-        axes, _ = params["dimension_numbers"]
-        if _length(operands[0], axes[0]) > 1:
-            cut = [_kept(x, a) for x, a in zip(operands, axes, strict=True)]
-            yield (
-                "first",
-                [("first product only", 0.0)],
-                lambda _: eqn.primitive.bind(*cut, **params),
-            )
-
-
-def _length(operand: Any, axes: Any) -> int:
-    return math.prod(operand.shape[a] for a in axes)
-
-
-def _first(operand: Any, axes: Any) -> Any:
-    return operand[tuple(0 if a in axes else slice(None) for a in range(operand.ndim))]
-
-
-def _kept(operand: Any, axes: Any) -> Any:
-    """The operand with the axes cut to length 1, of which the first element is kept."""
-    return operand[tuple(slice(1) if a in axes else slice(None) for a in range(operand.ndim))]
 
 
 def _used(closed: Any) -> set[Any]:

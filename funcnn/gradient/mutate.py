@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 
+from funcnn.gradient.changes import SCALED
 from funcnn.gradient.checks.algebra import dot, truth
 from funcnn.gradient.checks.laws import declared_laws, homogeneity
-from funcnn.gradient.mutants import SCALED, Mutant, Switch
+from funcnn.gradient.mutants import Mutant, Switch
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.specimen import Check, Specimen
 from funcnn.registry import Case, Rule

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from funcnn import rules  # noqa: F401, registers them
+from funcnn.gradient.changes import SCALED
 from funcnn.gradient.checks.algebra import truth
 from funcnn.gradient.checks.mutation import mutation
-from funcnn.gradient.mutants import SCALED
 from funcnn.gradient.mutate import MutationScore, mutation_score
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import cotangents_of
