@@ -50,6 +50,7 @@ def changes(out: Any) -> Iterator[Change]:
 def structural_changes(eqn: Any, operands: list[Any], out: Any) -> Iterator[Change]:
     """What may happen to a reduction, a product or a transposition alone.
 
+    >>> import jax
     >>> x = jnp.ones((2, 2))
     >>> (eqn,) = jax.make_jaxpr(jnp.transpose)(x).eqns
     >>> [[what for what, _ in listed] for _, listed, _ in structural_changes(eqn, [x], x)]

@@ -7,6 +7,7 @@ what a mutant would, so tens of mutants cost one compilation.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -161,11 +162,10 @@ class _Run:
         else:
             out = eqn.primitive.bind(*operands, **params)
             outs = list(out) if eqn.primitive.multiple_results else [out]
-            if name == "platform_index":  # it chooses among branches of which one alone is run here
+            if name == "platform_index":  # the branch that it chooses is known
                 return outs
-        return self.changed(
-            at, name, source, outs, lambda out: structural_changes(eqn, operands, out)
-        )
+        more = functools.partial(structural_changes, eqn, operands)
+        return self.changed(at, name, source, outs, more)
 
     def _on_this_platform(
         self, params: Any, operands: list[Any], at: Position, source: str
@@ -186,7 +186,7 @@ class _Run:
         return lax.switch(operands[0], branches, *operands[1:])
 
     def _scan(self, params: Any, operands: list[Any], at: Position, source: str) -> list[Any]:
-        fixed, carried = params["num_consts"], params["num_carry"]
+        fixed, carried = _constants_and_carry(params)
 
         def step(carry: Any, x: Any) -> Any:
             outs = self.closed(params["jaxpr"], [*operands[:fixed], *carry, *x], at, source)
@@ -252,6 +252,14 @@ class _Run:
                     self._choose(number, a, out[j]),
                 )
         return out
+
+
+def _constants_and_carry(params: Any) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many are carried along."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carry, _ = params["ft_in"].unpack()  # from JAX 0.12 on
+    return len(constants), len(carry)
 
 
 def _used(closed: Any) -> set[Any]:
