@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import queue
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,7 @@ def main() -> None:
     found, absent = walk()
     sites = [*found, *FUNCTIONS]
     print(f"{len(found)} sites; not installed: {', '.join(absent) or 'none'}", flush=True)
-    results = {_id(r): r for r in read()}
-    results = {_id(s): results[_id(s)] for s in sites if _id(s) in results}
+    results = _still_true(read(), sites)
     stale = [s for s in sites if options.only in s.key and _stale(results, s, options.again)]
     stale.sort(key=lambda site: site.kind == "primitive")
     workers = queue.SimpleQueue[Worker]()
@@ -56,9 +56,21 @@ def main() -> None:
         for done in as_completed([pool.submit(audit, site) for site in stale]):
             result = done.result()
             results[_id(result)] = result
-            write([results[_id(s)] for s in sites if _id(s) in results])
+            write(results.values())
             _say(result)
-    write_tables([results[_id(s)] for s in sites if _id(s) in results], absent)
+    write(results.values())
+    write_tables(read())
+
+
+def _still_true(known: list[dict[str, Any]], sites: list[Site]) -> dict[Any, dict[str, Any]]:
+    """What is known, but of the versions installed here only sites that there still are."""
+    installed = {(site.package, site.version) for site in sites}
+    present = set(map(_id, sites))
+    return {
+        _id(r): r
+        for r in known
+        if (r["package"], r["version"]) not in installed or _id(r) in present
+    }
 
 
 def _stale(results: dict[Any, Any], site: Site, again: bool) -> bool:
@@ -69,16 +81,16 @@ def _stale(results: dict[Any, Any], site: Site, again: bool) -> bool:
     return again and site.key in CASES
 
 
-def _id(site: Any) -> tuple[str, str, str]:
+def _id(site: Any) -> tuple[str, ...]:
     fields = site if isinstance(site, dict) else {**vars(site), "key": site.key}
-    return fields["package"], fields["version"], fields["key"]
+    return tuple(fields[name] for name in ("package", "version", "key", "kind"))
 
 
 def _say(result: dict[str, Any]) -> None:
     what = result.get("verdict") or result["reason"]
     seconds = result.get("seconds", 0.0)
     name = f"{result['package']} {result['name']}"
-    print(f"{seconds:6.1f} s  {what:<11} {result.get('blame', ''):<9} {name}", flush=True)
+    print(f"{seconds:6.1f} s  {what:<11} {name}", flush=True)
 
 
 def read() -> list[dict[str, Any]]:
@@ -88,8 +100,9 @@ def read() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text("utf-8").splitlines()]
 
 
-def write(results: list[dict[str, Any]]) -> None:
-    """All results, in the order of the sites; never a half-written file."""
+def write(results: Iterable[dict[str, Any]]) -> None:
+    """All results in order; never a half-written file."""
+    results = sorted(results, key=lambda r: (r["package"], r["version"], r["file"], r["line"]))
     whole = RESULTS.with_suffix(".tmp")
     whole.write_text("\n".join(map(json.dumps, results)) + "\n", "utf-8")
     whole.replace(RESULTS)

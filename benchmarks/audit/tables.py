@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,16 @@ README = Path(__file__).parent / "README.md"
 _BEGIN, _END = "<!-- tables -->", "<!-- end of tables -->"
 
 
-def write_tables(results: list[dict[str, Any]], absent: Iterable[str]) -> None:
+def write_tables(results: list[dict[str, Any]]) -> None:
     """Replace what stands between the two marks in README.md."""
     text = README.read_text("utf-8") if README.exists() else f"{_BEGIN}\n{_END}\n"
     before, _, rest = text.partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    body = "\n\n".join(
-        [counts(results, absent), findings(results), "### Not audited", reasons(results)]
-    )
+    body = "\n\n".join([counts(results), findings(results), "### Not audited", reasons(results)])
     README.write_text(f"{before}{_BEGIN}\n\n{body}\n\n{_END}{after}", "utf-8")
 
 
-def counts(results: list[dict[str, Any]], absent: Iterable[str]) -> str:
+def counts(results: list[dict[str, Any]]) -> str:
     """A row a package: how many sites, audited, and with which verdict."""
     rows = [
         "| package | version | sites | run | right | better | inaccurate | wrong | surrogate |?",
@@ -36,41 +33,36 @@ def counts(results: list[dict[str, Any]], absent: Iterable[str]) -> str:
         kinds = ("right", "better", "inaccurate", "wrong", "surrogate", "no truth")
         cells = " | ".join(str(n[kind]) for kind in kinds)
         rows.append(f"| {package} | {version} | {len(own)} | {audited} | {cells} |")
-    return "\n".join([*rows, "", f"Not installed: {', '.join(absent) or 'none'}."])
-
-
-def findings(results: list[dict[str, Any]]) -> str:
-    """A row for each case in which a derivative is off, the worst element of it."""
-    rows = [
-        "| rule | source | input | with rule | without | truth | ulps | without | floor | to blame",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for result in results:
-        for case in result.get("cases", ()):
-            arms = [case.get(arm) for arm in ("manual", "automatic")]
-            if any(arm and arm["off"] for arm in arms):
-                rows.append(_finding(result, case, *arms))
     return "\n".join(rows)
 
 
-def _finding(result: dict[str, Any], case: dict[str, Any], manual: Any, automatic: Any) -> str:
-    blamed = manual if manual and manual["off"] else automatic
-    other = "both" if automatic and automatic["off"] else "rule"
-    if result["kind"] == "no rule":
-        other = "autodiff"
-    whom = other if manual and manual["off"] else "autodiff"
-    at = ", ".join(_number(x) for x in blamed["inputs"])
-    same = [arm if arm and arm["at"] == blamed["at"] else None for arm in (manual, automatic)]
-    found = [_number(arm["found"]) if arm else "" for arm in same]
-    ulps = [_number(arm["ulps"], 3) if arm else "" for arm in (manual, automatic)]
-    name = f"{result['name']} ({case['label']}, by argument {blamed['leaf']})"
-    source = f"{result['file']}:{result['line']}"
-    cells = [name, source, at, *found, _number(blamed["truth"]), *ulps]
-    return f"| {' | '.join(cells)} | {_number(blamed['floor'], 2)} | {whom} |"
+def findings(results: list[dict[str, Any]]) -> str:
+    """A row for each site and each one to blame: the worst element."""
+    rows = [
+        "| rule | source | input | with rule | without | truth | ulps | without | floor | blame |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        worst: dict[str, str] = {}
+        for case in result.get("cases", ()):
+            for off in case.get("off", ()):
+                worst.setdefault(off["blame"], _finding(result, case, off))
+        rows += worst.values()
+    return "\n".join(rows)
+
+
+def _finding(result: dict[str, Any], case: dict[str, Any], off: dict[str, Any]) -> str:
+    name = f"{result['package']} {result['version']} {result['name']}"
+    what = f"{name} ({case['label']}, by argument {off['leaf']})"
+    at = ", ".join(map(_number, off["inputs"]))
+    values = [_number(off[key]) for key in ("manual", "automatic", "truth")]
+    ulps = [_number(off[key], 2) for key in ("ulps", "ulps_automatic", "floor")]
+    cells = [what, f"{result['file']}:{result['line']}", at, *values, *ulps, off["blame"]]
+    return f"| {' | '.join(cells)} |"
 
 
 def _number(x: Any, digits: int = 6) -> str:
-    return x if isinstance(x, str) else f"{x:.{digits}g}"
+    return "" if x is None else x if isinstance(x, str) else f"{x:.{digits}g}"
 
 
 def reasons(results: list[dict[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from cases import Case
 from funcnn.gradient.truth import NoTruth, perturbed
 
 _UNIT = float(np.finfo(np.float32).eps) / 2
+_TINY = float(np.finfo(np.float32).tiny)
 _DRAWS = 3
 _LEVELS = 5
 
@@ -29,12 +30,24 @@ class Truth:
         floors: how far each element moves when the inputs change in their last place.
         source: what was done, or why there is no truth.
         kinks: how many elements stand on a kink.
+        values: the function itself, there and at the changed inputs, where mpmath knows it.
     """
 
     gradient: list[Any] | None
     floors: list[Any]
     source: str
     kinks: int = 0
+    values: Any = None
+
+    def values_off(self, found: Any) -> Any:
+        """Where the function itself is off: then no derivative that builds on it can be right."""
+        true, *moved = self.values
+        unit = np.spacing(np.maximum(np.abs(true), _TINY).astype(np.float32)).astype(np.float64)
+        floor = np.max([np.abs(m - true) for m in moved], axis=0) / unit
+        distance = np.where(np.isfinite(found), np.abs(found - true), np.inf) / unit
+        beyond = np.abs(true) > float(np.finfo(np.float32).max)  # infinity is right there
+        small = (np.abs(true) < 4 * _TINY) & (np.abs(found) < 4 * _TINY)
+        return np.isfinite(true) & ~beyond & ~small & ~(distance <= 64 + 4 * floor)
 
 
 def of_case(case: Case, arms: Arms) -> Truth:
@@ -42,18 +55,37 @@ def of_case(case: Case, arms: Arms) -> Truth:
     if case.exact or case.truth:
         by = case.truth or (lambda *columns: _by_mpmath(case.exact, columns))
         true = by(*case.arrays)
-        shifts = [[1.0] * len(true), [-((-1.0) ** i) for i in range(len(true))]]
-        moved = [
-            by(
-                *[
-                    x.astype(np.float64) * (1 + s * _UNIT)
-                    for x, s in zip(case.arrays, shift, strict=True)
-                ]
-            )
-            for shift in shifts
-        ]
-        return Truth(true, _floors(true, moved), "mpmath")
+        inputs = _moved_inputs(case)
+        floors = _floors(true, [by(*moved) for moved in inputs])
+        values = None if case.truth else [_values(case, x) for x in [case.arrays, *inputs]]
+        return Truth(true, floors, "mpmath", values=values)
     return _by_float64(arms)
+
+
+def _moved_inputs(case: Case) -> list[list[Any]]:
+    """The inputs changed in their last place: all upwards, in turn, and by a coin."""
+    random = np.random.default_rng(0)
+    arrays = case.arrays
+    signs = [[np.ones(x.shape) for x in arrays]]
+    signs.append([np.full(x.shape, -((-1.0) ** i)) for i, x in enumerate(arrays)])
+    if case.truth:
+        signs += [[random.integers(0, 2, x.shape) * 2.0 - 1 for x in arrays] for _ in range(3)]
+    return [
+        [x.astype(np.float64) * (1 + s * _UNIT) for x, s in zip(arrays, draw, strict=True)]
+        for draw in signs
+    ]
+
+
+def _values(case: Case, columns: list[Any]) -> Any:
+    return np.array([_value(case.exact, row) for row in zip(*columns, strict=True)])
+
+
+def _value(f: Any, point: Any) -> float:
+    with mpmath.workdps(40):
+        try:
+            return float(mpmath.mpf(f(*(mpmath.mpf(float(v)) for v in point))))
+        except (ValueError, TypeError, ZeroDivisionError, mpmath.libmp.NoConvergence):
+            return float("nan")
 
 
 def _floors(true: list[Any], moved: list[list[Any]]) -> list[Any]:

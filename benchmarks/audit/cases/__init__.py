@@ -21,6 +21,7 @@ class Case:
         exact: the same function of mpmath numbers, one for each of those arrays.
         truth: instead, the true derivatives: of the arrays, one array for each.
         elementwise: judge each element by itself; else the norm over each leaf.
+        level: of fnn.check, where the function itself does not return for what more would try.
         surrogate: why the derivative is not the function's on purpose, or "".
     """
 
@@ -31,6 +32,7 @@ class Case:
     truth: Callable[..., Any] | None = None
     elementwise: bool = False
     surrogate: str = ""
+    level: str = ""
 
     @staticmethod
     def is_float(leaf: Any) -> bool:

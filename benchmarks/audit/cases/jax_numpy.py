@@ -1,6 +1,8 @@
-"""jax.nn, jax.numpy, their linear algebra, and what stands in jax.experimental."""
+"""jax.nn, jax.numpy and their linear algebra."""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,6 @@ from cases import Case, normal, points
 _NN = "jax/_src/nn/functions.py:"
 _NUMPY = "jax/_src/numpy/"
 _LINALG = "jax/_src/lax/linalg.py:"
-_SPARSE = "jax/experimental/sparse/"
 
 
 def _f32(*rows):
@@ -33,6 +34,34 @@ def _symmetric(a):
     return (a + a.T) / 2
 
 
+def _inverse_transposed(a):
+    """The derivative of log |det a|."""
+    with mp.workdps(50):
+        return [np.array((mp.matrix(a.tolist()) ** -1).T.tolist(), dtype=np.float64)]
+
+
+def _cofactors(a):
+    """The derivative of det a, in fractions."""
+    rows = [[Fraction(x) for x in row] for row in a.tolist()]
+    n = range(len(rows))
+    return [
+        np.array(
+            [[float((-1) ** (i + j) * _determinant(_without(rows, i, j))) for j in n] for i in n]
+        )
+    ]
+
+
+def _without(rows, i, j):
+    return [[x for c, x in enumerate(row) if c != j] for r, row in enumerate(rows) if r != i]
+
+
+def _determinant(rows):
+    if not rows:
+        return Fraction(1)
+    terms = ((-1) ** j * x * _determinant(_without(rows, 0, j)) for j, x in enumerate(rows[0]))
+    return sum(terms, Fraction(0))
+
+
 def _log2(x):
     return mp.log(x) / mp.log(2)
 
@@ -43,134 +72,11 @@ _logits = _f32([0.5, -1.0, 2.0, 0.25])
 _spread = _f32([30.0, 0.0, -30.0, 17.0])
 
 
-def _odeint():
-    from jax.experimental.ode import odeint
+def _softmax(**options):
+    """The rule itself: jax.nn.softmax takes it by a flag of jax.config only."""
+    from jax._src.nn.functions import _softmax as softmax
 
-    t = _f32(0.0, 0.5, 1.0)
-
-    def oscillator(y, rate):
-        return odeint(lambda y, t, r: jnp.stack([y[1], -r * y[0]]), y, t, rate, rtol=1e-6)
-
-    def at_times(y, t):
-        return odeint(lambda y, t: -y * jnp.cos(t), y, t, rtol=1e-6)
-
-    return [
-        Case("ordinary", oscillator, (_f32(1.0, 0.5), _f32(2.0)[0:1])),
-        Case("by the times", at_times, (_f32(1.0, 0.5), t)),
-    ]
-
-
-def _flash_reference(**options):
-    def make():
-        from jax.experimental.pallas.ops.tpu.flash_attention import (
-            _mha_reference,
-            mha_reference_no_custom_vjp,
-        )
-
-        del mha_reference_no_custom_vjp
-        q, k, v = (normal(1, 2, 4, 3, seed=i) for i in range(3))
-        ab = normal(1, 2, 4, 4, seed=4)
-
-        def f(q, k, v, ab):
-            return _mha_reference(q, k, v, ab, None, False, -1e30, 1.0, False)
-
-        def causal(q, k, v, ab):
-            return _mha_reference(q, k, v, ab, None, True, -1e30, 1.0, False)
-
-        def scaled(q, k, v, ab):
-            return _mha_reference(q, k, v, ab, None, False, -1e30, 0.5, False)
-
-        return [
-            Case("ordinary", f, (q, k, v, ab)),
-            Case("causal", causal, (q, k, v, ab)),
-            Case("scaled", scaled, (q, k, v, ab)),
-        ]
-
-    return make
-
-
-def _splash_reference():
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
-
-    q, k, v = normal(5, 3), normal(4, 3, seed=1), normal(4, 3, seed=2)
-    mask = np.tril(np.ones((5, 4), bool))
-    mask[0] = True
-
-    def of(kind, cap=None):
-        return lambda q, k, v: splash.attention_reference_custom(
-            mask, q, k, v, None, custom_type=kind, attn_logits_soft_cap=cap
-        )
-
-    def with_sinks(q, k, v, sinks):
-        return splash.attention_reference_custom(mask, q, k, v, None, sinks, custom_type="flash")
-
-    return [
-        Case("flash", of("flash"), (q, k, v)),
-        Case("vanilla", of("vanilla"), (q, k, v)),
-        Case("soft cap", of("flash", 2.0), (q, k, v)),
-        Case("sinks", with_sinks, (q, k, v, _f32(0.5)[0])),
-    ]
-
-
-def _sparse(make):
-    """A case of a function of a matrix and a vector, through a sparse form of the matrix."""
-
-    def cases():
-        from jax.experimental import sparse
-
-        dense = normal(4, 3) * (normal(4, 3, seed=5) > 0)
-        return [Case("ordinary", make(sparse, dense.astype(np.float32)), (normal(5), normal(3, 2)))]
-
-    return cases
-
-
-_rows = np.array([0, 0, 1, 3, 3], np.int32)
-_columns = np.array([0, 2, 1, 0, 2], np.int32)
-_pairs = np.stack([_rows, _columns], axis=1)
-
-
-def _bcoo(use):
-    def make(sparse, dense):
-        del dense
-        return lambda data, y: use(
-            sparse, sparse.BCOO((data, jnp.asarray(_pairs)), shape=(4, 3)), y
-        )
-
-    return _sparse(make)
-
-
-def _coo(use):
-    def make(sparse, dense):
-        del dense
-        return lambda data, y: use(
-            sparse.COO((data, jnp.asarray(_rows), jnp.asarray(_columns)), shape=(4, 3)), y
-        )
-
-    return _sparse(make)
-
-
-def _csr(use):
-    pointers = np.array([0, 2, 3, 3, 5], np.int32)
-
-    def make(sparse, dense):
-        del dense
-        return lambda data, y: use(
-            sparse.CSR((data, jnp.asarray(_columns), jnp.asarray(pointers)), shape=(4, 3)), y
-        )
-
-    return _sparse(make)
-
-
-def _bcsr(use):
-    pointers = np.array([0, 2, 3, 3, 5], np.int32)
-
-    def make(sparse, dense):
-        del dense
-        return lambda data, y: use(
-            sparse.BCSR((data, jnp.asarray(_columns), jnp.asarray(pointers)), shape=(4, 3)), y
-        )
-
-    return _sparse(make)
+    return lambda x: softmax(x, options.get("axis", -1), options.get("where"), -jnp.inf)
 
 
 def _newton(x):
@@ -189,12 +95,12 @@ SITES = {
     _NN + "relu": _whole(jax.nn.relu, _f32(-2.0, -0.5, 0.5, 3.0)),
     _NN + "relu6": _whole(jax.nn.relu6, _f32(-2.0, 0.5, 3.0, 7.0)),
     _NN + "_softmax": lambda: [
-        Case("ordinary", lambda x: jax.nn.softmax(x), (_logits,), elementwise=True),
-        Case("spread", lambda x: jax.nn.softmax(x), (_spread,), elementwise=True),
-        Case("axis 0", lambda x: jax.nn.softmax(x, axis=0), (normal(3, 2),), elementwise=True),
+        Case("ordinary", _softmax(), (_logits,), elementwise=True),
+        Case("spread", _softmax(), (_spread,), elementwise=True),
+        Case("axis 0", _softmax(axis=0), (normal(3, 2),), elementwise=True),
         Case(
             "where",
-            lambda x: jax.nn.softmax(x, where=jnp.array([True, False, True, True])),
+            _softmax(where=np.array([True, False, True, True])),
             (_logits,),
             elementwise=True,
         ),
@@ -243,23 +149,37 @@ SITES = {
     ],
     _NUMPY + "linalg.py:_slogdet_lu": lambda: [
         Case("ordinary", lambda a: jnp.linalg.slogdet(a)[1], (_square,)),
-        Case("near singular", lambda a: jnp.linalg.slogdet(a)[1], (_near_singular,)),
+        Case(
+            "near singular",
+            lambda a: jnp.linalg.slogdet(a)[1],
+            (_near_singular,),
+            truth=_inverse_transposed,
+        ),
     ],
     _NUMPY + "linalg.py:_slogdet_qr": _whole(
         lambda a: jnp.linalg.slogdet(a, method="qr")[1], _square
     ),
     _NUMPY + "linalg.py:_det": lambda: [
         Case("ordinary", jnp.linalg.det, (_square,)),
-        Case("singular", jnp.linalg.det, (np.diag(_f32(1.0, 2.0, 0.0, 3.0)) + np.float32(0),)),
+        Case(
+            "singular",
+            jnp.linalg.det,
+            (np.diag(_f32(1.0, 2.0, 0.0, 3.0)) + np.eye(4, k=1, dtype=np.float32),),
+            truth=_cofactors,
+            elementwise=True,
+        ),
         Case(
             "rank n - 2",
             jnp.linalg.det,
-            (np.diag(_f32(1.0, 0.0, 0.0, 3.0)) + np.float32(0),),
+            (np.diag(_f32(1.0, 0.0, 0.0, 3.0)),),
+            truth=_cofactors,
+            elementwise=True,
         ),
         Case(
             "near singular",
             jnp.linalg.det,
-            (np.pad(_near_singular, ((0, 1), (0, 1))) + np.eye(4, k=0, dtype=np.float32) * 1e-3,),
+            (np.pad(_near_singular, ((0, 1), (0, 1))) + np.eye(4, dtype=np.float32) * 1e-3,),
+            truth=_cofactors,
         ),
     ],
     _NUMPY + "linalg.py:_pinv": lambda: [
@@ -321,50 +241,5 @@ SITES = {
         lambda a, b: jax.scipy.sparse.linalg.cg(lambda x: a @ a.T @ x + x, b, tol=1e-7)[0],
         normal(3, 3),
         normal(3),
-    ),
-    "jax/experimental/ode.py:_odeint": _odeint,
-    "jax/experimental/pallas/ops/tpu/flash_attention.py:_mha_reference": _flash_reference(),
-    "jax/experimental/pallas/ops/tpu/splash_attention/splash_attention_kernel.py:"
-    "_attention_reference": _splash_reference,
-    _SPARSE + "bcoo.py:bcoo_todense_p": _bcoo(lambda s, m, y: m.todense() @ y),
-    _SPARSE + "bcoo.py:bcoo_dot_general_p": _bcoo(lambda s, m, y: m @ y),
-    _SPARSE + "bcoo.py:bcoo_transpose_p": _bcoo(lambda s, m, y: y.T @ m.T.todense()),
-    _SPARSE + "bcoo.py:bcoo_sort_indices_p": _bcoo(lambda s, m, y: m.sort_indices().data),
-    _SPARSE + "bcoo.py:bcoo_sum_duplicates_p": _bcoo(
-        lambda s, m, y: s.bcoo_sum_duplicates(m, nse=5).data
-    ),
-    _SPARSE + "bcoo.py:bcoo_spdot_general_p": _bcoo(lambda s, m, y: (m @ m.T).todense()),
-    _SPARSE + "bcoo.py:bcoo_extract_p": _bcoo(
-        lambda s, m, y: s.bcoo_extract(m, jnp.ones((4, 1)) * y[:, 0]).data
-    ),
-    _SPARSE + "bcoo.py:bcoo_fromdense_p": _sparse(
-        lambda s, dense: (
-            lambda x, y: s.BCOO.fromdense(jnp.asarray(dense), nse=9).data * x[0] @ jnp.ones(9)
-        )
-    ),
-    _SPARSE + "bcoo.py:bcoo_dot_general_sampled_p": _sparse(
-        lambda s, dense: (
-            lambda x, y: s.bcoo_dot_general_sampled(
-                y, y.T, jnp.asarray(_pairs[:3]), dimension_numbers=(((1,), (0,)), ((), ()))
-            )
-        )
-    ),
-    _SPARSE + "coo.py:coo_todense_p": _coo(lambda m, y: m.todense() @ y),
-    _SPARSE + "coo.py:coo_matvec_p": _coo(lambda m, y: m @ y[:, 0]),
-    _SPARSE + "coo.py:coo_matmat_p": _coo(lambda m, y: m @ y),
-    _SPARSE + "csr.py:csr_todense_p": _csr(lambda m, y: m.todense() @ y),
-    _SPARSE + "csr.py:csr_matvec_p": _csr(lambda m, y: m @ y[:, 0]),
-    _SPARSE + "csr.py:csr_matmat_p": _csr(lambda m, y: m @ y),
-    _SPARSE + "bcsr.py:bcsr_todense_p": _bcsr(lambda m, y: m.todense() @ y),
-    _SPARSE + "bcsr.py:bcsr_dot_general_p": _bcsr(lambda m, y: m @ y),
-    _SPARSE + "linalg.py:spsolve_p": _sparse(
-        lambda s, dense: (
-            lambda x, y: __import__("jax.experimental.sparse.linalg", fromlist=["spsolve"]).spsolve(
-                x + 3,
-                jnp.array([0, 1, 1, 2, 0]) * 0 + jnp.array([0, 2, 1, 0, 2]),
-                jnp.array([0, 2, 3, 5]),
-                y[:, 0],
-            )
-        )
     ),
 }

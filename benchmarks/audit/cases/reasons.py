@@ -16,9 +16,12 @@ _OTHER = "calls a program of another system (TensorFlow, an exported module, a f
 _QUANTIZED = "quantization with straight-through gradients by design; scales have no true gradient"
 _STOCHASTIC = "a random estimator on purpose: right only in expectation"
 
+_ELSEWHERE = "not defined on JAX: jax.nn.softplus stands in its place"
+
 REASONS: tuple[tuple[str, str], ...] = (
     (r"pallas/|cudnn|_mgpu|experimental/rnn|tokamax.*tpu|megablox|scaled_dot_general", _PALLAS),
     (r"tokamax/_src/ops/op.py", _USERS),
+    (r"_stable_grad_softplus", _ELSEWHERE),
     (r"call_tf|jax2tf|_export.py|ffi.py|buffer_callback", _OTHER),
     (r"fp8_ops.py:(in_qdq|out_qdq|in_q|out_dq|quantized_dot)", _QUANTIZED),
     (r"flax/(core|linen/transforms|nnx)|custom_derivatives.py|hijax|ad_checkpoint", _USERS),

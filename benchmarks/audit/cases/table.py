@@ -12,7 +12,10 @@ from cases.reasons import reason_for
 
 __all__ = ["CASES", "FUNCTIONS", "reason_for"]
 
-_MODULES = ("jax_special", "jax_lax", "jax_numpy", "libraries", "probability", "functions")
+_MODULES = (
+    *("jax_special", "jax_lax", "jax_numpy", "jax_experimental", "functions"),
+    *("libraries", "distributions", "tfp_special", "tfp_distributions"),
+)
 
 
 def _collect() -> tuple[dict[str, Callable[[], list[Case]]], tuple[Site, ...]]:

@@ -1,0 +1,146 @@
+"""The audit of other packages: the walker finds what is planted, and no site is lost."""
+
+import importlib.metadata
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+AUDIT = Path(__file__).parents[1] / "benchmarks" / "audit"
+RESULTS = [
+    json.loads(line) for line in (AUDIT / "results.jsonl").read_text("utf-8").splitlines()
+]
+
+PLANTED = '''
+"""A docstring that says @jax.custom_vjp is no site."""
+import functools, jax
+from jax import custom_jvp
+from jax._src.interpreters import ad
+
+@jax.custom_vjp
+def plain(x): return x
+plain.defvjp(lambda x: (x, None), lambda res, dy: (dy,))
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def in_a_partial(x, n): return x
+
+@custom_jvp
+@jax.jit
+def above_another(x): return x
+
+def maker():
+    @jax.custom_gradient
+    def nested(x): return x, lambda dy: dy
+    return nested
+
+class Holder:
+    def method(self):
+        self.rule = jax.custom_vjp(self.inner)
+        return jax.custom_jvp(lambda x: x)
+
+@eqx.filter_custom_vjp
+def filtered(x): return x
+
+called = functools.partial(jax.custom_vjp, nondiff_argnums=(0,))(plain)
+ad.defjvp(sine_p, lambda g, x: g)
+ad.defjvp2(root_p, lambda g, y, x: g)
+ad.primitive_jvps[table_p] = None
+ad.deflinear(linear_p, None)
+is_rule = isinstance(plain, jax.custom_vjp)
+'''
+
+
+def load(name):
+    """A module of the audit, which is a folder of scripts and no package."""
+    spec = importlib.util.spec_from_file_location(f"audit_{name}", AUDIT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def sites():
+    return load("sites")
+
+
+def test_the_walker_finds_each_planted_site_once(sites):
+    found = [(site.name, site.kind) for site in sites.in_source(PLANTED, "planted.py")]
+    assert sorted(found) == [
+        ("Holder.method.<lambda>", "custom_jvp"),
+        ("Holder.method.self.inner", "custom_vjp"),
+        ("above_another", "custom_jvp"),
+        ("filtered", "filter_custom_vjp"),
+        ("in_a_partial", "custom_jvp"),
+        ("maker.nested", "custom_gradient"),
+        ("plain", "custom_vjp"),
+        ("plain", "custom_vjp"),
+        ("root_p", "primitive"),
+        ("sine_p", "primitive"),
+        ("table_p", "primitive"),
+    ]
+
+
+def test_a_site_has_the_line_of_its_definition(sites):
+    lines = PLANTED.splitlines()
+    for site in sites.in_source(PLANTED, "planted.py"):
+        last = site.name.rpartition(".")[2].strip("<>")
+        assert last in lines[site.line - 1]
+
+
+@pytest.mark.parametrize(
+    ("file", "tests"),
+    [("optax/losses/_make_test.py", True), ("jax/_src/lax/lax.py", False)],
+)
+def test_what_a_package_tests_itself_with_is_marked(sites, file, tests):
+    assert all(site.tests is tests for site in sites.in_source(PLANTED, file))
+
+
+def test_every_site_of_the_audited_versions_has_a_result(sites):
+    versions = {(r["package"], r["version"]) for r in RESULTS}
+    installed = [package for package, version in versions if _version(package) == version]
+    if not installed:
+        pytest.skip("no package is installed in the version that was audited")
+    found, absent = sites.walk(installed)
+    assert not absent
+    known = {(r["package"], r["key"], r["kind"]) for r in RESULTS}
+    assert {(site.package, site.key, site.kind) for site in found} <= known
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def test_each_site_is_audited_or_has_a_reason():
+    assert len(RESULTS) > 300
+    for result in RESULTS:
+        if result["status"] == "audited":
+            assert result["verdict"] in {"right", "better", "inaccurate", "wrong", "surrogate"}
+            assert all("error" not in case for case in result["cases"]), result["key"]
+        else:
+            assert result["reason"] not in {"", "no arguments written for it"}, result["key"]
+
+
+def test_a_verdict_is_what_its_cases_say():
+    for result in RESULTS:
+        if result.get("verdict") in {"inaccurate", "wrong"}:
+            assert any((case.get("manual") or {}).get("off") for case in result["cases"])
+        if result.get("verdict") == "right":
+            arms = [case.get(arm) or {} for case in result["cases"] for arm in _ARMS]
+            assert not any(arm.get("off") for arm in arms)
+            assert any(case["compared"] for case in result["cases"])
+
+
+_ARMS = ("manual", "automatic")
+
+
+def test_the_tables_are_those_of_the_results():
+    tables = load("tables")
+    text = (AUDIT / "README.md").read_text("utf-8")
+    assert tables.findings(RESULTS) in text
+    assert tables.reasons(RESULTS) in text
