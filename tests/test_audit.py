@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 AUDIT = Path(__file__).parents[1] / "benchmarks" / "audit"
-RESULTS = [
-    json.loads(line) for line in (AUDIT / "results.jsonl").read_text("utf-8").splitlines()
-]
+RESULTS = [json.loads(line) for line in (AUDIT / "results.jsonl").read_text("utf-8").splitlines()]
 
 PLANTED = '''
 """A docstring that says @jax.custom_vjp is no site."""

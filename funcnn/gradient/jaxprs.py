@@ -1,22 +1,36 @@
 """Walking and rewriting jaxprs: where the custom rules of a program stand, and taking them out.
 
-Everything here is `jax.extend.core`; what a jaxpr looks like inside is not promised by JAX, so all
-that depends on it stands in this file, and tests/gradient/test_jaxprs.py fails when it moves.
+Everything here is `jax.extend.core`; what a jaxpr looks like inside is not promised by JAX, so what
+depends on it stands in this file and, for loops and branches, in capture.py, and
+tests/gradient/test_jaxprs.py fails when it moves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.extend.core as jex
-import jax.numpy as jnp
+
+from funcnn.gradient.reverse_mode import has_reverse_mode
 
 # What a kernel does inside is not a JAX program that can be differentiated or rewritten.
 _OPAQUE = frozenset({"pallas_call"})
 _RULES = frozenset({"custom_jvp_call", "custom_vjp_call"})
+# JAX's new engine has one primitive for all; what it is stands in the class of its parameter.
+_HIGH = "call_hi_primitive"
+_HIGH_RULES = {
+    "CustomVJPTraced": "custom_vjp",
+    "CustomJVPTraced": "custom_jvp",
+    "CustomRoot": "custom_jvp",
+}
+_HIGH_ROOT = "CustomRoot"
+_SHOWN = {"_custom_root": "custom_root", _HIGH_ROOT: "custom_root"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +59,8 @@ class Site:
 class Rewriting:
     """Takes out the rules for which `remove(site)` is true, and notes what it found.
 
+    A rule without reverse mode inside (a while_loop, a kernel) is kept, and noted as irreversible.
+
     >>> import jax
     >>> closed = jax.make_jaxpr(jax.nn.relu)(1.0)
     >>> rewriting = Rewriting(lambda site: True)
@@ -56,6 +72,10 @@ class Rewriting:
     removed: list[Site] = dataclasses.field(default_factory=list)
     left: list[Site] = dataclasses.field(default_factory=list)
     irreversible: list[Site] = dataclasses.field(default_factory=list)
+    # Opened around functions that JAX will trace later: the batching rule of a custom_vmap.
+    context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    # The parameters of the shard_map inside which the jaxpr stands.
+    mapped: Any = None
 
     def closed(self, closed: Any) -> Any:
         """The jaxpr, a closed one, without those rules."""
@@ -77,37 +97,78 @@ class Rewriting:
         eqns: list[Any] = []
         for i, eqn in enumerate(jaxpr.eqns):
             invars = [_substitute(substitution, v) for v in eqn.invars]
-            here, scope = (*position, i), _join(path, str(eqn.source_info.name_stack))
-            if eqn.primitive.name in _RULES:
-                inner = self._rule(eqn, here, scope)
-                if inner is None:
-                    eqns.append(eqn.replace(invars=invars))
-                else:
-                    outs = _inline(inner, invars, eqns)
-                    substitution.update(zip(eqn.outvars, outs, strict=True))
-            else:
-                params = eqn.params
-                if eqn.primitive.name not in _OPAQUE:
-                    params = {k: self._nested(v, (*here, k), scope) for k, v in params.items()}
+            here, scope = (*position, i), join(path, str(eqn.source_info.name_stack))
+            inner = self._in_its_place(eqn, here, scope)
+            if inner is None:
+                params = self._parameters(eqn, here, scope)
                 eqns.append(eqn.replace(invars=invars, params=params))
+            else:
+                outs = _inline(inner, invars, eqns)
+                substitution.update(zip(eqn.outvars, outs, strict=True))
         outvars = [_substitute(substitution, v) for v in jaxpr.outvars]
         return jaxpr.replace(eqns=eqns, outvars=outvars)
 
-    def _rule(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+    def _in_its_place(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+        """The closed jaxpr to put in the place of an equation, None where it stays."""
+        site = site_of(eqn, position, path)
+        if site is not None:
+            return self._rule(eqn, site)
+        return self._remat(eqn, position, path)
+
+    def _parameters(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+        if eqn.primitive.name in _OPAQUE or site_of(eqn, position, path) is not None:
+            return eqn.params
+        inside = self
+        if eqn.primitive.name == "shard_map":
+            inside = dataclasses.replace(self, mapped=eqn.params)  # with the same lists
+        params = {k: inside._nested(v, (*position, k), path) for k, v in eqn.params.items()}
+        if eqn.primitive.name == "custom_vmap_call":
+            params["rule"] = self._batching(params["rule"])
+        return params
+
+    def _rule(self, eqn: Any, site: Site) -> Any:
         """What the rule wraps, itself rewritten, where the rule is to be taken out; else None."""
-        site = _site(eqn, position, path)
         if not self.remove(site):
             self.left.append(site)
             return None
-        inside = Rewriting(self.remove)
-        inner = inside._nested(eqn.params["call_jaxpr"], (*position, "call"), path)
-        if not _has_reverse_mode(inner):
+        inside = dataclasses.replace(self, removed=[], left=[], irreversible=[])
+        inner = inside._nested(wrapped(eqn), (*site.position, "call"), site.path)
+        if not has_reverse_mode(inner, self.mapped):
             self.irreversible.append(site)
             return None
         self.removed += [site, *inside.removed]
         self.left += inside.left
         self.irreversible += inside.irreversible
         return inner
+
+    def _remat(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+        """The new engine's checkpoint holds its jaxpr out of sight: it is made again around it."""
+        inside = inside_of(eqn)
+        if inside is None:
+            return None
+        inner = self._nested(inside, (*position, "jaxpr"), path)
+        run = jax.checkpoint(jex.jaxpr_as_fun(inner), policy=eqn.params["_prim"].policy)
+        return jax.make_jaxpr(run)(*map(_shape, inner.in_avals))
+
+    def _batching(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """The batching rule of a custom_vmap, which JAX traces once somebody calls vmap."""
+
+        @functools.wraps(rule)
+        def without_rules(axis_size: int, in_batched: Any, *args: Any) -> tuple[Any, Any]:
+            batched: list[Any] = []
+
+            def values(*args: Any) -> Any:
+                y, out_batched = rule(axis_size, in_batched, *args)
+                batched.append(out_batched)
+                return y
+
+            with self.context():
+                jaxpr, y = jax.make_jaxpr(values, return_shape=True)(*args)
+            again = dataclasses.replace(self, removed=[], left=[], irreversible=[])
+            leaves = jex.jaxpr_as_fun(again.closed(jaxpr))(*jax.tree.leaves(args))
+            return jax.tree.unflatten(jax.tree.structure(y), leaves), batched[-1]
+
+        return without_rules
 
 
 def sites(closed: Any) -> list[Site]:
@@ -122,12 +183,87 @@ def sites(closed: Any) -> list[Site]:
     return rewriting.removed + rewriting.irreversible
 
 
-def _site(eqn: Any, position: tuple[Any, ...], path: str) -> Site:
-    name, _, source = eqn.params["call_jaxpr"].debug_info.func_src_info.partition(" at ")
-    return Site(position, name, path, eqn.primitive.name.removesuffix("_call"), source)
+def site_of(eqn: Any, position: tuple[Any, ...] = (), path: str = "") -> Site | None:
+    """The site that an equation is, None where it calls no custom rule.
+
+    >>> eqn, = jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr.eqns
+    >>> str(site_of(eqn)), site_of(eqn).kind
+    ('relu', 'custom_jvp')
+    """
+    if eqn.primitive.name in _RULES:
+        kind, jaxpr = eqn.primitive.name.removesuffix("_call"), eqn.params["call_jaxpr"]
+    elif eqn.primitive.name == _HIGH and type(_innermost(eqn)).__name__ in _HIGH_RULES:
+        rule = _innermost(eqn)
+        kind = _HIGH_RULES[type(rule).__name__]
+        jaxpr = rule.traced.jaxpr if hasattr(rule, "traced") else rule.solve_jaxpr
+    else:
+        return None
+    name, _, source = jaxpr.debug_info.func_src_info.partition(" at ")
+    if _HIGH_ROOT in str(type(eqn.params.get("_prim"))):
+        name = _HIGH_ROOT
+    return Site(position, _SHOWN.get(name, name), path, kind, source)
 
 
-def _join(path: str, scope: str) -> str:
+def wrapped(eqn: Any) -> Any:
+    """The closed jaxpr of what the rule at a site wraps, in the operands of the equation.
+
+    >>> eqn, = jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr.eqns
+    >>> wrapped(eqn).in_avals[0].shape
+    ()
+    """
+    if eqn.primitive.name != _HIGH:
+        return eqn.params["call_jaxpr"]
+    rule = eqn.params["_prim"]
+
+    def expanded(*leaves: Any) -> list[Any]:
+        return jax.tree.leaves(rule.expand(*jax.tree.unflatten(rule.in_tree, leaves)))
+
+    return jax.make_jaxpr(expanded)(*(_shape(v.aval) for v in eqn.invars))
+
+
+def inside_of(eqn: Any) -> Any:
+    """The closed jaxpr that the new engine's checkpoint holds out of sight; None elsewhere.
+
+    >>> inside_of(jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr.eqns[0]) is None
+    True
+    """
+    rule = eqn.params["_prim"] if eqn.primitive.name == _HIGH else None
+    return rule.jaxpr if type(rule).__name__ == "RematTraced" else None
+
+
+def alone(eqn: Any) -> Any:
+    """The closed jaxpr of one equation, in those of its operands that are no literals.
+
+    >>> closed = alone(jax.make_jaxpr(lambda x: 2.0 * x)(1.0).jaxpr.eqns[0])
+    >>> [float(y) for y in jex.jaxpr_as_fun(closed)(3.0)]
+    [6.0]
+    """
+    fresh = [v if isinstance(v, jex.Literal) else jex.Var(v.aval) for v in eqn.invars]
+    inputs = [v for v in fresh if not isinstance(v, jex.Literal)]
+    outputs = [jex.Var(v.aval) for v in eqn.outvars]
+    again = eqn.replace(invars=fresh, outvars=outputs)
+    name = jex.DebugInfo("site", eqn.primitive.name, None, None)
+    return jex.ClosedJaxpr(jex.Jaxpr((), inputs, outputs, [again], eqn.effects, name), ())
+
+
+def _innermost(eqn: Any) -> Any:
+    """What the new engine's primitive is, under any number of vmaps."""
+    primitive = eqn.params["_prim"]
+    while hasattr(primitive, "prim"):
+        primitive = primitive.prim
+    return primitive
+
+
+def _shape(aval: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+
+
+def join(path: str, scope: str) -> str:
+    """A path of named scopes and the scopes further in.
+
+    >>> join("block", ""), join("block", "relu_0")
+    ('block', 'block/relu_0')
+    """
     return "/".join(part for part in (path, scope) if part)
 
 
@@ -158,23 +294,3 @@ def _inline(closed: Any, invars: list[Any], eqns: list[Any]) -> list[Any]:
             )
         )
     return [_substitute(fresh, v) for v in jaxpr.outvars]
-
-
-def _has_reverse_mode(closed: Any) -> bool:
-    """Whether JAX can differentiate what a rule wraps: a while_loop it cannot."""
-
-    def pull_back(*args: Any) -> Any:
-        y, pull = jax.vjp(lambda *a: _inexact(jex.jaxpr_as_fun(closed)(*a)), *args)
-        return _inexact(pull(jax.tree.map(jnp.ones_like, y)))
-
-    try:
-        jax.eval_shape(
-            pull_back, *[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.in_avals]
-        )
-    except Exception:  # JAX raises ValueError, TypeError or NotImplementedError, by the primitive
-        return False
-    return True
-
-
-def _inexact(leaves: Any) -> list[Any]:
-    return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]

@@ -24,8 +24,9 @@ from funcnn.gradient.taps import Tap, Zeros, reach, tapped
 from funcnn.gradient.truth import evaluate_raised, is_float, perturbed, raised
 
 _DRAWS = 2  # of changed operands, for the noise floor
-# Ties and kinks are broken by a shake of this relative size; a derivative that jumps by more than
-# this much of its own size stands on one, and any rule may then take either side.
+# Ties and kinks are broken by a shake of this relative size. An element of a derivative that moves
+# by more than _JUMP of itself, and by more than ten shakes of the whole, stands on one, and any
+# rule may then take either side.
 _SHAKE, _JUMP = 1e-9, 1e-3
 
 
@@ -189,7 +190,7 @@ def _over_loops(tap: Tap, evaluate: Any, given: tuple[list[Any], list[Any]]) -> 
 
 def _rms(leaves: list[Any]) -> float:
     squares = [np.mean(np.square(x)) for x in leaves if is_float(x) and x.size]
-    return math.sqrt(float(np.mean(squares))) if squares and any(squares) else 1.0
+    return math.sqrt(float(np.mean(squares))) if any(squares) else 1.0
 
 
 def _shaken(leaves: list[Any], seed: int, size: float | None = None) -> list[Any]:
@@ -205,8 +206,9 @@ def _shaken(leaves: list[Any], seed: int, size: float | None = None) -> list[Any
 def _smooth(truth: Any, shaken: Any) -> np.ndarray:
     """Where a derivative does not jump under a shake."""
     truth, shaken = np.asarray(truth), np.asarray(shaken)
-    size = np.abs(truth) + (math.sqrt(float(np.mean(np.square(truth)))) if truth.size else 0.0)
-    return ~(np.abs(shaken - truth) > _JUMP * size)  # NaN is no jump
+    by = np.abs(shaken - truth)
+    itself = _JUMP * np.maximum(np.abs(truth), np.abs(shaken))
+    return ~((by > itself) & (by > 10 * _SHAKE * _rms([truth])))  # NaN is no jump
 
 
 def _only(smooth: np.ndarray, x: Any) -> np.ndarray:

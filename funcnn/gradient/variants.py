@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
-from funcnn.gradient.subject import _compiled as compiled
+from funcnn.gradient.subject import compiled
 
 Function = Callable[..., list[Any]]
 # pull(picks, d): the cotangents at leaf i of draw picks[i], from the cotangent of draw d.

@@ -106,6 +106,8 @@ def take_out(
     """
     with removing(removal):
         program = trace(f, args, keywords)
-    rewriting = Rewriting(lambda site: removal.covers(site.name))
+    rewriting = Rewriting(
+        lambda site: removal.covers(site.name), context=functools.partial(removing, removal)
+    )
     jaxpr = rewriting.closed(program.jaxpr)
     return dataclasses.replace(program, jaxpr=jaxpr), rewriting.irreversible

@@ -18,7 +18,7 @@ from funcnn.gradient.compare import compare
 from funcnn.gradient.expense import Compiled, Count
 from funcnn.gradient.subject import compiled
 from funcnn.gradient.without_rules import take_out, without_rules
-from funcnn.layers import dense, tanh
+from funcnn.layers import dense, silu, tanh
 from funcnn.registry import Removal
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
@@ -215,7 +215,7 @@ def test_where_checkpoint_refuses_there_is_no_such_arm():
 
 
 def test_the_report_has_the_arms_with_their_times():
-    model = chain(dense(3), deep=repeat(tanh, 3))
+    model = chain(dense(3), deep=repeat(silu, 3))
     params = params_of(model)
     report = compare(loss_of(model), params, X, pairs=3)
     assert report.ok, str(report)

@@ -213,6 +213,23 @@ def test_a_window_of_equals_is_left_out_of_the_pool_alone():
     assert relu.inherited == 0.0  # where autodiff shares among the equals, and the rule does not
 
 
+def test_ties_under_small_cotangents_are_seen_too():
+    @jax.custom_vjp
+    def largest(x):
+        return jnp.max(x, axis=1)
+
+    def backward(x, dy):
+        first = jnp.argmax(x, axis=1)[:, None] == jnp.arange(2)[None, :]
+        return (jnp.where(first, dy[:, None], 0),)
+
+    largest.defvjp(lambda x: (jnp.max(x, axis=1), x), backward)
+    ties = np.array([[1.0, 1.0], [1.0, 2.0], [2.0, 1.0]], np.float32)
+    sizes = np.array([1e-5, 1.0, 1.0], np.float32)
+    (row,) = rows_of(lambda x: (largest(x) * sizes).sum(), ties)
+    assert row.note == "2 elements stand on a kink or tie and are left out"
+    assert (row.verdict, row.contributed) == ("TIE", 0.0)
+
+
 def test_without_truth_there_is_no_row():
     @jax.custom_vjp
     def until_large(x):

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
-import jax.numpy as jnp
 import numpy as np
 
 from funcnn.gradient.results import Result

@@ -22,7 +22,7 @@ from funcnn.gradient.differences import (
 )
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import _compiled, cotangents, pinned_dtypes
+from funcnn.gradient.subject import compiled, cotangents, pinned_dtypes
 
 NAME = "finite differences"
 _ALLOWED = 1e-9  # relative, beside ten times the error bar
@@ -110,7 +110,7 @@ class Oracle:
         random = np.random.default_rng([seed, 8])
         v = tuple(unit_direction(leaf.shape, random) for leaf in x)
         w = cotangents(jax.eval_shape(f, *x), seed)[0][1] if x else []
-        return cls(f, x, pulls, w, v, along(f, _compiled), seed)
+        return cls(f, x, pulls, w, v, along(f, compiled), seed)
 
     def verdicts(self) -> list[tuple[str, str]]:
         """("pass", "fail" or "inconclusive", why) for each leaf."""

@@ -13,7 +13,7 @@ import numpy as np
 from funcnn.gradient.differences import extrapolated, steps_from
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject, _compiled, cotangents_of
+from funcnn.gradient.subject import Subject, compiled, cotangents_of
 
 NAME = "kink"
 _COORDINATES = 64  # of one leaf
@@ -85,7 +85,7 @@ def _along_coordinates(subject: Subject) -> Any:
 
         return jax.lax.map(at, (coordinates, steps))
 
-    return _compiled(values)
+    return compiled(values)
 
 
 @dataclasses.dataclass(frozen=True)
