@@ -132,7 +132,6 @@ def test_compare_a_function_of_ones_own(capsys, own):
 
 
 def test_census_of_a_function_of_ones_own(capsys, own):
-    pytest.importorskip("funcnn.gradient.census", reason="the census is not there yet")
     given = ["--args", "own_functions:loss_arguments"]
     target = ["census", "--target", "own_functions:loss"]
     code, stdout, stderr = run(capsys, *target, *given, "--html", own / "page.html")

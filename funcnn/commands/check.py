@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import json
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
@@ -140,7 +142,9 @@ def _checked(
         wanted, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        yield from pool.map(functools.partial(_check_by_name, **options), own)
+        with _interrupts_held_back():
+            reports = pool.map(functools.partial(_check_by_name, **options), own)
+        yield from reports
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -156,9 +160,25 @@ def _usable_processes() -> int:
     return min(cores or 1, _MOST_PROCESSES)
 
 
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """While processes start: an interrupt would have Python itself print a traceback there."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it lets interrupts through when it starts
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def _start_worker() -> None:
     """An interrupt ends a worker in silence, and it does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -31,6 +31,7 @@ from funcnn.gradient.results import CheckReport, GradientError, Result
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject, cotangents, pinned_dtypes
 from funcnn.gradient.truth import is_float
+from funcnn.gradient.variants import one_line
 from funcnn.gradient.without_rules import trace
 from funcnn.registry import Case, Rule, registered_rules
 
@@ -52,6 +53,8 @@ LEVELS: dict[str, tuple[Check, ...]] = {
 }
 # A surrogate need not be linear in its cotangent, nor a derivative.
 _ONLY_DERIVATIVES = {homogeneity, dot, finite_differences, edge, kink, second_order}
+# With a function to follow it has a truth.
+_ONLY_WITH_TRUTH = {truth, rounding}
 
 
 def check(
@@ -139,12 +142,22 @@ def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:
 def _run(situation: Situation, level: str) -> list[Result]:
     results: list[Result] = []
     for run in _FIRST + LEVELS[level]:
-        why = _does_not_apply(run, situation.case)
-        found = [situation.result(run.__name__, "", "skip", why)] if why else list(run(situation))
+        found = _results(run, situation)
         results += [_diagnosed(situation, r) for r in found]
         if run in _FIRST and any(r.verdict == "fail" for r in found):
             break
     return results
+
+
+def _results(run: Check, situation: Situation) -> list[Result]:
+    why = _does_not_apply(run, situation.case)
+    if why:
+        return [situation.result(run.__name__, "", "skip", why)]
+    try:
+        return list(run(situation))
+    except Exception as error:  # whatever the rule raises is what is wrong with it
+        note = f"it raised {type(error).__name__}: {one_line(error)}"
+        return [situation.result(run.__name__, "", "fail", note)]
 
 
 def _diagnosed(situation: Situation, result: Result) -> Result:
@@ -154,9 +167,9 @@ def _diagnosed(situation: Situation, result: Result) -> Result:
 
 
 def _does_not_apply(run: Check, case: Case) -> str:
-    if case.intent == "derivative" or (run not in _ONLY_DERIVATIVES and run is not truth):
+    if case.intent == "derivative" or run not in _ONLY_DERIVATIVES | _ONLY_WITH_TRUTH:
         return ""
-    if run is truth and case.reference is not None:
+    if run in _ONLY_WITH_TRUTH and case.reference is not None:
         return ""
     return "declared a surrogate"
 

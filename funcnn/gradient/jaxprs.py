@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -17,7 +18,9 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 
+from funcnn import registry
 from funcnn.gradient.reverse_mode import has_reverse_mode
+from funcnn.registry import registered_rules
 
 # What a kernel does inside is not a JAX program that can be differentiated or rewritten.
 _OPAQUE = frozenset({"pallas_call"})
@@ -201,7 +204,16 @@ def site_of(eqn: Any, position: tuple[Any, ...] = (), path: str = "") -> Site | 
     name, _, source = jaxpr.debug_info.func_src_info.partition(" at ")
     if _HIGH_ROOT in str(type(eqn.params.get("_prim"))):
         name = _HIGH_ROOT
-    return Site(position, _SHOWN.get(name, name), path, kind, source)
+    return Site(position, _SHOWN.get(name, name), path, kind, _source(name, source))
+
+
+def _source(name: str, found: str) -> str:
+    """A Rule wraps its forward pass inside the registry: its own line is that of its reference."""
+    rule = registered_rules().get(name)
+    if rule is None or not found.startswith(str(registry.__file__)):
+        return found
+    code = inspect.unwrap(rule.reference).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def wrapped(eqn: Any) -> Any:
@@ -227,7 +239,7 @@ def inside_of(eqn: Any) -> Any:
     >>> inside_of(jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr.eqns[0]) is None
     True
     """
-    rule = eqn.params["_prim"] if eqn.primitive.name == _HIGH else None
+    rule: Any = eqn.params["_prim"] if eqn.primitive.name == _HIGH else None
     return rule.jaxpr if type(rule).__name__ == "RematTraced" else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,17 +17,20 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.jaxprs import Rewriting, Site, alone, sites
-from funcnn.gradient.judge import Row, judge_rounding, relative_error
+from funcnn.gradient.jaxprs import Rewriting, Site, sites
+from funcnn.gradient.judge import relative_error
+from funcnn.gradient.site_error import (
+    Arms,
+    evaluate_sites,
+    judge_site,
+    only,
+    rms,
+    shake,
+    smooth_elements,
+)
 from funcnn.gradient.subject import compiled
 from funcnn.gradient.taps import Tap, Zeros, reach, tapped
-from funcnn.gradient.truth import evaluate_raised, is_float, perturbed, raised
-
-_DRAWS = 2  # of changed operands, for the noise floor
-# Ties and kinks are broken by a shake of this relative size. An element of a derivative that moves
-# by more than _JUMP of itself, and by more than ten shakes of the whole, stands on one, and any
-# rule may then take either side.
-_SHAKE, _JUMP = 1e-9, 1e-3
+from funcnn.gradient.truth import evaluate_raised, raised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +83,7 @@ def localize(program: Any, leaves: Sequence[Any]) -> tuple[SiteRow, ...]:
     rows: dict[Any, SiteRow] = {}
     if taps:
         arrived, true, shaken, operands = _flow(program, list(leaves), taps)
-        local = _each_site(taps, operands, true)
+        local = evaluate_sites(taps, operands, true)
         each = zip(taps, arrived, true, shaken, local, strict=True)
         rows = {tap.site.position: _row(tap, *parts) for tap, *parts in each}
     return tuple(rows.get(s.position) or _not_seen(s) for s in outermost)
@@ -112,152 +115,27 @@ def _flow(program: Any, leaves: list[Any], taps: Sequence[Tap]) -> tuple[Any, An
         exact = compiled(lambda *a: gradient(lambda flat: evaluate_raised(stripped, flat), *a))
         high = jax.tree.map(raised, (leaves, zeros))
         true, operands = exact(*high)
-        shakes = {i: _shaken(high[1][i], i, _rms(operands[i])) for i in range(len(taps))}
+        shakes = {i: shake(high[1][i], i, rms(operands[i])) for i in range(len(taps))}
         shaken, _ = exact(high[0], shakes)
     in_order = [[each[i] for i in range(len(taps))] for each in (arrived, true, shaken, operands)]
     return in_order[0], in_order[1], in_order[2], in_order[3]
 
 
-def _each_site(taps: Sequence[Tap], operands: Any, true: Any) -> list[Any]:
-    """(manual, automatic, truth, shaken, moved) of each site, at the true operands and cotangents.
-
-    Both are rounded to the site's own precision first; truth starts from the rounded numbers.
-    """
-    inputs = [_rounded(*given) for given in zip(taps, operands, true, strict=True)]
-    manual = [alone(tap.eqn) for tap in taps]
-    automatic = [Rewriting(lambda site: True).closed(one) for one in manual]
-
-    def all_of(evaluators: list[Any]) -> Callable[[Any], Any]:
-        return lambda inputs: [
-            _over_loops(*each) for each in zip(taps, evaluators, inputs, strict=True)
-        ]
-
-    arms = [all_of([jex.jaxpr_as_fun(one) for one in arm]) for arm in (manual, automatic)]
-    low = compiled(lambda inputs: [arm(inputs) for arm in arms])(inputs)
-    with jax.enable_x64(True):
-        exact = compiled(all_of([lambda *x, one=one: evaluate_raised(one, x) for one in automatic]))
-        truth = exact(jax.tree.map(raised, inputs))
-        draws = [exact(_moved(taps, inputs, seed)) for seed in range(_DRAWS)]
-        high = jax.tree.map(raised, inputs)
-        shaken = exact([(_shaken(x, 0), dys) for x, dys in high])
-    return list(zip(*low, truth, shaken, zip(*draws, strict=True), strict=True))
-
-
-def _rounded(tap: Tap, operands: list[Any], cotangents: list[Any]) -> tuple[Any, Any]:
-    """Both in the dtypes of the site."""
-
-    def low(x: Any, aval: Any) -> Any:
-        return np.asarray(x).astype(aval.dtype) if is_float(aval) else x
-
-    return (
-        [low(x, aval) for x, aval in zip(operands, tap.operands, strict=True)],
-        [low(dy, aval) for dy, aval in zip(cotangents, tap.outputs, strict=True)],
-    )
-
-
-def _moved(taps: Sequence[Tap], inputs: Any, seed: int) -> Any:
-    """The operands, raised to float64, changed in the last place of their own dtype."""
-    out = []
-    for tap, (operands, dys) in zip(taps, inputs, strict=True):
-        floats = [aval.dtype for aval in tap.operands if is_float(aval)]
-        unit = max((float(jnp.finfo(d).eps) / 2 for d in floats), default=0.0)
-        changed = perturbed([raised(x) for x in operands], unit, seed)
-        out.append(([raised(x) for x in changed], [raised(dy) for dy in dys]))
-    return out
-
-
-def _over_loops(tap: Tap, evaluate: Any, given: tuple[list[Any], list[Any]]) -> Any:
-    """(values, cotangents of the float operands), one step of the scans around it after another."""
-    chosen = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
-
-    def one(given: tuple[list[Any], list[Any]]) -> Any:
-        operands, dys = given
-
-        def values(*floats: Any) -> list[Any]:
-            filled = list(operands)
-            for i, value in zip(chosen, floats, strict=True):
-                filled[i] = value
-            return [y for y in evaluate(*filled) if is_float(y)]
-
-        y, pull = jax.vjp(values, *(operands[i] for i in chosen))
-        return y, pull(list(dys))
-
-    if not tap.lengths:
-        return one(given)
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(tap.lengths) :]), given)
-    return jax.lax.map(one, flat)
-
-
-def _rms(leaves: list[Any]) -> float:
-    squares = [np.mean(np.square(x)) for x in leaves if is_float(x) and x.size]
-    return math.sqrt(float(np.mean(squares))) if any(squares) else 1.0
-
-
-def _shaken(leaves: list[Any], seed: int, size: float | None = None) -> list[Any]:
-    """Float64 leaves with noise of their own size, or of a given one, which no tie survives."""
-    random = np.random.default_rng(seed)
-    scales = [_SHAKE * (_rms([x]) if size is None else size) for x in leaves]
-    return [
-        raised(np.asarray(x) + scale * random.normal(size=x.shape)) if is_float(x) else x
-        for x, scale in zip(leaves, scales, strict=True)
-    ]
-
-
-def _smooth(truth: Any, shaken: Any) -> np.ndarray:
-    """Where a derivative does not jump under a shake."""
-    truth, shaken = np.asarray(truth), np.asarray(shaken)
-    by = np.abs(shaken - truth)
-    itself = _JUMP * np.maximum(np.abs(truth), np.abs(shaken))
-    return ~((by > itself) & (by > 10 * _SHAKE * _rms([truth])))  # NaN is no jump
-
-
-def _only(smooth: np.ndarray, x: Any) -> np.ndarray:
-    """x with zeros where it stands on a kink: they add nothing to any error."""
-    kept = np.array(x)
-    kept[~smooth] = 0
-    return kept
-
-
-def _row(tap: Tap, arrived: Any, true: Any, shaken: Any, local: Any) -> SiteRow:
+def _row(tap: Tap, arrived: Any, true: Any, shaken: Any, local: Arms) -> SiteRow:
     """The worst of a site's operands and values."""
     inherited = [_ulps(*each) for each in zip(arrived, true, shaken, strict=True)]
     error = max((e for e in inherited if not math.isnan(e)), default=math.nan)
-    judged, left_out = _judged(*local)
-    rows = [row for row in judged if row.verdict != "INCONCLUSIVE"]
-    wrong = [row for row in rows if row.verdict == "WRONG"]
-    kinks = f"{left_out} elements stand on a kink or tie and are left out" if left_out else ""
-    if not wrong and not any(row.leaf.startswith("operand") for row in rows):
-        why = kinks or "the true cotangents are zero everywhere, or not finite"
-        return SiteRow(tap.site, math.nan, error, math.nan, "INCONCLUSIVE", why)
-    worst = max(wrong or rows, key=lambda row: row.manual)
-    what = f"{worst.leaf}: {worst.note}" if worst.note else ""
-    note = "; ".join(filter(None, [what, kinks]))
+    worst, note = judge_site(local)
+    if worst is None:
+        return SiteRow(tap.site, math.nan, error, math.nan, "INCONCLUSIVE", note)
     return SiteRow(tap.site, worst.manual, error, worst.floor, worst.verdict, note)
-
-
-def _judged(
-    manual: Any, automatic: Any, truth: Any, shaken: Any, moved: Any
-) -> tuple[list[Row], int]:
-    """A row for each value of a site and each cotangent, and how many elements stand on kinks."""
-    rows: list[Row] = []
-    left_out = 0
-    for part, name in enumerate(("value", "operand")):
-        for i, t in enumerate(truth[part]):
-            if np.size(t):
-                is_value = name == "value"  # values do not jump where their derivatives do
-                smooth = np.ones(t.shape, bool) if is_value else _smooth(t, shaken[part][i])
-                left_out += int(np.sum(~smooth))
-                arms = [_only(smooth, arm[part][i]) for arm in (manual, automatic, truth)]
-                draws = [_only(smooth, draw[part][i]) for draw in moved]
-                rows.append(judge_rounding(f"{name} {i}", arms[0], arms[1], arms[2], draws))
-    return rows, left_out
 
 
 def _ulps(arrived: Any, true: Any, shaken: Any) -> float:
     """The error of a cotangent; NaN where the true one is zero everywhere or stands on kinks."""
-    smooth = _smooth(true, shaken)
-    true = _only(smooth, true)
+    smooth = smooth_elements(true, shaken)
+    true = only(smooth, true)
     if not np.any(true):
         return math.nan
-    error = relative_error(_only(smooth, arrived), true)
+    error = relative_error(only(smooth, arrived), true)
     return error / float(jnp.finfo(arrived.dtype).eps)

@@ -67,11 +67,13 @@ class Variant:
         name: of the way.
         gradient: `gradient(f, draws)`, one cotangent for each leaf.
         expected: `expected(pull)`, the same from plain pullbacks.
+        sums: whether that adds them up, which only a linear backward pass allows.
     """
 
     name: str
     gradient: Callable[[Function, Draws], list[Any]]
     expected: Callable[[Pull], list[Any]]
+    sums: bool = False
 
 
 def on_one_device(leaves: Sequence[str], draws: int) -> Iterator[Variant]:
@@ -190,7 +192,7 @@ def _mapped(
         stacks = [np.stack([row[i] for row in rows]) for i in range(n)]
         return [s if i in mapped else s.sum(0) for i, s in enumerate(stacks)]
 
-    return Variant(name, gradient, expected)
+    return Variant(name, gradient, expected, sums=len(mapped) < n)
 
 
 def _under_vmap(f: Function, mapped: frozenset[int], draws: int) -> Function:

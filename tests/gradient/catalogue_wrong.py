@@ -682,7 +682,7 @@ function(
     closure,
     draw(3, 4),
     np.float32(1.5) * np.ones((3, 4), np.float32),
-    says="Encountered an unexpected tracer",
+    says="the rule closes over a tracer",
     checks={"contract", "primal"},
 )
 

@@ -17,11 +17,6 @@ RARELY = {"attention", "batch_norm", "conv", "cross_entropy"}  # the most expens
 
 def marked(name):
     marks = [pytest.mark.slow] if WRONG[name].operation in RARELY else []
-    if name == "scale: closure over a tracer":
-        # JAX 0.10 raises when the program is lowered only, JAX 0.12 when it is traced.
-        reason = "check lets through what is raised after the contract was checked"
-        error = jax.errors.UnexpectedTracerError
-        marks.append(pytest.mark.xfail(raises=error, strict=False, reason=reason))
     return pytest.param(name, marks=marks)
 
 

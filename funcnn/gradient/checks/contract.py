@@ -11,6 +11,7 @@ from funcnn.contract import describe
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject
+from funcnn.gradient.variants import one_line
 
 
 def contract(situation: Situation) -> Iterator[Result]:
@@ -39,7 +40,7 @@ def _broken(situation: Situation, dtype: str | None) -> str:
             shapes = jax.eval_shape(subject.manual, *subject.x)
             _, cotangents = jax.eval_shape(subject.pull_manual, subject.x, shapes)
         except Exception as error:  # whatever it raises is what is wrong with the rule
-            return (str(error) or type(error).__name__).splitlines()[0]
+            return one_line(error)
         return _unlike(subject, cotangents)
 
 

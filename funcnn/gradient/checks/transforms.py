@@ -145,6 +145,8 @@ def _pull_eagerly(f: Any, draws: Draws) -> list[Any]:
 def _compare(
     situation: Situation, variants: list[Variant], draws: Draws, loop: _Loop
 ) -> Iterator[Result]:
+    if situation.case.intent != "derivative":
+        variants = [v for v in variants if not v.sums]
     attempted = attempt(variants, loop.subject.manual, draws)
     for variant in variants:
         found = attempted[variant.name]
