@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from funcnn import data, models, rules, testing, train
     from funcnn.composition import chain, parallel, repeat, residual
     from funcnn.gradient.backprop import backprop
+    from funcnn.gradient.census import Census, census
     from funcnn.gradient.check import CheckReport, GradientError, check
     from funcnn.gradient.compare import Comparison, compare
     from funcnn.gradient.compare_training import compare_training
@@ -65,6 +66,7 @@ _HOME = {
     "funcnn.models": ("mlp", "lenet"),
     "funcnn.gradient.without_rules": ("without_rules",),
     "funcnn.gradient.backprop": ("backprop",),
+    "funcnn.gradient.census": ("census", "Census"),
     "funcnn.gradient.check": ("check", "CheckReport", "GradientError"),
     "funcnn.gradient.compare": ("compare", "Comparison"),
     "funcnn.gradient.compare_training": ("compare_training",),
@@ -75,6 +77,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Case",
+    "Census",
     "CheckReport",
     "Comparison",
     "GradientError",
@@ -83,6 +86,7 @@ __all__ = [
     "as_layer",
     "average_pool",
     "backprop",
+    "census",
     "chain",
     "check",
     "compare",
