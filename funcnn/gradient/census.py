@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
-import numpy as np
 
 from funcnn.gradient.capture import Visit, capture
 from funcnn.gradient.jaxprs import Rewriting, alone
@@ -137,6 +136,7 @@ def census(f: Callable[..., Any], *args: Any) -> Census:
             trace.
         args: its arguments.
 
+    >>> import numpy as np
     >>> report = census(lambda x: jax.nn.relu(jax.nn.relu(x) - 1.0), np.ones((2, 3), np.float32))
     >>> [(row.name, row.sites, row.operands) for row in report.rows]
     [('relu', 2, 'float32[2,3]')]

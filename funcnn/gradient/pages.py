@@ -13,19 +13,22 @@ import jax
 from funcnn import __version__
 from funcnn.gradient.results import CheckReport
 from funcnn.report import Section, write_html
-from funcnn.report.sections import (
+from funcnn.report.program_sections import (
     accuracy_section,
+    census_section,
     cost_section,
     curves_section,
+    sites_section,
+)
+from funcnn.report.sections import (
     failures_section,
     matrix_section,
     mutation_section,
-    sites_section,
-    table_section,
     unsettled_section,
 )
 
 if TYPE_CHECKING:
+    from funcnn.gradient.census import Census
     from funcnn.gradient.compare import Comparison
     from funcnn.gradient.compare_training import TrainingComparison
     from funcnn.gradient.mutate import MutationScore
@@ -91,7 +94,7 @@ def write_page(
     reports: Sequence[CheckReport] = (),
     comparison: Comparison | None = None,
     training: TrainingComparison | None = None,
-    census: Any = None,
+    census: Census | None = None,
     scores: Sequence[MutationScore] = (),
     title: str = "funcnn: gradients",
     facts: Mapping[str, str] | None = None,
@@ -121,10 +124,12 @@ def write_page(
     """
     sections = [*_of_reports(reports)]
     head = [_conclusion(reports)] if reports else []
-    for found, parts in ((comparison, _of_comparison), (census, _of_census)):
-        if found is not None:
-            head.append(str(found).splitlines()[-1])
-            sections += parts(found)
+    if comparison is not None:
+        head.append(str(comparison).splitlines()[-1])
+        sections += _of_comparison(comparison)
+    if census is not None:
+        head.append(str(census).splitlines()[-1])
+        sections.append(census_section([dataclasses.asdict(row) for row in census.rows]))
     if training is not None:
         head.append(str(training).splitlines()[-1])
         sections.append(_of_training(training))
@@ -184,12 +189,6 @@ def _of_training(training: TrainingComparison) -> Section:
         for step, (loss, distance) in enumerate(zip(arm.losses, arm.distances, strict=True))
     ]
     return curves_section(rows)
-
-
-def _of_census(census: Any) -> list[Section]:
-    how = "One line for each place where the program calls a hand-written rule."
-    rows = [dataclasses.asdict(row) for row in census.rows]
-    return [table_section("Hand-written rules in the program", how, rows)]
 
 
 def _score_of(scores: Sequence[MutationScore]) -> str:

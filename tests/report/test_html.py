@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from funcnn.report import Section, sections, write_html
+from funcnn.report import Section, program_sections, sections, write_html
 from funcnn.report.html import html_table, shown
 
 NASTY = "<script>alert('1')</script> & \"quoted\""
@@ -65,6 +65,12 @@ def score(rule, survivors=()):
             "score": 7 / 8, "smallest_scale": 1e-9, "survivors": list(survivors)}  # fmt: skip
 
 
+def rule(name, **measured):
+    texts = dict.fromkeys(("name", "source", "operands", "path", "verdict", "note"), name)
+    numbers = ("sites", "calls", "aliased", "extra", "dead", "automatic_extra", "manual")
+    return {**texts, **dict.fromkeys((*numbers, "automatic"), 1), **measured}
+
+
 def everything(text):
     """Each kind of section, with one text wherever a text can stand."""
     point = {"arm": text, "step": 1, "loss": 2.0, "distance": 1.0}
@@ -72,12 +78,12 @@ def everything(text):
         sections.matrix_section([result("fail", text, text, text, text, text)]),
         sections.failures_section({text: [text]}),
         sections.unsettled_section([result("skip", text, text, text, text, text)]),
-        sections.accuracy_section([leaf(text, 1.0, 2.0)]),
-        sections.sites_section([{"site": text, "contributed": 1.0, "verdict": text}]),
-        sections.cost_section([arm(text, flops=1.0)]),
-        sections.curves_section([point, {**point, "step": 2, "loss": 1.0}]),
+        program_sections.accuracy_section([leaf(text, 1.0, 2.0)]),
+        program_sections.sites_section([{"site": text, "contributed": 1.0, "verdict": text}]),
+        program_sections.cost_section([arm(text, flops=1.0)]),
+        program_sections.curves_section([point, {**point, "step": 2, "loss": 1.0}]),
         sections.mutation_section([score(text, [text])]),
-        sections.table_section(text, text, [{text: text}]),
+        program_sections.census_section([rule(text)]),
     ]
 
 
@@ -166,7 +172,7 @@ def test_unsettled_results_stand_with_their_reasons_and_numbers():
 
 def test_costs_show_what_was_measured_and_say_what_was_not():
     rows = [arm("manual", residual_bytes=1500.0, seconds_median=0.002), arm("automatic")]
-    body = sections.cost_section(rows).body
+    body = program_sections.cost_section(rows).body
     assert "1.5 kB" in body
     assert "2 ms" in body
     assert body.count("<svg") == 2  # no figure for what no arm has
