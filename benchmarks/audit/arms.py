@@ -47,6 +47,19 @@ class Arms:
         """The function itself in float32; of one that works element by element."""
         return np.asarray(jax.jit(self._of_floats(self.case.f))(*self.x)[0])
 
+    def value_is_off(self) -> bool:
+        """Whether a value in float32 is not even within a percent of the one in float64."""
+        if self.case.draws:
+            return False
+        f = self._of_floats(self.case.f)
+        native = jax.jit(f)(*self.x)
+        with jax.enable_x64(True):
+            try:
+                double = jax.jit(f)(*[raised(x) for x in self.x])
+            except (TypeError, ValueError):
+                return False
+        return not all(map(_near, native, double))
+
     def native_automatic(self) -> list[Any] | None:
         """The derivative without rules; None where there are none, or none could be taken out."""
         program, kept = self._taken_out
@@ -113,6 +126,12 @@ class Arms:
             return transposed([jnp.asarray(w, v.dtype) for w, v in zip(weights, y, strict=True)])
 
         return [np.asarray(g) for g in jax.jit(pull, compiler_options=options)(*x)]
+
+
+def _near(native: Any, double: Any) -> bool:
+    native, double = np.asarray(native, np.float64), np.asarray(double, np.float64)
+    distance = np.abs(native - double)
+    return bool(np.all((native == double) | (distance <= 0.01 * np.abs(double))))
 
 
 def _arrays(args: Any) -> list[Any]:

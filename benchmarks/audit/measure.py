@@ -21,9 +21,13 @@ from truth import Truth, of_case
 
 import funcnn as fnn
 
+# Relative error in float64, and what it comes to beside the whole leaf, or beside one: a formula
+# that cancels loses all digits of a derivative far below either, in float64, too.
+_WRONG, _BESIDE = 1e-6, 1e-8
 OFF = 64.0  # ulps beyond four floors; what is below is as good as a float32 program can be
 _TINY = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
+_MANUAL = {"rule", "both"}
 _SHOWN = 8  # elements that are off, for each case
 
 
@@ -37,8 +41,8 @@ class Off:
         manual, automatic: the derivatives; None where there is none without rules.
         truth, floor: what it should be, and how uncertain that is, in ulps.
         ulps, ulps_automatic: the errors.
-        in_float64: the relative error in float64, None where it was not run: where that is large,
-            too, it is the algebra that is wrong, and not the rounding.
+        in_float64: the relative error in float64, None where it was not run or the truth is zero.
+        algebra: whether that is too much for rounding, so that it is the formula that is wrong.
         blame: "rule", "autodiff", "both", or "function" where its value is off, too.
     """
 
@@ -52,6 +56,7 @@ class Off:
     ulps: float
     ulps_automatic: float | None
     in_float64: float | None
+    algebra: bool
     blame: str
 
 
@@ -64,9 +69,9 @@ class Measured:
         compared: how many elements have a truth.
         source: where it comes from, or why there is none.
         ulps, ulps_automatic: the largest errors, with rules and without.
-        off: the elements that are off, the worst first.
+        off: the elements that are off, a formula that misses first, then the worst.
         sites: the rules in the program; with none, it is JAX's own derivative that is judged.
-        check: what `fnn.check` says.
+        check: what `fnn.check` says, or "not run".
         kinks: how many elements stand on a kink, where there is no truth.
     """
 
@@ -95,7 +100,7 @@ def measure(case: Case, level: str = "fast") -> Measured:
         compared = sum(int(np.isfinite(t).sum()) for t in truth.gradient)
         without = [e.ulps_automatic for e in found if e.ulps_automatic is not None]
         off = [e for e in found if e.blame]
-        off.sort(key=lambda e: -max(e.ulps, e.ulps_automatic or 0.0))
+        off.sort(key=lambda e: (not e.algebra, -max(e.ulps, e.ulps_automatic or 0.0)))
         return Measured(
             *(case.label, compared, truth.source, max((e.ulps for e in found), default=None)),
             *(max(without, default=None), off[:_SHOWN], sites, said, truth.kinks),
@@ -109,6 +114,8 @@ def _inside(source: str) -> str:
 
 def check(case: Case, level: str) -> str:
     """The summary of `fnn.check` with its first failure, or the exception that it raised."""
+    if level == "none":
+        return "not run"
     intent = "surrogate" if case.surrogate else "derivative"
     try:
         report = fnn.check(case.f, *case.args, level=level, intent=intent)
@@ -123,8 +130,9 @@ def check(case: Case, level: str) -> str:
 def _found(case: Case, arms: Arms, truth: Truth) -> list[Off]:
     manual, automatic = arms.native_manual(), arms.native_automatic()
     # A sampler draws other numbers in float64.
-    double = None if case.truth else arms.raised_manual()
+    double = None if case.draws else arms.raised_manual()
     values_off = truth.values_off(arms.native_values()) if case.exact else None
+    value_off = values_off is None and arms.value_is_off()
     found = []
     for leaf, (true, floor) in enumerate(zip(truth.gradient or [], truth.floors, strict=True)):
         judged = np.isfinite(true) & (np.abs(true) < _LARGEST)
@@ -140,7 +148,7 @@ def _found(case: Case, arms: Arms, truth: Truth) -> list[Off]:
             unit = np.full(true.shape, _leaf_ulp(true, judged))
             floor = np.full(true.shape, np.linalg.norm(floor[judged]))
         for at in places:
-            bad = bool(values_off is not None and values_off[at])
+            bad = value_off if values_off is None else bool(values_off[at])
             found.append(_element(case, leaf, at, arrays, true, floor / unit, errors, bad))
     return found
 
@@ -154,17 +162,27 @@ def _element(
     names = {(True, True): "both", (True, False): "rule", (False, True): "autodiff"}
     blame = names.get((whose[0], whose[1]), "")
     apart = None if double is None or not true[at] else abs(double - true[at]) / abs(true[at])
+    apart = float("inf") if apart is not None and np.isnan(apart) else apart
+    algebra = apart is not None and _is_algebra(apart, true, at)
     return Off(
         leaf,
         [int(i) for i in at],
         [float(x[at]) for x in case.arrays if x.shape == true.shape],
-        *(manual or 0.0, automatic, float(true[at]), float(floor[at]), ulps or 0.0, without, apart),
-        "function" if bad and blame in {"rule", "both"} else blame,
+        *(manual or 0.0, automatic, float(true[at]), float(floor[at]), ulps or 0.0, without),
+        *(apart, algebra, "function" if bad and not algebra and blame in _MANUAL else blame),
     )
 
 
+def _is_algebra(apart: float, true: Any, at: Any) -> bool:
+    whole = min(1.0, float(np.max(np.abs(true[np.isfinite(true)]))))
+    return bool(apart > _WRONG and apart * abs(true[at]) > _BESIDE * whole)
+
+
 def _ulp(true: Any) -> Any:
-    return np.spacing(np.maximum(np.abs(true), _TINY).astype(np.float32)).astype(np.float64)
+    """Of each element; of one that is exactly zero, which has none, that of the largest."""
+    size = np.minimum(np.nan_to_num(np.abs(true), posinf=0.0), _LARGEST)
+    size = np.where(size == 0.0, size.max(initial=0.0) or 1.0, np.maximum(size, _TINY))
+    return np.spacing(size.astype(np.float32)).astype(np.float64)
 
 
 def _element_errors(g: Any, true: Any) -> Any:

@@ -1,6 +1,6 @@
 """Audit the hand-written derivatives of the installed JAX ecosystem, and write what was found.
 
-    python benchmarks/audit/run.py [--only TEXT] [--again] [--level fast] [--workers 2]
+    python benchmarks/audit/run.py [--only TEXT] [--again] [--level none|fast|full] [--workers 2]
 
 Sites that results.jsonl has already, in the same version, are kept unless --again. What is measured
 and how to read it stands in README.md, whose tables this writes, too.
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="sites whose file and name hold this text")
     parser.add_argument("--again", action="store_true", help="also those that have a result")
-    parser.add_argument("--level", default="fast", help="of fnn.check")
+    parser.add_argument("--level", default="fast", help="of fnn.check; none leaves it out")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--seconds", type=float, default=300, help="at most, for a site")
     options = parser.parse_args()

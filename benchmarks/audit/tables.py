@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 README = Path(__file__).parent / "README.md"
+_KINDS = ("right", "better", "inaccurate", "wrong", "by its value", "surrogate")
 _BEGIN, _END = "<!-- tables -->", "<!-- end of tables -->"
 
 
@@ -20,31 +21,43 @@ def write_tables(results: list[dict[str, Any]]) -> None:
 
 
 def counts(results: list[dict[str, Any]]) -> str:
-    """A row a package: how many sites, audited, and with which verdict."""
+    """A row a package and one for all: how many sites, audited, and with which verdict."""
     rows = [
-        "| package | version | sites | run | right | better | inaccurate | wrong | surrogate |?",
+        f"| {' | '.join(('package', 'version', 'sites', 'audited', *_KINDS))} |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    packages = dict.fromkeys((r["package"], r["version"]) for r in results)
-    for package, version in packages:
+    for package, version in dict.fromkeys((r["package"], r["version"]) for r in results):
         own = [r for r in results if (r["package"], r["version"]) == (package, version)]
-        n = Counter(r.get("verdict") for r in own)
-        audited = sum(r["status"] == "audited" for r in own)
-        kinds = ("right", "better", "inaccurate", "wrong", "surrogate", "no truth")
-        cells = " | ".join(str(n[kind]) for kind in kinds)
-        rows.append(f"| {package} | {version} | {len(own)} | {audited} | {cells} |")
-    return "\n".join(rows)
+        rows.append(_count(package, version, own))
+    return "\n".join([*rows, _count("all", "", results)])
+
+
+def _count(package: str, version: str, own: list[dict[str, Any]]) -> str:
+    n = Counter(r.get("verdict") for r in own)
+    by_value = sum(_is_off(r) and blames(r) <= {"function", "autodiff"} for r in own)
+    cells = [len(own), sum(r["status"] == "audited" for r in own)]
+    cells += [n[kind] for kind in ("right", "better", "inaccurate", "wrong")]
+    return f"| {' | '.join(map(str, [package, version, *cells, by_value, n['surrogate']]))} |"
+
+
+def _is_off(result: dict[str, Any]) -> bool:
+    return result["kind"] != "no rule" and result.get("verdict") in {"inaccurate", "wrong"}
+
+
+def blames(result: dict[str, Any]) -> set[str]:
+    """Whom the elements that are off are blamed on."""
+    return {off["blame"] for case in result.get("cases", ()) for off in case.get("off", ())}
 
 
 def findings(results: list[dict[str, Any]]) -> str:
-    """A row for each site and each one to blame: the worst element."""
+    """A row for each site and each one to blame: the worst element. Surrogates are no findings."""
     rows = [
         "| rule | source | input | with rule | without | truth | ulps | without | floor | blame |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         worst: dict[str, str] = {}
-        for case in result.get("cases", ()):
+        for case in result.get("cases", ()) if result.get("verdict") != "surrogate" else ():
             for off in case.get("off", ()):
                 worst.setdefault(off["blame"], _finding(result, case, off))
         rows += worst.values()
@@ -54,7 +67,7 @@ def findings(results: list[dict[str, Any]]) -> str:
 def _finding(result: dict[str, Any], case: dict[str, Any], off: dict[str, Any]) -> str:
     name = f"{result['package']} {result['version']} {result['name']}"
     what = f"{name} ({case['label']}, by argument {off['leaf']})"
-    at = ", ".join(map(_number, off["inputs"]))
+    at = ", ".join(_number(x, 7) for x in off["inputs"])
     values = [_number(off[key]) for key in ("manual", "automatic", "truth")]
     ulps = [_number(off[key], 2) for key in ("ulps", "ulps_automatic", "floor")]
     cells = [what, f"{result['file']}:{result['line']}", at, *values, *ulps, off["blame"]]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import mpmath
 import numpy as np
 
 
@@ -19,7 +20,9 @@ class Case:
         f: the function; where `exact` or `truth` is given it works element by element.
         args: arrays of floating point are differentiated, anything else is passed on.
         exact: the same function of mpmath numbers, one for each of those arrays.
-        truth: instead, the true derivatives: of the arrays, one array for each.
+        truth: instead, the true derivatives of the sum of what f returns: of the arrays, one array
+            for each.
+        draws: whether f draws random numbers, which are others in float64.
         elementwise: judge each element by itself; else the norm over each leaf.
         level: of fnn.check, where the function itself does not return for what more would try.
         surrogate: why the derivative is not the function's on purpose, or "".
@@ -33,6 +36,7 @@ class Case:
     elementwise: bool = False
     surrogate: str = ""
     level: str = ""
+    draws: bool = False
 
     @staticmethod
     def is_float(leaf: Any) -> bool:
@@ -64,6 +68,32 @@ def columns(rows: Sequence[Any]) -> tuple[Any, ...]:
     """Points, each a number or a tuple of numbers, as one float32 array for each coordinate."""
     table = [row if isinstance(row, tuple) else (row,) for row in rows]
     return tuple(np.array(column, np.float32) for column in zip(*table, strict=True))
+
+
+def by_mpmath(total: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """The `truth` of a case, from the sum of its outputs as a function of arrays of mpmath numbers.
+
+    By central differences at 60 digits, for functions of whole arrays where float64 is too short.
+    """
+
+    def slope(arrays: list[Any], leaf: int, at: Any) -> float:
+        ends = []
+        step = (abs(arrays[leaf][at]) or mpmath.mpf(1)) * mpmath.mpf(10) ** -15
+        for sign in (1, -1):
+            moved = [array.copy() for array in arrays]
+            moved[leaf][at] += sign * step
+            ends.append(total(*moved))
+        return float((ends[0] - ends[1]) / (2 * step))
+
+    def truth(*arrays: Any) -> list[Any]:
+        with mpmath.workdps(60):
+            exact = [np.vectorize(mpmath.mpf, otypes=[object])(x.astype(float)) for x in arrays]
+            return [
+                np.array([slope(exact, i, at) for at in np.ndindex(x.shape)]).reshape(x.shape)
+                for i, x in enumerate(arrays)
+            ]
+
+    return truth
 
 
 def normal(*shape: int, seed: int = 0, scale: float = 1.0) -> Any:

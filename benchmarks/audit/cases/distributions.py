@@ -80,7 +80,8 @@ def _von_mises_sample():
         return _von_mises_sample(k.shape, k, key, jnp.dtype("float32"))
 
     k = columns([0.5, 2.0, 8.0, 20.0])
-    return [Case("ordinary", draw, k, truth=_mises_sample_truth(draw), elementwise=True)]
+    truth = _mises_sample_truth(draw)
+    return [Case("ordinary", draw, k, truth=truth, elementwise=True, draws=True)]
 
 
 def _power_law(method):
@@ -217,21 +218,6 @@ def _qwix_conv():
     return [Case("not quantized", f, (normal(1, 4, 4, 2), normal(3, 3, 2, 2, seed=1)))]
 
 
-def _qwix_ragged():
-    from qwix._src.core.ragged_dot_qt import RaggedDotQtConfig, ragged_dot_qt
-
-    sizes = jnp.array([1, 3], jnp.int32)
-    return [
-        Case(
-            "not quantized",
-            lambda x, y: ragged_dot_qt(
-                x, y, sizes, RaggedDotQtConfig(lhs_qtype=None, rhs_qtype=None)
-            ),
-            (normal(4, 3), normal(2, 3, 2, seed=1)),
-        )
-    ]
-
-
 SITES = {
     "distrax/_src/utils/math.py:multiply_no_nan": _multiply_no_nan,
     "distrax/_src/utils/math.py:power_no_nan": _power_no_nan,
@@ -255,5 +241,4 @@ SITES = {
     "e3nn_jax/_src/utils/einsum.py:einsum": _e3nn_einsum,
     "qwix/_src/core/dot_general_qt.py:dot_general_qt_fwd_bwd": _qwix_dot,
     "qwix/_src/core/conv_general_qt.py:conv_general_qt": _qwix_conv,
-    "qwix/_src/core/ragged_dot_qt.py:ragged_dot_qt": _qwix_ragged,
 }

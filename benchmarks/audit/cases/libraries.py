@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 
-from cases import Case, normal, points
+from cases import Case, by_mpmath, normal, points
+from cases.functions import mp_norm
 
 
 def _f32(*rows):
@@ -23,7 +24,8 @@ def _weighted_logsoftmax():
 
     return [
         Case("ordinary", weighted_logsoftmax, (_logits[:1], _labels[:1])),
-        Case("spread", weighted_logsoftmax, (_logits, _labels), elementwise=True),
+        Case("spread", lambda x: weighted_logsoftmax(x, _labels), (_logits,), elementwise=True),
+        Case("by the labels", weighted_logsoftmax, (_logits, _labels)),
         Case("loss", safe_softmax_cross_entropy, (_logits, _labels)),
     ]
 
@@ -32,7 +34,12 @@ def _simplex(project):
     return [
         Case("ordinary", project, (_f32(0.5, 0.2, -0.3, 0.7),)),
         Case("inside", project, (_f32(0.25, 0.25, 0.3, 0.2),)),
-        Case("large", project, (_f32(1e4, 1e4 - 0.5, 3.0, -1e4),)),
+        Case(
+            "large",
+            lambda x: project(x) * jnp.array([1.0, -2.0, 0.5, 3.0], x.dtype),
+            (_f32(1e4, 1e4 - 0.5, 3.0, -1e4),),
+            truth=lambda x: [np.array([1.5, -1.5, 0.0, 0.0])],  # the first two stay positive
+        ),
     ]
 
 
@@ -166,7 +173,7 @@ def _lineax_norm():
 
     return [
         Case("ordinary", lineax.internal.two_norm, (_f32(3.0, 4.0, -1.0),)),
-        Case("tiny", lineax.internal.two_norm, (_f32(3e-20, 4e-20),)),
+        Case("tiny", lineax.internal.two_norm, (_f32(3e-20, 4e-20),), truth=by_mpmath(mp_norm)),
         Case("large", lineax.internal.two_norm, (_f32(3e20, 4e20),)),
     ]
 

@@ -14,6 +14,7 @@ _EFFECT = "no derivative: refuses, or an effect such as printing or a callback"
 _REFS = "mutable references and discharge: a program's state, no function of arrays"
 _OTHER = "calls a program of another system (TensorFlow, an exported module, a foreign function)"
 _QUANTIZED = "quantization with straight-through gradients by design; scales have no true gradient"
+_FORWARD = "forward mode alone: what is compared here is what a derivative pulls back"
 _STOCHASTIC = "a random estimator on purpose: right only in expectation"
 
 _ELSEWHERE = "not defined on JAX: jax.nn.softplus stands in its place"
@@ -21,9 +22,10 @@ _ELSEWHERE = "not defined on JAX: jax.nn.softplus stands in its place"
 REASONS: tuple[tuple[str, str], ...] = (
     (r"pallas/|cudnn|_mgpu|experimental/rnn|tokamax.*tpu|megablox|scaled_dot_general", _PALLAS),
     (r"tokamax/_src/ops/op.py", _USERS),
+    (r"loops.py:while_p|bcoo_spdot_general_p|reductions.py:reduce_window_p", _FORWARD),
     (r"_stable_grad_softplus", _ELSEWHERE),
     (r"call_tf|jax2tf|_export.py|ffi.py|buffer_callback", _OTHER),
-    (r"fp8_ops.py:(in_qdq|out_qdq|in_q|out_dq|quantized_dot)", _QUANTIZED),
+    (r"fp8_ops.py:(in_qdq|out_qdq|in_q|out_dq|quantized_dot)|ragged_dot_qt", _QUANTIZED),
     (r"flax/(core|linen/transforms|nnx)|custom_derivatives.py|hijax|ad_checkpoint", _USERS),
     (r"interpreters/ad.py|create_vprim|custom_batching", _MACHINE),
     (r"custom_gradient.py|substrates/jax/internal/backend", _MACHINE),

@@ -81,7 +81,8 @@ def _samples(draw, cdf, *parameters):
                 for i in range(1, len(rows) + 1)
             ]
 
-        return [Case("ordinary", f, columns(parameters), truth=truth, elementwise=True)]
+        inputs = columns(parameters)
+        return [Case("ordinary", f, inputs, truth=truth, elementwise=True, draws=True)]
 
     return make
 
