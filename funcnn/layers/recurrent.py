@@ -1,0 +1,277 @@
+"""Recurrent layers: the recurrent rules with their parameters, in one direction or in both.
+
+Each takes sequences x (N, T, D) and returns y (N, T, H), starting from a carry of zeros; or it
+takes `(carry, x)` or `(carry, x, lengths)` and returns `(carry, y)`, where the carry None stands
+for zeros.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from funcnn import rules
+from funcnn.layer import Layer, Params, constructor, layer_from_rule
+from funcnn.parts import Paths, Run, compose, in_order, init_all, step_back
+from funcnn.registry import Rule
+from funcnn.rules.precision import accumulator
+
+Initializer = Callable[..., Any]
+# Saxe et al. 2014: a state that goes through many orthogonal steps neither grows nor shrinks.
+_ORTHOGONAL = jax.nn.initializers.orthogonal()
+_LECUN = jax.nn.initializers.lecun_normal()
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Recurrent(Layer):
+    """A layer over sequences that knows its twin of the other direction.
+
+    Attributes:
+        mirrored: makes the twin.
+
+    >>> rnn(4).mirrored()
+    rnn
+    """
+
+    mirrored: Callable[[], Recurrent] = dataclasses.field(kw_only=True)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """What a recurrent layer was given: a tuple, in it a carry, and lengths."""
+
+    explicit: bool
+    carry: bool = False
+    lengths: bool = False
+
+
+def _opened(kind: str, x: Any) -> tuple[Any, Any, Any, _Given]:
+    """carry, x and lengths, and which of them were given."""
+    if not isinstance(x, tuple):
+        return None, x, None, _Given(explicit=False)
+    if len(x) not in (2, 3):
+        raise ValueError(
+            f"{kind}: the input is x, (carry, x) or (carry, x, lengths), found {len(x)} things"
+        )
+    carry, x, lengths = x if len(x) == 3 else (*x, None)
+    return carry, x, lengths, _Given(True, carry is not None, lengths is not None)
+
+
+def _from_rule(rule: Rule, init: Callable[[Any, Any], Params], **static: Any) -> Recurrent:
+    """The layer of a recurrent rule, whose arguments are x, the carries, w, u, b and lengths."""
+    plain = layer_from_rule(rule, **static)
+    names = rule.parameters[1:-4]  # of the carries
+
+    def by_name(carry: Any, batch: int, hidden: int, dtype: Any) -> Params:
+        """The carries as the rule names them; a carry of one array stands for itself."""
+        if carry is None:
+            return {name: jnp.zeros((batch, hidden), dtype) for name in names}
+        return dict(zip(names, carry if len(names) > 1 else (carry,), strict=True))
+
+    def as_carry(arrays: Any) -> Any:
+        return tuple(arrays) if len(names) > 1 else next(iter(arrays))
+
+    def arguments(params: Params, x: Any) -> tuple[Params, Any, _Given]:
+        carry, x, lengths, given = _opened(rule.name, x)
+        carries = by_name(carry, x.shape[0], params["u"].shape[0], x.dtype)
+        return {**params, **carries, "lengths": lengths}, x, given
+
+    def result(out: Any, given: _Given) -> Any:
+        y, *carries = out
+        return (as_carry(carries), y) if given.explicit else y
+
+    def apply(params: Params, x: Any, key: Any) -> Any:
+        named, x, given = arguments(params, x)
+        return result(plain.apply(named, x, key), given)
+
+    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+        assert plain.forward is not None
+        named, x, given = arguments(params, x)
+        out, res = plain.forward(named, x, key)
+        return result(out, given), (res, given)
+
+    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+        assert plain.recursion is not None
+        res, given = res
+        dcarry, dy = dy if given.explicit else (None, dy)
+        dcarries = by_name(dcarry, dy.shape[0], dy.shape[2], dy.dtype)
+        cotangents, dx, _ = plain.recursion({**params, **dcarries}, res, (dy, *dcarries.values()))
+        dparams = {name: cotangents[name] for name in params}
+        if not given.explicit:
+            return dparams, dx, {}
+        carried = as_carry([cotangents[n] for n in names]) if given.carry else None
+        return dparams, (carried, dx, None) if given.lengths else (carried, dx), {}
+
+    def mirrored() -> Recurrent:
+        return _from_rule(rule, init, **{**static, "reverse": not static["reverse"]})
+
+    return Recurrent(rule.name, init, apply, forward, recursion, mirrored=mirrored)
+
+
+def _init(
+    hidden: int, gates: int, bias: Any, initializer: Initializer, recurrent_initializer: Initializer
+) -> Callable[[Any, Any], Params]:
+    """Draws w (D, gates * H) and u (H, gates * H), each block of u by itself; b is given."""
+
+    def init(key: Any, x: Any) -> Params:
+        x = _opened("init", x)[1]
+        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
+        # An orthogonal matrix cannot be made in a low precision.
+        precise = accumulator(jax.ShapeDtypeStruct((), dtype))
+        key_w, *keys = jax.random.split(key, gates + 1)
+        w = initializer(key_w, (x.shape[-1], gates * hidden), precise)
+        blocks = [recurrent_initializer(k, (hidden, hidden), precise) for k in keys]
+        u = jnp.concatenate(blocks, axis=1)  # (H, gates * H)
+        return {"w": w.astype(dtype), "u": u.astype(dtype), "b": jnp.asarray(bias, dtype)}
+
+    return init
+
+
+def _positive(layer: str, hidden: Any) -> None:
+    if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
+        raise ValueError(f"{layer}: hidden is a positive integer, found {hidden!r}")
+
+
+@constructor
+def rnn(
+    hidden: int,
+    activation: str = "tanh",
+    *,
+    reverse: bool = False,
+    initializer: Initializer = _LECUN,
+    recurrent_initializer: Initializer = _ORTHOGONAL,
+) -> Recurrent:
+    """The plain recurrent network, h_t = activation(x_t w + h_{t-1} u + b); the carry is h (N, H).
+
+    Args:
+        hidden: the width H of the state.
+        activation: "tanh" or "relu".
+        reverse: whether the steps run from the end of each sequence.
+        initializer: draws w, as those of `jax.nn.initializers`.
+        recurrent_initializer: draws u. b starts at 0.
+
+    Raises:
+        ValueError: hidden is not a positive integer; the rule's own when the layer is applied.
+
+    >>> layer, x = rnn(4), jnp.ones((2, 5, 3))
+    >>> params = layer.init(jax.random.key(0), x)
+    >>> carry, y = layer(params, (jnp.zeros((2, 4)), x))
+    >>> layer(params, x).shape, y.shape, carry.shape
+    ((2, 5, 4), (2, 5, 4), (2, 4))
+    """
+    _positive("rnn", hidden)
+    init = _init(hidden, 1, [0.0] * hidden, initializer, recurrent_initializer)
+    return _from_rule(rules.rnn, init, activation=activation, reverse=reverse)
+
+
+@constructor
+def lstm(
+    hidden: int,
+    *,
+    reverse: bool = False,
+    initializer: Initializer = _LECUN,
+    recurrent_initializer: Initializer = _ORTHOGONAL,
+) -> Recurrent:
+    """The long short-term memory of `fnn.rules.lstm`; the carry is (h, c), each (N, H).
+
+    The bias of the forget gate starts at 1 and that of the others at 0 (Jozefowicz et al., 2015);
+    arguments and errors are those of `rnn`.
+
+    >>> layer, x = lstm(4), jnp.ones((2, 5, 3))
+    >>> params = layer.init(jax.random.key(0), x)
+    >>> (h, c), y = layer(params, (None, x, jnp.array([5, 3])))
+    >>> y.shape, h.shape, c.shape, params["b"].reshape(4, 4)[:, 0].tolist()
+    ((2, 5, 4), (2, 4), (2, 4), [0.0, 1.0, 0.0, 0.0])
+    """
+    _positive("lstm", hidden)
+    bias = [0.0] * hidden + [1.0] * hidden + [0.0] * 2 * hidden
+    init = _init(hidden, 4, bias, initializer, recurrent_initializer)
+    return _from_rule(rules.lstm, init, reverse=reverse)
+
+
+@constructor
+def gru(
+    hidden: int,
+    *,
+    reverse: bool = False,
+    initializer: Initializer = _LECUN,
+    recurrent_initializer: Initializer = _ORTHOGONAL,
+) -> Recurrent:
+    """The gated recurrent unit of `fnn.rules.gru`; the carry is h (N, H).
+
+    Arguments and errors are those of `rnn`.
+
+    >>> layer, x = gru(4), jnp.ones((2, 5, 3))
+    >>> params = layer.init(jax.random.key(0), x)
+    >>> {name: p.shape for name, p in params.items()}, layer(params, x).shape
+    ({'w': (3, 12), 'u': (4, 12), 'b': (16,)}, (2, 5, 4))
+    """
+    _positive("gru", hidden)
+    init = _init(hidden, 3, [0.0] * 4 * hidden, initializer, recurrent_initializer)
+    return _from_rule(rules.gru, init, reverse=reverse)
+
+
+@constructor
+def bidirectional(layer: Layer) -> Layer:
+    """A recurrent layer and its twin of the other direction, their outputs side by side.
+
+    x (N, T, D) becomes y (N, T, 2H); in the explicit form the carry is that of both, `(forward,
+    backward)`. The params are those of the parts "forward" and "backward". Backward: each part gets
+    its half of dy, and dx is the sum of what they return.
+
+    Raises:
+        TypeError: the layer is not a recurrent one.
+
+    >>> model, x = bidirectional(gru(4)), jnp.ones((2, 5, 3))
+    >>> params = model.init(jax.random.key(0), x)
+    >>> model(params, x).shape, list(params)
+    ((2, 5, 8), ['forward', 'backward'])
+    """
+    if not isinstance(layer, Recurrent):
+        raise TypeError(
+            "bidirectional: the layer is fnn.rnn(...), fnn.lstm(...) or fnn.gru(...), "
+            f"found {layer!r}"
+        )
+    parts: dict[str, Layer] = {"forward": layer, "backward": layer.mirrored()}
+
+    def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+        if not isinstance(x, tuple):
+            ys = [run(name, part, params, x, key) for name, part in parts.items()]
+            return jnp.concatenate(ys, axis=-1)  # (N, T, 2H)
+        carries = (None, None) if x[0] is None else x[0]
+        outs = [
+            run(name, part, params, (carry, *x[1:]), key)
+            for (name, part), carry in zip(parts.items(), carries, strict=True)
+        ]
+        carries, ys = zip(*outs, strict=True)
+        return carries, jnp.concatenate(ys, axis=-1)
+
+    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+        dparams: Params = {}
+        deltas: Paths = {}
+        explicit = isinstance(dy, tuple)
+        dcarries, dy = dy if explicit else (None, dy)
+        dys: Any = dict(zip(parts, jnp.split(dy, 2, axis=-1), strict=True))  # each (N, T, H)
+        if explicit:
+            dcarries = (None, None) if dcarries is None else dcarries
+            dys = dict(zip(parts, zip(dcarries, dys.values(), strict=True), strict=True))
+        dxs = {
+            name: step_back(name, parts[name], params, res[name], dys[name], dparams, deltas)
+            for name in ("backward", "forward")
+        }
+        return in_order(dparams, params), _joined(dxs["forward"], dxs["backward"]), deltas
+
+    return compose("bidirectional", parts, lambda k, x: init_all(parts, k, x), flow, recursion)
+
+
+def _joined(of_forward: Any, of_backward: Any) -> Any:
+    """The cotangent of the input of both: a sum for x, a pair for the carries."""
+    if not isinstance(of_forward, tuple):
+        return of_forward + of_backward
+    carry = None if of_forward[0] is None else (of_forward[0], of_backward[0])
+    return carry, of_forward[1] + of_backward[1], *of_forward[2:]
