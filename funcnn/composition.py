@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.layer import Layer, Params, as_layer
+from funcnn.layer import Layer, Params, Statistics, as_layer
 from funcnn.parts import (
     Paths,
     Run,
@@ -20,6 +20,7 @@ from funcnn.parts import (
     in_order,
     init_all,
     init_part,
+    inside,
     keeper,
     name_parts,
     outputs_of,
@@ -28,6 +29,7 @@ from funcnn.parts import (
     step_back,
     under,
 )
+from funcnn.registry import Rule, removal_in_force
 
 
 def chain(*layers: Any, **named: Any) -> Layer:
@@ -51,7 +53,7 @@ def chain(*layers: Any, **named: Any) -> Layer:
         for name, part in parts.items():
             drawn = init_part(name, part, key, x)
             params |= {name: drawn} if drawn else {}
-            x = shape_of_part(name, part, drawn, x)
+            x = shape_of_part(name, part, drawn, x, key)
         return params
 
     def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
@@ -86,7 +88,7 @@ def residual(body: Any, shortcut: Any = None) -> Layer:
 
     def init(key: Any, x: Any) -> Params:
         params = init_all(parts, key, x)
-        shapes = [shape_of_part(n, p, params.get(n, {}), x).shape for n, p in parts.items()]
+        shapes = [shape_of_part(n, p, params.get(n, {}), x, key).shape for n, p in parts.items()]
         shapes += [x.shape]  # without a shortcut x itself is the second branch
         if shapes[0] != shapes[1]:
             raise ValueError(
@@ -171,14 +173,23 @@ def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
             step_back(name, parts[name], params, kept[name], dys[name], dparams, deltas)
             for name in reversed(parts)
         ]
-        return in_order(dparams, params), sum(dxs[1:], dxs[0]), deltas
+        given = [dx for dx in dxs if dx is not None]  # integers have no cotangent
+        dx = sum(given[1:], given[0]) if given else None
+        return in_order(dparams, params), dx, deltas
 
     composed = compose(
         "parallel", parts, lambda key, x: init_all(parts, key, x), flow, recursion, forward
     )
     if combine is None or isinstance(combine, str):
         return composed
-    return Layer("parallel", composed.init, composed.apply, parts=parts, outputs=composed.outputs)
+    return Layer(
+        "parallel",
+        composed.init,
+        composed.apply,
+        parts=parts,
+        outputs=composed.outputs,
+        collect=composed.collect,
+    )
 
 
 def repeat(layer: Any, n: int) -> Layer:
@@ -186,6 +197,10 @@ def repeat(layer: Any, n: int) -> Layer:
 
     The layers run in a `lax.scan`, so that the program does not grow with n. The layer must return
     the shape that it takes. Backward: the same scan in reverse; deltas are stacked likewise.
+
+    Where the layer has hand-derived passes, the inputs of the n layers alone are kept, and the
+    forward pass of each is computed again just before its backward pass. Autodiff of a scan stacks
+    every array that any layer inside keeps; with `jax.checkpoint` it keeps as little as this.
 
     Raises:
         ValueError: n is not a positive integer; at `init`, the layer changes the shape.
@@ -202,7 +217,7 @@ def repeat(layer: Any, n: int) -> Layer:
     def init(key: Any, x: Any) -> Params:
         require_key(key)
         drawn = [part.init(jax.random.fold_in(key, i), x) for i in range(n)]
-        y = shape_of_part(name, part, drawn[0], x)
+        y = shape_of_part(name, part, drawn[0], x, key)
         if (y.shape, y.dtype) != (x.shape, x.dtype):
             raise ValueError(
                 f"repeat: {name} takes {x.dtype}{x.shape} and returns {y.dtype}{y.shape}: a layer "
@@ -210,21 +225,22 @@ def repeat(layer: Any, n: int) -> Layer:
             )
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
 
-    def over_layers(step: Any, x: Any, params: Params, key: Any) -> Any:
-        indices = jnp.arange(n)
-        keys = None if key is None else jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
-        with jax.named_scope(name):
-            return jax.lax.scan(lambda x, p: step(p[0], x, p[1]), x, (params, keys), n)
+    def keys_of(key: Any) -> Any:
+        return key if key is None else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
 
-    def apply(params: Params, x: Any, key: Any) -> Any:
+    def over_layers(step: Any, x: Any, params: Params, key: Any) -> Any:
+        with inside(name):
+            return jax.lax.scan(lambda x, p: step(p[0], x, p[1]), x, (params, keys_of(key)), n)
+
+    def plain(params: Params, x: Any, key: Any) -> Any:
         return over_layers(lambda p, x, k: (part.apply(p, x, k), None), x, params, key)[0]
 
     def outputs(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
         order: list[str] = []  # scan sorts a dict by its keys
 
         def step(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
-            y, inside = outputs_of(part, params, x, key)
-            seen = under(name, y, inside)
+            y, further = outputs_of(part, params, x, key)
+            seen = under(name, y, further)
             order[:] = seen
             return y, seen
 
@@ -232,20 +248,59 @@ def repeat(layer: Any, n: int) -> Layer:
         return y, {path: stacked[path] for path in order}
 
     def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
-        return over_layers(part.forward, x, params, key)
+        def step(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+            assert part.forward is not None
+            return part.forward(params, x, key)[0], x
+
+        y, xs = over_layers(step, x, params, key)
+        return y, (xs, key)
 
     def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
         order: list[str] = []  # scan sorts a dict by its keys
+        xs, key = res
 
-        def step(dy: Any, kept: Any) -> tuple[Any, tuple[Params, Paths]]:
+        def step(dy: Any, layer: Any) -> tuple[Any, tuple[Params, Paths]]:
+            assert part.forward is not None
             dparams, deltas = {}, {}
-            dx = step_back(name, part, {name: kept[0]}, kept[1], dy, dparams, deltas)
+            own, x, key = layer
+            with jax.named_scope(name):
+                _, kept = part.forward(own, x, key)
+            dx = step_back(name, part, {name: own}, kept, dy, dparams, deltas)
             order[:] = deltas
             return dx, (dparams.get(name, {}), deltas)
 
-        dx, (dparams, deltas) = jax.lax.scan(step, dy, (params, res), n, reverse=True)
+        layers = params, xs, keys_of(key)
+        dx, (dparams, deltas) = jax.lax.scan(step, dy, layers, n, reverse=True)
         return dparams, dx, {path: deltas[path] for path in order}
 
+    def collect(params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
+        return over_layers(part.value_and_statistics, x, params, key)
+
+    takes = collect if part.collect else None
     if part.forward is None:
-        return Layer("repeat", init, apply, parts={name: part}, outputs=outputs)
-    return Layer("repeat", init, apply, forward, recursion, {name: part}, outputs)
+        return Layer("repeat", init, plain, parts={name: part}, outputs=outputs, collect=takes)
+    apply = _stack(plain, forward, recursion)
+    return Layer("repeat", init, apply, forward, recursion, {name: part}, outputs, takes)
+
+
+def _stack(plain: Any, forward: Any, recursion: Any) -> Any:
+    """The apply of a stack of layers with one rule round them all."""
+
+    def repeat(params: Any, x: Any, key: Any) -> Any:
+        return plain(params, x, key)
+
+    def keep(params: Any, x: Any, key: Any) -> Any:
+        y, res = forward(params, x, key)
+        return y, (params, res)
+
+    def backward(res: Any, dy: Any) -> Any:
+        return *recursion(*res, dy)[:2], None
+
+    rule = Rule(repeat, "repeat")
+    rule.defvjp(keep, backward)
+
+    def apply(params: Params, x: Any, key: Any) -> Any:
+        # Inside, the rule would hide the layers' own from a removal that names those.
+        return plain(params, x, key) if removal_in_force() else rule(params, x, key)
+
+    return apply

@@ -32,6 +32,7 @@ class Experiment(NamedTuple):
         dataset: the images, train and test.
         model: the model, logits = model(params, x, key=key).
         params: its parameters as drawn from the seed.
+        statistics: the shapes of the statistics of its batch norms, `{}` where there is none.
         loss: `(params, batch, key) -> (mean loss, {"accuracy": ...})`.
         row_metrics: `(params, batch) -> {"loss": (B,), "accuracy": (B,)}`, in evaluation.
         optimizer: optax's.
@@ -41,13 +42,15 @@ class Experiment(NamedTuple):
     dataset: data.Dataset
     model: Layer
     params: Any
+    statistics: Any
     loss: Loss
     row_metrics: Callable[[Any, dict[str, Any]], dict[str, Any]]
     optimizer: Any
 
     def first_state(self) -> TrainState:
         """The state before the first step."""
-        return TrainState.create(self.params, self.optimizer, self.config.run.seed)
+        seed = self.config.run.seed
+        return TrainState.create(self.params, self.optimizer, seed, self.statistics)
 
     def batches(self) -> Callable[..., dict[str, Any]]:
         """`batches(step)`, or `batches(step, count)` for several stacked."""
@@ -78,17 +81,18 @@ def build_experiment(config: Config) -> Experiment:
     model = build_model(config)
     row_losses = _row_losses(config, dataset.classes)
     optimizer = _optimizer(config)
-    params = _init(config, model, dataset)
+    params, statistics = _init(config, model, dataset)
 
     def loss(params: Any, batch: dict[str, Any], key: Any) -> tuple[Any, dict[str, Any]]:
-        logits = model(params, batch["x"], key=key)  # (B, classes)
-        return row_losses(logits, batch["y"]).mean(), {"accuracy": _hits(logits, batch).mean()}
+        logits, found = model.value_and_statistics(params, batch["x"], key)  # (B, classes)
+        told = {"accuracy": _hits(logits, batch).mean(), **({"statistics": found} if found else {})}
+        return row_losses(logits, batch["y"]).mean(), told
 
     def row_metrics(params: Any, batch: dict[str, Any]) -> dict[str, Any]:
         logits = model(params, batch["x"])  # (B, classes)
         return {"loss": row_losses(logits, batch["y"]), "accuracy": _hits(logits, batch)}
 
-    return Experiment(config, dataset, model, params, loss, row_metrics, optimizer)
+    return Experiment(config, dataset, model, params, statistics, loss, row_metrics, optimizer)
 
 
 def _hits(logits: Any, batch: dict[str, Any]) -> Any:
@@ -185,13 +189,16 @@ def _row_losses(config: Config, classes: int) -> Callable[[Any, Any], Any]:
     return losses
 
 
-def _init(config: Config, model: Layer, dataset: data.Dataset) -> Any:
-    """The parameters; the model is tried on the shape of the data before anything is computed."""
+def _init(config: Config, model: Layer, dataset: data.Dataset) -> tuple[Any, Any]:
+    """The parameters, and the shapes of the statistics that the model takes in training.
+
+    The model is tried on the shape of the data before anything is computed.
+    """
     image = jax.ShapeDtypeStruct((1, *dataset.train.x.shape[1:]), jnp.dtype(dataset.train.x.dtype))
     key = jax.random.key(config.run.seed)
     try:
         params = jax.jit(lambda key: model.init(key, image))(key)
-        logits = jax.eval_shape(lambda p, x: model(p, x), params, image)
+        logits, statistics = jax.eval_shape(model.value_and_statistics, params, image, key)
     except (TypeError, ValueError, KeyError) as error:
         notes = "; ".join(n for n in getattr(error, "__notes__", []) if n.startswith("in layer"))
         told = _first_line(error) + (f" ({notes})" if notes else "")
@@ -202,7 +209,7 @@ def _init(config: Config, model: Layer, dataset: data.Dataset) -> Any:
             f"classes: it must return logits of shape (batch, {dataset.classes})"
         )
         raise ConfigError([told])
-    return params
+    return params, statistics
 
 
 def _first_line(error: BaseException) -> str:

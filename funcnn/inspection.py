@@ -27,7 +27,8 @@ def summary(model: Layer, params: Params, x: Any) -> str:
      relu_0    float32[2, 3]            0
      total     float32[2, 3]           15
     """
-    y, outputs = jax.eval_shape(lambda p, x: outputs_of(model, p, x), params, x)
+    key = jax.random.key(0)  # as in training: evaluation may need statistics
+    y, outputs = jax.eval_shape(lambda p, x: outputs_of(model, p, x, key), params, x)
     # The order is that of the layers: what comes out of eval_shape is sorted by name.
     rows = [
         {"layer": path, "output": _shapes(outputs[path]), "parameters": count}

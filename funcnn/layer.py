@@ -19,6 +19,25 @@ from funcnn.registry import Rule
 
 Params = dict[str, Any]
 Init = Callable[[Any, Any], Params]
+# The path of a layer's parameters -> mean, variance and number of rows.
+Statistics = dict[str, tuple[Any, Any, Any]]
+
+
+class MissingStatistics(ValueError):
+    """A layer that normalises by given statistics was called without any, and without a key.
+
+    >>> print(MissingStatistics("block/batch_norm_0"))
+    block/batch_norm_0: no statistics to evaluate with: fold those of training into the params, \
+fnn.fold_statistics(params, statistics), or pass a key to use the batch's own
+    """
+
+    def __init__(self, path: str = ""):
+        super().__init__(
+            f"{path or 'batch_norm'}: no statistics to evaluate with: fold those of training into "
+            "the params, fnn.fold_statistics(params, statistics), or pass a key to use the batch's "
+            "own"
+        )
+        self.path = path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +45,8 @@ class Layer:
     """A pure function `y = layer(params, x, key=None)` with the function that draws its params.
 
     `params` is a nested dict of arrays, empty for a layer without any. Passing `key` asks for the
-    training-time behaviour (dropout); without it the layer is deterministic.
+    training-time behaviour (dropout, the batch's own statistics); without it the layer is
+    deterministic.
 
     Attributes:
         kind: what it is, "conv"; unnamed layers are numbered within their kind.
@@ -37,6 +57,7 @@ class Layer:
             each part to the cotangent of its output, last part first.
         parts: the layers that a composition is made of, by name.
         outputs: `(params, x, key) -> (y, {path: output of that part})`.
+        collect: `(params, x, key) -> (y, statistics)`, or None where the layer takes none.
 
     >>> import jax, jax.numpy as jnp
     >>> def init(key, x):
@@ -54,6 +75,7 @@ class Layer:
     recursion: Callable[[Params, Any, Any], tuple[Params, Any, dict[str, Any]]] | None = None
     parts: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
     outputs: Callable[[Params, Any, Any], tuple[Any, dict[str, Any]]] | None = None
+    collect: Callable[[Params, Any, Any], tuple[Any, Statistics]] | None = None
 
     def __call__(self, *args: Any, key: Any = None) -> Any:
         """`layer(params, x)` or, for the training-time behaviour, `layer(params, x, key=key)`."""
@@ -70,6 +92,16 @@ class Layer:
         if self.recursion is None:
             raise TypeError(f"{self.kind}: no hand-derived backward pass")
         return self.recursion(params, res, dy)[:2]
+
+    def statistics(self, params: Params, x: Any, key: Any) -> Statistics:
+        """`{path: (mean, variance, count)}` of the batch x, for each batch norm inside."""
+        return self.value_and_statistics(params, x, key)[1]
+
+    def value_and_statistics(self, params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
+        """The training-time `layer(params, x, key=key)` and the statistics, in one pass."""
+        if self.collect is None:
+            return self.apply(params, x, key), {}
+        return self.collect(params, x, key)
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={part!r}" for name, part in self.parts.items())
@@ -219,14 +251,14 @@ def fold_path(key: Any, name: str) -> Any:
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def output_shape(layer: Layer, params: Params, x: Any) -> Any:
-    """The shape and dtype of what a layer returns in evaluation, without computing it.
+def output_shape(layer: Layer, params: Params, x: Any, key: Any = None) -> Any:
+    """The shape and dtype of what a layer returns, with a key in training, without computing it.
 
     >>> import jax, jax.numpy as jnp
     >>> output_shape(as_layer(lambda params, x: x[0]), {}, jnp.ones((3, 2)))
     ShapeDtypeStruct(shape=(2,), dtype=float32)
     """
-    return jax.eval_shape(lambda p, x: layer(p, x), params, x)
+    return jax.eval_shape(lambda p, x: layer(p, x, key=key), params, x)
 
 
 def parameter_count(params: Any) -> int:

@@ -7,14 +7,23 @@ between applying the parts, recording their outputs and keeping their residuals.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from funcnn.layer import Layer, Params, as_layer, fold_path, output_shape
+from funcnn.layer import (
+    Layer,
+    MissingStatistics,
+    Params,
+    Statistics,
+    as_layer,
+    fold_path,
+    output_shape,
+)
 
 Parts = Mapping[str, Layer]
 Paths = dict[str, Any]  # path of a layer -> array
@@ -58,22 +67,53 @@ def compose(
         kept: dict[str, Any] = {}
         return flow(keeper(kept), params, x, key), kept
 
+    def collect(params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
+        found: Statistics = {}
+        return flow(_collector(found), params, x, key), found
+
+    takes = collect if any(part.collect for part in parts.values()) else None
     if not all(part.forward for part in parts.values()):
-        return Layer(kind, init, apply, parts=parts, outputs=outputs)
-    return Layer(kind, init, apply, forward or keep, recursion, parts, outputs)
+        return Layer(kind, init, apply, parts=parts, outputs=outputs, collect=takes)
+    return Layer(kind, init, apply, forward or keep, recursion, parts, outputs, takes)
+
+
+@contextlib.contextmanager
+def inside(name: str) -> Iterator[None]:
+    """What happens here stands under the name of the part in reports and in MissingStatistics.
+
+    >>> with inside("block"), inside("norm"):
+    ...     raise MissingStatistics("batch_norm_0")
+    Traceback (most recent call last):
+    funcnn.layer.MissingStatistics: block/norm/batch_norm_0: no statistics to evaluate with: ...
+    """
+    try:
+        with jax.named_scope(name):
+            yield
+    except MissingStatistics as error:
+        raise MissingStatistics(f"{name}/{error.path}".rstrip("/")) from None
 
 
 def _apply(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
-    # The name of the part stands in the compiler's and in the gradient tools' reports.
-    with jax.named_scope(name):
+    with inside(name):
         return part.apply(params.get(name, {}), x, fold_path(key, name))
 
 
 def _recorder(seen: Paths) -> Run:
     def run(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
-        with jax.named_scope(name):
-            y, inside = outputs_of(part, params.get(name, {}), x, fold_path(key, name))
-        seen.update(under(name, y, inside))
+        with inside(name):
+            y, further = outputs_of(part, params.get(name, {}), x, fold_path(key, name))
+        seen.update(under(name, y, further))
+        return y
+
+    return run
+
+
+def _collector(found: Statistics) -> Run:
+    def run(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
+        with inside(name):
+            y, own = part.value_and_statistics(params.get(name, {}), x, fold_path(key, name))
+        # A layer that takes statistics itself has the path "".
+        found.update({f"{name}/{path}".rstrip("/"): value for path, value in own.items()})
         return y
 
     return run
@@ -88,7 +128,7 @@ def keeper(kept: dict[str, Any]) -> Run:
 
     def run(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
         assert part.forward is not None
-        with jax.named_scope(name):
+        with inside(name):
             y, kept[name] = part.forward(params.get(name, {}), x, fold_path(key, name))
         return y
 
@@ -108,20 +148,20 @@ def step_back(
     """
     assert part.recursion is not None
     with jax.named_scope(name):
-        gradient, dx, inside = part.recursion(params.get(name, {}), res, dy)
+        gradient, dx, further = part.recursion(params.get(name, {}), res, dy)
     if gradient:
         dparams[name] = gradient
-    deltas.update(under(name, dy, inside))
+    deltas.update(under(name, dy, further))
     return dx
 
 
-def under(name: str, value: Any, inside: Paths) -> Paths:
+def under(name: str, value: Any, further: Paths) -> Paths:
     """What belongs to a part and to the parts inside it, by path.
 
     >>> under("block", 1, {"conv_0": 2})
     {'block': 1, 'block/conv_0': 2}
     """
-    return {name: value, **{f"{name}/{path}": inner for path, inner in inside.items()}}
+    return {name: value, **{f"{name}/{path}": inner for path, inner in further.items()}}
 
 
 def outputs_of(layer: Layer, params: Params, x: Any, key: Any = None) -> tuple[Any, Paths]:
@@ -158,10 +198,10 @@ def init_all(parts: Parts, key: Any, x: Any) -> Params:
     return {name: params for name, params in drawn.items() if params}
 
 
-def shape_of_part(name: str, part: Layer, params: Params, x: Any) -> Any:
-    """The shape of what a part returns; an error says in which layer it arose."""
+def shape_of_part(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
+    """The shape of what a part returns in training; an error says in which layer it arose."""
     try:
-        return output_shape(part, params, x)
+        return output_shape(part, params, x, key)
     except Exception as error:
         error.add_note(f"in layer {name}, on an input of shape {jnp.shape(x)}")
         raise

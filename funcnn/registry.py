@@ -83,6 +83,16 @@ def removing(removal: Removal) -> AbstractContextManager[None]:
     return _removal(removal)
 
 
+def removal_in_force() -> Removal | None:
+    """What the `without_rules` around this call removes; None where there is none around it.
+
+    >>> with removing(Removal(exclude=frozenset({"relu"}))):
+    ...     removal_in_force()
+    Removal(only=None, exclude=frozenset({'relu'}))
+    """
+    return _removal.value
+
+
 class Rule:
     """A function with a hand-derived gradient beside its reference.
 
@@ -161,7 +171,7 @@ class Rule:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The value, with the hand-derived gradient; the reference inside `without_rules`."""
         args, static = self.bind(*args, **keywords)
-        removal = _removal.value
+        removal = removal_in_force()
         if removal is not None and removal.covers(self.name):
             return self.reference(*args, **static)
         try:

@@ -71,7 +71,8 @@ def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int
     if received:
         _say(f"stopped at step {int(state.step)}; go on with --resume --out {folder.path}")
         return 128 + received[0]
-    _report(experiment, evaluate(state.params), int(state.step), seconds, folder, as_json)
+    result = evaluate(state.evaluation_params())
+    _report(experiment, result, int(state.step), seconds, folder, as_json)
     return 0
 
 
@@ -84,7 +85,7 @@ def evaluate_run(path: str, *, as_json: bool = False) -> int:
     choose_platform(config.run.platform)
     experiment = build_experiment(config)
     state = _restore(Checkpoints(folder.checkpoints), experiment.first_state())
-    result = _evaluation(experiment)(state.params)
+    result = _evaluation(experiment)(state.evaluation_params())
     _report(experiment, result, int(state.step), None, folder, as_json)
     return 0
 

@@ -52,6 +52,7 @@ def lenet(
     hidden: int = 128,
     classes: int = 10,
     dropout: float = 0.25,
+    batch_norm: bool = False,
 ) -> Layer:
     """A small convolutional network, after LeCun et al. 1998; returns logits.
 
@@ -63,6 +64,7 @@ def lenet(
         hidden: the width of the hidden dense layer.
         classes: how many logits come out.
         dropout: the rate of the dropout before each dense layer; 0 for none.
+        batch_norm: whether one stands between each convolution, then without a bias, and its relu.
 
     >>> model = lenet(channels=[8], dropout=0.0)
     >>> list(model.parts)
@@ -70,7 +72,9 @@ def lenet(
     """
     sequence = []
     for width in channels:
-        sequence += [layers.conv(width, (3, 3)), layers.relu, layers.max_pool((2, 2))]
+        sequence += [layers.conv(width, (3, 3), bias=not batch_norm)]
+        sequence += [layers.batch_norm()] if batch_norm else []
+        sequence += [layers.relu, layers.max_pool((2, 2))]
     drop = [layers.dropout(dropout)] if dropout else []
     head = [layers.flatten, *drop, layers.dense(hidden), layers.relu, *drop, layers.dense(classes)]
     return chain(*sequence, *head)

@@ -12,6 +12,7 @@ from funcnn.train.metrics_log import MetricsLog, read_metrics
 from funcnn.train.optimizer import make_optimizer, make_schedule
 from funcnn.train.progress import make_progress
 from funcnn.train.state import TrainState
+from funcnn.train.statistics import fold_statistics, merge_statistics
 from funcnn.train.step import make_step
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "TrainState",
     "TrainingError",
     "fit",
+    "fold_statistics",
     "learning_curves",
     "make_evaluation",
     "make_optimizer",
     "make_progress",
     "make_schedule",
     "make_step",
+    "merge_statistics",
     "read_metrics",
 ]

@@ -39,9 +39,10 @@ def fit(
     the first end of a call at or after each multiple of its `..._every`, and at the end of the run;
     0 stands for the end alone. A record is `{"step": updates made, "loss": ...}`, the metrics of
     that last update, with those of `evaluate(params) -> {name: float}` as `evaluation_NAME` when
-    they are due. `history` is the list of records of this call; `log` gets the same, after dropping
-    what a run beyond the restored step had written. `stop()` is asked before every call; when it
-    says True, the state is saved (no record is written) and the loop returns early.
+    they are due; its `params` have the statistics of batch norm folded in. `history` is the list of
+    records of this call; `log` gets the same, after dropping what a run beyond the restored step
+    had written. `stop()` is asked before every call; when it says True, the state is saved (no
+    record is written) and the loop returns early.
 
     `state` is donated: use the one that is returned. Raises TrainingError when a call would compile
     anew because a leaf changed (the first call and a last one of fewer steps may), or when loss,
@@ -116,7 +117,9 @@ class _Run:
         names = sorted(metrics, key=lambda name: name != "loss")
         record = {"step": position, **{name: np.ravel(metrics[name])[-1].item() for name in names}}
         if evaluating:
-            record |= {f"{EVALUATION}{k}": v for k, v in self._evaluate(state.params).items()}
+            record |= {
+                f"{EVALUATION}{k}": v for k, v in self._evaluate(state.evaluation_params()).items()
+            }
         self.history.append(record)
         if self._log is not None:
             self._log.write(record)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from funcnn.train.signature import leaf_name
+from funcnn.train.statistics import fold_statistics, zero_statistics
 
 
 class TrainState(NamedTuple):
@@ -15,7 +16,8 @@ class TrainState(NamedTuple):
 
     Fields: `params`, a tree of floating point arrays; `optimizer_state`, optax's; `step` int32 (),
     the number of updates made; `seed` uint32 (). A step's key is folded in from (seed, step), so a
-    state holds no key.
+    state holds no key. `statistics` are the running ones of batch norm, {path: (mean, variance,
+    count)}; they stand apart from `params`, where weight decay would shrink them.
 
     >>> state = TrainState.create({"w": jnp.ones((2, 3))}, optax.sgd(0.1), seed=0)
     >>> state.step.dtype, state.seed.dtype, state.params["w"].shape
@@ -26,10 +28,16 @@ class TrainState(NamedTuple):
     optimizer_state: Any
     step: jax.Array
     seed: jax.Array
+    statistics: Any = {}  # noqa: RUF012, nobody changes it
 
     @staticmethod
-    def create(params, optimizer: optax.GradientTransformation, seed: int) -> "TrainState":
+    def create(
+        params, optimizer: optax.GradientTransformation, seed: int, statistics: Any = None
+    ) -> "TrainState":
         """The state before the first step. The arrays are copies: a step donates its state.
+
+        `statistics` are those of any batch, `model.statistics(params, x, key)`, or their shapes:
+        the state's own start at zero, of no batch yet. A model without batch norm has none.
 
         Raises TypeError for a leaf of `params` that is not floating point, ValueError for a seed
         outside 0 ... 2**32 - 1.
@@ -45,7 +53,17 @@ class TrainState(NamedTuple):
         # Copied as well: some optimizers start from the params themselves, and the same buffer
         # cannot be donated twice.
         step, seed_array = jnp.zeros((), jnp.int32), jnp.asarray(_checked_seed(seed))
-        return TrainState(params, _strong_copy(optimizer_state), step, seed_array)
+        running = zero_statistics(statistics or {})
+        return TrainState(params, _strong_copy(optimizer_state), step, seed_array, running)
+
+    def evaluation_params(self) -> Any:
+        """The params to evaluate with: the statistics folded in, where there are any.
+
+        >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), seed=0)
+        >>> list(state.evaluation_params())
+        ['w']
+        """
+        return fold_statistics(self.params, self.statistics)
 
 
 def check_params(params) -> None:

@@ -9,12 +9,18 @@ import optax
 
 from funcnn.train.signature import differences, first_of, leaf_name, signature
 from funcnn.train.state import TrainState, check_params
+from funcnn.train.statistics import merge_statistics
 
 RESERVED = ("loss", "gradient_norm")
+STATISTICS = "statistics"
 
 
 def make_step(
-    loss: Callable, optimizer: optax.GradientTransformation, *, steps_per_call: int = 1
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps_per_call: int = 1,
+    momentum: float = 0.9,
 ) -> "Step":
     """Compile one update of `loss(params, batch, key) -> scalar` or `(scalar, metrics)`.
 
@@ -23,13 +29,18 @@ def make_step(
     scalars) and `gradient_norm`, the root of the sum of squares of the whole gradient. The key of a
     step is `fold_in(key(seed), step)`, so it depends on nothing that happened before.
 
+    A loss of a model with batch norm returns what `model.value_and_statistics` gave it among its
+    metrics, as `statistics`: they are no metric, but go into the state, whose running mean forgets
+    by `momentum` a step (see `funcnn.train.statistics`); they take no part in the gradient.
+
     With `steps_per_call=1` the batch is as the loss takes it and the metrics are scalars. With
     K > 1 every array of the batch has a leading axis of K, or fewer in a last call, and the metrics
     have it too; the K updates run in one `lax.scan` and give the same parameters.
 
     Raises TypeError, naming the leaf or the shape, where params are not floating point, the loss is
-    no scalar or its metrics are no scalars, or the optimizer changes the type of its own state;
-    ValueError for a leading axis that is not 1 ... K.
+    no scalar or its metrics are no scalars, the optimizer changes the type of its own state, or the
+    statistics are not those of the state; ValueError for a leading axis that is not 1 ... K, or a
+    momentum outside [0, 1).
 
     >>> from funcnn.train import TrainState
     >>> def loss(params, batch, key):
@@ -41,7 +52,7 @@ def make_step(
     >>> float(metrics["loss"]), int(state.step)
     (1.0, 1)
     """
-    return Step(loss, optimizer, steps_per_call)
+    return Step(loss, optimizer, steps_per_call, momentum)
 
 
 class Step:
@@ -55,13 +66,15 @@ class Step:
     1
     """
 
-    def __init__(self, loss, optimizer, steps_per_call):
+    def __init__(self, loss, optimizer, steps_per_call, momentum=0.9):
         if isinstance(steps_per_call, bool) or not isinstance(steps_per_call, int):
             raise ValueError(f"steps_per_call must be an integer, got {steps_per_call!r}")
         if steps_per_call < 1:
             raise ValueError(f"steps_per_call must be at least 1, got {steps_per_call}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, got {momentum!r}")
         self.steps_per_call = steps_per_call
-        self.body = _make_body(loss, optax.with_extra_args_support(optimizer))
+        self.body = _make_body(loss, optax.with_extra_args_support(optimizer), momentum)
 
         def scanned(state, batches):
             return jax.lax.scan(self.body, state, batches)
@@ -96,7 +109,7 @@ def check_leading_axis(batch, smallest: int, largest: int) -> int:
     return largest
 
 
-def _make_body(loss, optimizer):
+def _make_body(loss, optimizer, momentum):
     def body(state, batch):
         check_params(state.params)
         # The barriers keep XLA from fusing across them, so that the parts are compiled alike in a
@@ -106,13 +119,15 @@ def _make_body(loss, optimizer):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
 
         def objective(params):
-            return _checked_loss(loss(params, batch, key))
+            value, metrics, statistics = _checked_loss(loss(params, batch, key))
+            return value, (metrics, statistics)
 
-        (value, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        value, metrics, gradient = jax.lax.optimization_barrier((value, metrics, gradient))
+        found = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (value, (metrics, statistics)), gradient = jax.lax.optimization_barrier(found)
         params, optimizer_state = _update(optimizer, state, gradient, value, objective)
+        statistics = merge_statistics(state.statistics, statistics, momentum)
         metrics = {"loss": value, **metrics, "gradient_norm": _norm(gradient)}
-        return TrainState(params, optimizer_state, state.step + 1, state.seed), metrics
+        return TrainState(params, optimizer_state, state.step + 1, state.seed, statistics), metrics
 
     return body
 
@@ -162,19 +177,21 @@ def _norm(gradient):
     return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
 
 
-def _checked_loss(output) -> tuple[Any, dict]:
-    """The loss's output as (scalar, metrics), or a TypeError that says what it is instead."""
+def _checked_loss(output) -> tuple[Any, dict, dict]:
+    """The loss's (scalar, metrics, statistics), or a TypeError that says what it is instead."""
     value, metrics = output if isinstance(output, tuple) and len(output) == 2 else (output, {})
     if not _is_scalar(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise TypeError(f"loss must return a floating point scalar, got {_describe(value)}")
     if not isinstance(metrics, dict):
         raise TypeError(f"loss must return its metrics as a dict, got {_describe(metrics)}")
+    statistics = metrics.get(STATISTICS, {})
+    metrics = {name: metric for name, metric in metrics.items() if name != STATISTICS}
     for name, metric in metrics.items():
         if name in RESERVED:
             raise TypeError(f"loss returns a metric named '{name}', which the step itself gives")
         if not _is_scalar(metric):
             raise TypeError(f"metric '{name}' must be a scalar, got {_describe(metric)}")
-    return value, metrics
+    return value, metrics, statistics
 
 
 def _is_scalar(value) -> bool:

@@ -1,0 +1,167 @@
+"""Layers that normalise; scale starts at 1 and bias at 0."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from funcnn import rules
+from funcnn.layer import (
+    Layer,
+    MissingStatistics,
+    Params,
+    Statistics,
+    constructor,
+    layer_from_rule,
+)
+
+
+def _init(key: Any, x: Any, bias: bool = True) -> Params:
+    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
+    params = {"scale": jnp.ones(x.shape[-1:], dtype)}
+    return {**params, "bias": jnp.zeros(x.shape[-1:], dtype)} if bias else params
+
+
+def _positive(layer: str, epsilon: Any) -> None:
+    if not epsilon > 0:
+        raise ValueError(f"{layer}: epsilon is positive, found {epsilon!r}")
+
+
+@constructor
+def layer_norm(epsilon: float = 1e-5) -> Layer:
+    """Each row of x (..., D) less its mean, over its deviation; times scale (D), plus bias (D).
+
+    Raises:
+        ValueError: epsilon is not positive.
+
+    >>> layer = layer_norm()
+    >>> x = jnp.array([[1.0, 3.0]])
+    >>> layer(layer.init(None, x), x).round(3)
+    Array([[-1.,  1.]], dtype=float32)
+    """
+    _positive("layer_norm", epsilon)
+    return layer_from_rule(rules.layer_norm, init=_init, epsilon=epsilon)
+
+
+@constructor
+def rms_norm(epsilon: float = 1e-6) -> Layer:
+    """Each row of x (..., D) over the root of its mean square; times scale (D).
+
+    Raises:
+        ValueError: epsilon is not positive.
+
+    >>> layer = rms_norm()
+    >>> x = jnp.array([[3.0, -3.0]])
+    >>> layer(layer.init(None, x), x).round(3)
+    Array([[ 1., -1.]], dtype=float32)
+    """
+    _positive("rms_norm", epsilon)
+    init = functools.partial(_init, bias=False)
+    return layer_from_rule(rules.rms_norm, init=init, epsilon=epsilon)
+
+
+@constructor
+def group_norm(groups: int, epsilon: float = 1e-5) -> Layer:
+    """The channels of each image of x (N, ..., C) normalised in `groups` runs of neighbours.
+
+    Raises:
+        ValueError: groups or epsilon is not positive; at `init`, groups do not divide C.
+
+    >>> layer = group_norm(2)
+    >>> x = jnp.array([[1.0, 3.0, 50.0, 40.0]])
+    >>> layer(layer.init(None, x), x).round(3)
+    Array([[-1.,  1.,  1., -1.]], dtype=float32)
+    """
+    _positive("group_norm", epsilon)
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"group_norm: groups is a positive integer, found {groups!r}")
+
+    def init(key: Any, x: Any) -> Params:
+        if x.shape[-1] % groups:
+            raise ValueError(
+                f"group_norm: {x.shape[-1]} channels cannot be divided into {groups} groups"
+            )
+        return _init(key, x)
+
+    return layer_from_rule(rules.group_norm, init=init, groups=groups, epsilon=epsilon)
+
+
+@constructor
+def instance_norm(epsilon: float = 1e-5) -> Layer:
+    """Each channel of each image of x (N, ..., C) normalised over its pixels.
+
+    Raises:
+        ValueError: epsilon is not positive.
+
+    >>> layer = instance_norm()
+    >>> x = jnp.array([[[1.0], [3.0]]])
+    >>> layer(layer.init(None, x), x).ravel().round(3)
+    Array([-1.,  1.], dtype=float32)
+    """
+    _positive("instance_norm", epsilon)
+    return layer_from_rule(rules.instance_norm, init=_init, epsilon=epsilon)
+
+
+@constructor
+def batch_norm(epsilon: float = 1e-5) -> Layer:
+    """Each channel of x (N, ..., C) normalised over the batch; times scale (C), plus bias (C).
+
+    With a key the mean and variance are the batch's own, and gradients go through them; without
+    one they are `mean` and `variance` among the params, which `fnn.fold_statistics` puts there.
+    `model.statistics(params, x, key)` returns those of a batch.
+
+    Raises:
+        ValueError: epsilon is not positive; where it is evaluated without statistics.
+
+    >>> import jax
+    >>> layer, x = batch_norm(), jnp.array([[1.0], [3.0]])
+    >>> params = layer.init(None, x)
+    >>> layer(params, x, key=jax.random.key(0)).round(3)
+    Array([[-1.],
+           [ 1.]], dtype=float32)
+    >>> layer({**params, "mean": jnp.zeros(1), "variance": jnp.ones(1)}, x).round().ravel()
+    Array([1., 3.], dtype=float32)
+    """
+    _positive("batch_norm", epsilon)
+
+    def given(params: Params) -> tuple[Any, ...]:
+        if not {"mean", "variance"} <= set(params):
+            raise MissingStatistics
+        return tuple(params[name] for name in ("scale", "bias", "mean", "variance"))
+
+    def apply(params: Params, x: Any, key: Any) -> Any:
+        if key is None:
+            return rules.batch_norm_evaluation(x, *given(params), epsilon=epsilon)
+        return rules.batch_norm(x, params["scale"], params["bias"], epsilon=epsilon)[0]
+
+    def collect(params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
+        y, mean, variance = rules.batch_norm(x, params["scale"], params["bias"], epsilon=epsilon)
+        count = jnp.full((), math.prod(x.shape[:-1]), mean.dtype)
+        return y, {"": (mean, variance, count)}
+
+    def forward(params: Params, x: Any, key: Any) -> tuple[Any, dict[str, Any]]:
+        if key is None:
+            rule = rules.batch_norm_evaluation
+            y, res = rule.forward(x, *given(params), epsilon=epsilon)
+            return y, {"given": res}
+        scale, bias = params["scale"], params["bias"]
+        (y, *_), res = rules.batch_norm.forward(x, scale, bias, epsilon=epsilon)
+        return y, {"own": res}
+
+    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, dict[str, Any]]:
+        if "given" in res:
+            rule = rules.batch_norm_evaluation
+            dx, *gradients = rule.backward(res["given"], dy, epsilon=epsilon)
+            names = ("scale", "bias", "mean", "variance")
+            return dict(zip(names, gradients, strict=True)), dx, {}
+        rstd = res["own"][1].rstd
+        none = jnp.zeros(rstd.size, rstd.dtype)  # (C,), the loss does not ask for the statistics
+        cotangents = rules.batch_norm.backward(res["own"], (dy, none, none), epsilon=epsilon)
+        gradients = dict(zip(("scale", "bias"), cotangents[1:], strict=True))
+        zeros = {n: jnp.zeros_like(p) for n, p in params.items() if n not in gradients}
+        return {**gradients, **zeros}, cotangents[0], {}
+
+    return Layer("batch_norm", _init, apply, forward, recursion, collect=collect)

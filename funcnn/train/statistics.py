@@ -1,0 +1,90 @@
+"""The statistics of batch norm: their running mean in training, and the params of evaluation.
+
+They are `{path: (mean, variance, count)}`, as `model.statistics` returns them for one batch: the
+path of the layer's parameters, mean and variance (C,), and the number of rows they are taken over.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from funcnn.train.signature import differences, first_of, signature
+
+
+def zero_statistics(like: Any) -> Any:
+    """The running statistics before the first batch, from those of any batch or their shapes.
+
+    >>> zero_statistics({"norm": (jnp.ones(2), jnp.ones(2), jnp.ones(()))})["norm"][2]
+    Array(0., dtype=float32)
+    """
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
+
+
+def merge_statistics(running: Any, batch: Any, momentum: float) -> Any:
+    """The running statistics after one more batch.
+
+    A new batch has the weight of its share of all rows so far, but 1 - momentum at least: the mean
+    is first that of all batches, and later one that forgets, with no start value to forget. The
+    variance is averaged likewise; both are those of the batches, as in Flax.
+
+    Raises:
+        TypeError: the batch has statistics of other layers, shapes or dtypes.
+
+    >>> one, two = ({"": (m * jnp.ones(1), jnp.ones(1), jnp.ones(()))} for m in (1.0, 2.0))
+    >>> mean, variance, count = merge_statistics(one, two, momentum=0.9)[""]
+    >>> mean, variance, count
+    (Array([1.5], dtype=float32), Array([1.], dtype=float32), Array(2., dtype=float32))
+    """
+    changes = differences(signature(running), signature(batch))
+    if changes:
+        raise TypeError(
+            "the loss returns other statistics than the state holds, "
+            f"{first_of(changes)}: make the state with TrainState.create(params, optimizer, seed, "
+            "statistics=model.statistics(params, x, key))"
+        )
+
+    def merged(path: str) -> tuple[Any, Any, Any]:
+        (mean, variance, seen), (new_mean, new_variance, count) = running[path], batch[path]
+        total = seen + count
+        weight = jnp.maximum(count / total, 1 - momentum)[..., None]  # (1,); repeated, (n, 1)
+        mean = mean + weight * (new_mean - mean)  # (C,); repeated, (n, C)
+        return mean, variance + weight * (new_variance - variance), total
+
+    return {path: merged(path) for path in running}
+
+
+def fold_statistics(params: Any, statistics: Any) -> Any:
+    """The params of evaluation: with `mean` and `variance` beside `scale` and `bias`.
+
+    Args:
+        params: those of training; they are left as they are.
+        statistics: of a batch, `model.statistics(params, x, key)`, or `state.statistics`.
+
+    Raises:
+        KeyError: params have no layer at one of the paths.
+        ValueError: the statistics of a layer are those of no batch yet.
+
+    >>> params = {"norm": {"scale": jnp.ones(1), "bias": jnp.zeros(1)}}
+    >>> folded = fold_statistics(params, {"norm": (jnp.ones(1), jnp.ones(1), jnp.ones(()))})
+    >>> list(folded["norm"])
+    ['scale', 'bias', 'mean', 'variance']
+    """
+    for path, (mean, variance, count) in statistics.items():
+        if not isinstance(count, Tracer) and np.any(np.asarray(count) == 0):
+            raise ValueError(f"fold_statistics: {path}: no batch has been seen yet, count is 0")
+        names = path.split("/") if path else []
+        params = _with(params, names, {"mean": mean, "variance": variance}, path)
+    return params
+
+
+def _with(params: Any, names: list[str], entries: dict[str, Any], path: str) -> Any:
+    """A copy of the nested params with further entries at the place that the names lead to."""
+    if not names:
+        return {**params, **entries}
+    first, *rest = names
+    if first not in params:
+        raise KeyError(f"fold_statistics: params have no layer {path!r}")
+    return {**params, first: _with(params[first], rest, entries, path)}

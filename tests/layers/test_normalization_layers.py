@@ -1,0 +1,206 @@
+"""Layers that normalise: params, backprop, batch norm in training and in evaluation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import funcnn as fnn
+from funcnn.parts import outputs_of
+
+RANDOM = np.random.default_rng(0)
+IMAGES = jnp.asarray(2 * RANDOM.normal(size=(6, 4, 3, 4)) + 1, jnp.float32)
+ROWS = jnp.asarray(RANDOM.normal(size=(5, 4)), jnp.float32)
+
+LAYERS = {
+    "layer_norm": fnn.layer_norm,
+    "rms_norm": fnn.rms_norm,
+    "group_norm": functools.partial(fnn.group_norm, 2),
+    "instance_norm": fnn.instance_norm,
+    "batch_norm": fnn.batch_norm,
+}
+
+
+def ready(model, x, key):
+    """Params with the statistics of x folded in where the model takes any."""
+    params = model.init(key, x)
+    return fnn.fold_statistics(params, model.statistics(params, x, key))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_params_start_at_the_identity_and_have_the_dtype_of_x(name, key):
+    layer = LAYERS[name]()
+    params = layer.init(key, jax.ShapeDtypeStruct(IMAGES.shape, "bfloat16"))
+    assert list(params) == (["scale"] if name == "rms_norm" else ["scale", "bias"])
+    assert {(p.shape, p.dtype) for p in params.values()} == {((4,), jnp.dtype("bfloat16"))}
+    np.testing.assert_array_equal(params["scale"], 1)
+    assert layer.init(key, jax.ShapeDtypeStruct((3, 4), "uint8"))["scale"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_its_rule(name, key):
+    layer = LAYERS[name](epsilon=0.1)
+    params = jax.tree.map(lambda p: p + 0.5, layer.init(key, IMAGES))
+    static = {"epsilon": 0.1, **({"groups": 2} if name == "group_norm" else {})}
+    values = [params[n] for n in ("scale", "bias") if n in params]
+    y = getattr(fnn.rules, name)(IMAGES, *values, **static)
+    y = y[0] if name == "batch_norm" else y
+    np.testing.assert_array_equal(layer(params, IMAGES, key=key), y)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_options_are_checked(name):
+    with pytest.raises(ValueError, match=f"{name}: epsilon is positive, found 0"):
+        LAYERS[name](epsilon=0)
+    with pytest.raises(ValueError, match="group_norm: groups is a positive integer, found True"):
+        fnn.group_norm(True)
+    with pytest.raises(ValueError, match="group_norm: 4 channels cannot be divided into 3 groups"):
+        fnn.group_norm(3).init(None, IMAGES)
+
+
+# Backprop
+
+
+def network(name):
+    norm = LAYERS[name]
+    block = fnn.chain(fnn.conv(4, (3, 3)), norm(), fnn.relu)
+    return fnn.chain(block, fnn.residual(norm()), fnn.flatten, fnn.dense(3))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_backprop_is_jax_grad_bit_for_bit(name, training, key):
+    model = network(name)
+    params, used = ready(model, IMAGES, key), key if training else None
+    dy = jnp.asarray(RANDOM.normal(size=(6, 3)), jnp.float32)
+    dparams, dx, deltas = fnn.backprop(model, params, IMAGES, dy, key=used)
+    loss = lambda p, x: jnp.vdot(dy, model(p, x, key=used))  # noqa: E731
+    expected = jax.grad(loss, (0, 1))(params, IMAGES)
+    assert jax.tree.structure(dparams) == jax.tree.structure(params)
+    for a, b in zip(*map(jax.tree.leaves, ((dparams, dx), expected)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.any(dparams["chain_0"][f"{name}_0"]["scale"])
+    assert f"chain_0/{name}_0" in deltas
+
+
+def test_the_gradient_of_training_goes_through_the_statistics(key):
+    """Σ dx = 0 in each channel: a shift of the whole batch changes nothing."""
+    layer = fnn.batch_norm()
+    params = ready(layer, IMAGES, key)
+    dy = jnp.asarray(RANDOM.normal(size=IMAGES.shape), jnp.float32)
+    trained, evaluated = (fnn.backprop(layer, params, IMAGES, dy, key=k)[1] for k in (key, None))
+    np.testing.assert_allclose(trained.sum((0, 1, 2)), 0, atol=1e-5)
+    assert np.abs(evaluated.sum((0, 1, 2))).max() > 0.1
+    assert np.all(fnn.backprop(layer, params, IMAGES, dy, key=key)[0]["mean"] == 0)
+    assert np.any(fnn.backprop(layer, params, IMAGES, dy)[0]["mean"])
+
+
+# Statistics
+
+
+def deep():
+    body = fnn.chain(fnn.conv(4, (1, 1)), fnn.batch_norm())
+    return fnn.chain(
+        first=fnn.batch_norm(),
+        block=fnn.residual(body, shortcut=fnn.batch_norm()),
+        branches=fnn.parallel(fnn.batch_norm(), fnn.relu, combine="sum"),
+        joined=fnn.parallel(fnn.batch_norm(), fnn.relu, combine=lambda a, b: a * b),
+        loop=fnn.repeat(fnn.residual(fnn.chain(fnn.dense(4), fnn.batch_norm())), 3),
+        same=fnn.repeat(fnn.batch_norm(), 2),
+    )
+
+
+PATHS = [
+    *("first", "block/body/batch_norm_0", "block/shortcut", "branches/batch_norm_0"),
+    *("joined/batch_norm_0", "loop/body/batch_norm_0", "same"),
+]
+
+
+def test_statistics_stand_at_the_paths_of_the_params(key):
+    model = deep()
+    params = model.init(key, IMAGES)
+    y, found = jax.jit(model.value_and_statistics)(params, IMAGES, key)
+    assert sorted(found) == sorted(PATHS)
+    np.testing.assert_allclose(y, jax.jit(model)(params, IMAGES, key=key), rtol=1e-5, atol=1e-5)
+    mean, variance, count = found["first"]
+    rows = np.asarray(IMAGES, np.float64).reshape(-1, 4)
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(variance, rows.var(0), rtol=1e-5)
+    assert (float(count), count.dtype) == (72.0, jnp.float32)
+    assert [a.shape for a in found["loop/body/batch_norm_0"]] == [(3, 4), (3, 4), (3,)]
+    folded = fnn.fold_statistics(params, found)
+    assert set(folded["loop"]["body"]["batch_norm_0"]) == {"scale", "bias", "mean", "variance"}
+    assert set(params["first"]) == {"scale", "bias"}  # left as they were
+    assert jax.jit(model)(folded, IMAGES).shape == IMAGES.shape
+
+
+def test_folding_the_statistics_of_a_batch_evaluates_that_batch_alike(key):
+    model = fnn.chain(fnn.batch_norm(), fnn.relu, fnn.repeat(fnn.batch_norm(), 2))
+    params = model.init(key, IMAGES)
+    folded = fnn.fold_statistics(params, model.statistics(params, IMAGES, key))
+    np.testing.assert_allclose(
+        model(folded, IMAGES), model(params, IMAGES, key=key), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_row_alone_is_the_row_of_a_batch_bit_for_bit(key):
+    model = fnn.chain(fnn.batch_norm(), fnn.relu)
+    x = jnp.asarray(RANDOM.normal(size=(64, 5, 7, 3)) * 3 + 1, jnp.float32)
+    params = ready(model, x, key)
+    for f in (model, jax.jit(model)):
+        np.testing.assert_array_equal(f(params, x[5:6]), f(params, x)[5:6])
+    trained = model(params, x, key=key)[5:6]
+    assert not np.allclose(model(params, x[5:6], key=key), trained)
+
+
+def test_a_model_without_batch_norm_takes_none(key):
+    model = fnn.chain(fnn.dense(3), lambda params, x: x + 1, fnn.layer_norm())
+    params = model.init(key, ROWS)
+    assert model.statistics(params, ROWS, key) == {}
+    assert fnn.fold_statistics(params, {}) is params
+
+
+# Errors
+
+
+def message(f):
+    with pytest.raises((ValueError, KeyError)) as caught:
+        f()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_evaluation_without_statistics_names_the_layer_and_says_to_fold(key):
+    model = fnn.chain(stem=fnn.dense(4), block=fnn.residual(fnn.chain(fnn.relu, fnn.batch_norm())))
+    params = model.init(key, ROWS)
+    for f in (
+        lambda: model(params, ROWS),
+        lambda: jax.jit(model)(params, ROWS),
+        lambda: fnn.backprop(model, params, ROWS, ROWS),
+        lambda: outputs_of(model, params, ROWS),
+    ):
+        told = message(f)
+        assert told.startswith("block/body/batch_norm_0: no statistics to evaluate with: fold")
+        assert "fnn.fold_statistics(params, statistics)" in told
+    looped = fnn.chain(fnn.repeat(fnn.batch_norm(), 2))
+    told = message(lambda: looped(looped.init(key, ROWS), ROWS))
+    assert told.startswith("repeat_0/batch_norm: no statistics")
+    alone = fnn.batch_norm()
+    assert message(lambda: alone(alone.init(key, ROWS), ROWS)).startswith("batch_norm: no stat")
+
+
+def test_statistics_that_do_not_fit_are_refused(key):
+    params = {"norm": {"scale": jnp.ones(2)}}
+    one = (jnp.ones(2), jnp.ones(2), jnp.ones(()))
+    told = message(lambda: fnn.fold_statistics(params, {"nrm/inner": one}))
+    assert "fold_statistics: params have no layer 'nrm/inner'" in told
+    told = message(lambda: fnn.fold_statistics(params, {"norm": (*one[:2], jnp.zeros(()))}))
+    assert told == "fold_statistics: norm: no batch has been seen yet, count is 0"
+
+
+def test_the_summary_of_a_model_with_batch_norm(key):
+    model = fnn.chain(fnn.dense(3), fnn.batch_norm())
+    params = model.init(key, ROWS)
+    assert "batch_norm_0" in fnn.summary(model, params, ROWS)
