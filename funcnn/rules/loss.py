@@ -9,7 +9,7 @@ from funcnn.registry import Case, rule
 from funcnn.rules.arguments import describe, floating, same_dtype
 from funcnn.rules.draws import normal, uniform
 from funcnn.rules.precision import accumulator
-from funcnn.rules.softmax import largest
+from funcnn.rules.softmax import exp_difference, largest
 
 
 @rule
@@ -188,7 +188,8 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, smoothing: float = 0.0) -
         dz_j = dl (p_j - ε/C) for j ≠ y,   dz_y = dl (ε (1 - 1/C) - Σ_{j≠y} p_j).
     Value, with m the largest logit, e_j = exp(z_j - m) and o = Σ_{j≠y} e_j:
         l = (1 - ε) (m - z_y) + ε mean_j (m - z_j) + log1p(o + (e_y - 1)),
-    as log Σ_j e_j = log(o + e_y); where y is the largest, e_y - 1 = 0 and no digit is lost.
+    as log Σ_j e_j = log(o + e_y); where y is the largest, e_y - 1 = 0 and no digit is lost. In e_j
+    stand the digits that z_j - m loses, see `exp_difference`.
     Kept for the backward pass: e in the dtype of the logits, and for each row o, o + e_y and the
     label. To keep e is cheaper on a CPU than to compute it twice. The label is compared with the
     positions, which fuses, where the gradient of an index is a scatter into zeros.
@@ -223,15 +224,14 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, smoothing: float = 0.0) -
 def softmax_cross_entropy_forward(logits: Any, labels: Any, *, smoothing: float) -> Any:
     logits, labels = _logits_and_labels(logits, labels, smoothing)
     z = logits.astype(accumulator(logits))
-    d = z - largest(z, -1)
-    e = jnp.exp(d)
-    is_label = _is_label(labels, z)
-    d_label = jnp.sum(jnp.where(is_label, d, 0), -1)  # (...), at most 0
-    e_label = jnp.exp(d_label)
-    others = jnp.sum(jnp.where(is_label, 0, e), -1)
+    m = largest(z, -1)
+    e = exp_difference(z, m)
+    z_label = jnp.take_along_axis(z, labels[..., None], -1, mode="clip")
+    d_label, e_label = (jnp.squeeze(f(z_label, m), -1) for f in (jnp.subtract, exp_difference))
+    others = jnp.sum(jnp.where(_is_label(labels, z), 0, e), -1)  # (...)
     loss = jnp.log1p(others + (e_label - 1)) - (1 - smoothing) * d_label
     if smoothing:
-        loss = loss - smoothing * jnp.mean(d, -1)
+        loss = loss - smoothing * jnp.mean(z - m, -1)
     loss = jnp.where(_inside(labels, z), loss, jnp.nan).astype(logits.dtype)
     return loss, (e.astype(logits.dtype), others, others + e_label, labels)
 

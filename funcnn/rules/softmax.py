@@ -22,12 +22,24 @@ def largest(x: Any, axis: int) -> Any:
     return jnp.where(m == -jnp.inf, 0, m)
 
 
-def _probabilities(x: Any, axis: int) -> Any:
-    x = x.astype(accumulator(x))
-    # Softmax does not depend on the shift, so that it takes no part in the derivative.
-    e = jnp.exp(x - jax.lax.stop_gradient(largest(x, axis)))
-    total = jnp.sum(e, axis, keepdims=True)
-    return e / jnp.where(total == 0, 1, total)  # 0 in a row of -inf
+def exp_difference(x: Any, m: Any) -> Any:
+    """exp(x - m), with the digits that x - m loses.
+
+    A difference near 100 is rounded by up to 4e-6 in float32, and exp of it is off by 64 units in
+    the last place. But the rounding error r is a number that five more additions give exactly
+    (Knuth, The art of computer programming, vol. 2, 4.2.2, theorem B): with d the rounded
+    difference, x - m = d + r, and exp(d + r) is exp(d) (1 + r) but for r². The derivative is all in
+    d: that of r is 0. In the example the truth is 1.7724852e-28.
+
+    >>> x, m = jnp.array(0.1), jnp.array(64.0)
+    >>> float(jnp.exp(x - m)), float(exp_difference(x, m))
+    (1.772482439033155e-28, 1.77248520755745e-28)
+    """
+    d = x - m
+    rest = d - x  # -m, but for rounding
+    r = (x - (d - rest)) - (m + rest)
+    r = jax.lax.stop_gradient(jnp.where(jnp.abs(d) < jnp.inf, r, 0))
+    return jnp.exp(d) * (1 + r)  # exp(d) r alone might be flushed to 0
 
 
 def _top(p: Any, axis: int) -> Any:
@@ -57,15 +69,21 @@ def softmax(x: Any, *, axis: int = -1) -> Any:
         dx_i = y_i (dy_i - Σ_j y_j dy_j).
     As Σ_j y_j = 1, the same number c may be taken off every dy_j:
         dx_i = y_i (h_i - Σ_j y_j h_j) with h_j = dy_j - c.
-    With c = dy_m at the largest element m, h_m = 0: where y_m is 1 but for rounding, dx_m is then
-    the sum over the small ones, and not the difference of two equal numbers, in which they drown.
-    (Where n elements are tied for the largest, c is the mean of their dy.)
+    With c = dy_m for an element m with y_m > 1/2, h_m = 0: where y_m is 1 but for rounding, dx_m
+    is then the sum over the small ones, and not the difference of two equal numbers, in which they
+    drown. Where there is none such, c = 0: dx_i is small then where dy_m alone is not 0, and the
+    shift would make it a difference of two numbers near dy_m.
+    In the exponentials stand the digits that a difference of logits loses, see `exp_difference`.
+    The rounding errors of the sum below the line, and of the division by it, are common to the
+    row: the backward pass takes them off, as Σ y - 1 shows them.
     Kept for the backward pass: y alone, in the dtype of x.
     An element -∞ (masked) has y = 0 and dx = 0. A row of -∞ only gives zeros, and zero gradient,
     where jax.nn.softmax gives NaN. A row with +∞ or NaN is NaN. There are no kinks.
 
     Earns its place in accuracy: logits (20, 0) have the gradient ±2.06e-9, autodiff gives
-    (0, 2.06e-9) in float32; also it keeps one array of the size of x, and autodiff two.
+    (0, 2.06e-9) in float32. For a cotangent of one class, and logits of any spread, 99.9 % of the
+    elements are within 4 units in the last place, where logits near 100 cost autodiff 64. It keeps
+    one array of the size of x, and autodiff two.
 
     Source: Bridle, Probabilistic interpretation of feedforward classification network outputs,
     1990, for the derivative; the shift of dy by its value at the maximum follows from Σ dx = 0.
@@ -78,19 +96,34 @@ def softmax(x: Any, *, axis: int = -1) -> Any:
     Array([0.5, 0.5, 0. ], dtype=float32)
     """
     x = _checked("softmax", x, axis)
-    return _probabilities(x, axis).astype(x.dtype)
+    precise = x.astype(accumulator(x))
+    # Softmax does not depend on the shift, so that it takes no part in the derivative.
+    e = jnp.exp(precise - jax.lax.stop_gradient(largest(precise, axis)))
+    total = jnp.sum(e, axis, keepdims=True)
+    return (e / jnp.where(total == 0, 1, total)).astype(x.dtype)  # 0 in a row of -inf
 
 
 def softmax_forward(x: Any, *, axis: int) -> Any:
-    y = softmax.reference(x, axis=axis)
+    x = _checked("softmax", x, axis)
+    precise = x.astype(accumulator(x))
+    e = exp_difference(precise, jax.lax.stop_gradient(largest(precise, axis)))
+    total = jnp.sum(e, axis, keepdims=True)
+    y = (e / jnp.where(total == 0, 1, total)).astype(x.dtype)  # 0 in a row of -inf
     return y, y
 
 
 def softmax_backward(y: Any, dy: Any, *, axis: int) -> Any:
     p, g = y.astype(accumulator(y)), dy.astype(accumulator(y))
-    top, ties = _top(p, axis)
-    h = g - jnp.sum(jnp.where(top, g, 0), axis, keepdims=True) / ties
+    p = p - p * jax.lax.stop_gradient(_excess(p, axis))
+    h = g - jnp.sum(jnp.where(p > 0.5, g, 0), axis, keepdims=True)
     return ((p * (h - jnp.sum(p * h, axis, keepdims=True))).astype(dy.dtype),)
+
+
+def _excess(p: Any, axis: int) -> Any:
+    """By how much the sum of p, which should be 1, is larger."""
+    # Multiples of 2^-12 add up exactly, and what is left over is small.
+    coarse = jnp.round(p * 2**12) / 2**12
+    return (jnp.sum(coarse, axis, keepdims=True) - 1) + jnp.sum(p - coarse, axis, keepdims=True)
 
 
 softmax.defvjp(softmax_forward, softmax_backward)
@@ -161,7 +194,8 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
         dx_m = dy_m - p_m (dy_m + R) = P dy_m - p_m R
     in which nothing cancels that is not small in truth. Where n elements are tied for the largest
     and D is the sum of their dy, n p_m = 1 - P gives dx_m = (dy_m - D/n) + P D/n - p_m R.
-    Value: y_i = (x_i - x_m) - log1p(Σ_{j≠m} exp(x_j - x_m)), so that y_m keeps its digits too.
+    Value: y_i = (x_i - x_m) - log1p(Σ_{j≠m} exp(x_j - x_m)), so that y_m keeps its digits too. In
+    the exponentials, and so in p, stand the digits that x_j - x_m loses, see `exp_difference`.
     Kept for the backward pass: p in the dtype of x. Recomputed from y it would lose |y| units in
     the last place, and all digits in bfloat16.
     An element -∞ (masked) has y = -∞ and p = 0: it takes no part in the other elements, and its own
@@ -191,8 +225,8 @@ def log_softmax_forward(x: Any, *, axis: int) -> Any:
     x = _checked("log_softmax", x, axis)
     precise = x.astype(accumulator(x))
     # No stop_gradient here: a second derivative needs that of the shift, as d = 0 is left out.
-    d = precise - largest(precise, axis)
-    e = jnp.exp(d)
+    m = largest(precise, axis)
+    d, e = precise - m, exp_difference(precise, m)
     # The largest are those with d = 0; all but one of them count among the others.
     others = jnp.sum(jnp.where(d == 0, 0, e), axis, keepdims=True)
     ties = jnp.sum(d == 0, axis, keepdims=True, dtype=d.dtype)

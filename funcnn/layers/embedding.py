@@ -1,0 +1,62 @@
+"""The embedding layer: what a chain that starts with integers starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from funcnn import rules
+from funcnn.layer import Layer, Params, constructor
+
+# Rows of length about 1, as flax draws them: the variance is 1 / width.
+_UNIT_ROWS = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+
+
+@constructor
+def embedding(
+    vocabulary: int, width: int, *, initializer: Callable[..., Any] = _UNIT_ROWS
+) -> Layer:
+    """y = table[x]: a row of numbers for each integer; x (...) in [0, vocabulary), y (..., width).
+
+    The table (vocabulary, width) is a parameter in JAX's default dtype. An x outside gives NaN, see
+    `fnn.rules.embedding`. Integers have no cotangent: `fnn.backprop` returns None for dx.
+
+    Args:
+        vocabulary: how many rows the table has.
+        width: how many numbers a row has.
+        initializer: draws the table, as those of `jax.nn.initializers`.
+
+    Raises:
+        ValueError: vocabulary or width is not a positive integer.
+        TypeError: x holds no integers; at `init` or at the call.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x = jnp.array([[2, 0], [1, 1]])
+    >>> layer = embedding(3, 4)
+    >>> params = layer.init(jax.random.key(0), x)
+    >>> params["table"].shape, layer(params, x).shape
+    ((3, 4), (2, 2, 4))
+    """
+    for name, value in {"vocabulary": vocabulary, "width": width}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"embedding: {name} is a positive integer, found {value!r}")
+
+    def init(key: Any, x: Any) -> Params:
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise TypeError(f"embedding: x must be integers, found {x.dtype}{list(x.shape)}")
+        return {"table": initializer(key, (vocabulary, width), jnp.zeros(()).dtype)}
+
+    def apply(params: Params, x: Any, key: Any) -> Any:
+        return rules.embedding(params["table"], x)
+
+    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+        return rules.embedding.forward(params["table"], x)
+
+    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, dict[str, Any]]:
+        dtable, dx = rules.embedding.backward(res, dy)
+        return {"table": dtable}, dx, {}
+
+    return Layer("embedding", init, apply, forward, recursion)
