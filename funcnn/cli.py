@@ -115,6 +115,12 @@ def _check(options: argparse.Namespace) -> int:
     )
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from funcnn.commands.bench import bench
+
+    return bench(options.names, rounds=options.rounds, out=options.out, as_json=options.json)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from funcnn.commands.doctor import doctor
 
@@ -166,6 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "check hand-derived rules against independent derivatives")
     _check_options(check)
     _target_options(check)
+    bench = command("bench", _bench, "times and bytes beside autodiff and other libraries")
+    bench.add_argument("names", metavar="NAME", nargs="*", help="by default all")
+    bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="of each arm; 15")
+    bench.add_argument("--out", metavar="FILE", help="keep the result as JSON lines")
     command("doctor", _doctor, "versions, devices and settings of this machine")
     return parser
 

@@ -1,0 +1,152 @@
+"""Single operations and stacks: a gradient by hand, by autodiff, and in PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import funcnn as fnn
+from funcnn.bench.measure import Arm
+from funcnn.bench.peers import missing
+from funcnn.gradient.expense import compiled_expense, count_operations
+from funcnn.gradient.without_rules import without_rules
+from funcnn.rules.loss import softmax_cross_entropy
+
+Arms = tuple[list[Arm], dict[str, str]]
+_PROBES = 8  # elements of each result that the arms must agree on
+
+
+def gradient_arm(name: str, loss: Callable[..., Any], args: Sequence[Any]) -> Arm:
+    """Value and gradient of a scalar function by all of its arguments.
+
+    >>> arm = gradient_arm("funcnn", lambda x: (x * x).sum(), [jnp.ones(3)])
+    >>> np.asarray(arm.values()).tolist()
+    [3.0, 2.0, 2.0, 2.0]
+    """
+    gradient = jax.value_and_grad(loss, argnums=tuple(range(len(args))))
+    compiled = jax.jit(gradient).lower(*args).compile()
+    flops = count_operations(jax.make_jaxpr(gradient)(*args)).flops
+    temporary = compiled_expense(compiled).temporary_bytes
+    call = lambda: jax.block_until_ready(compiled(*args))  # noqa: E731
+    return Arm(name, call, lambda: _probe(call()), 1, temporary, flops)
+
+
+def _probe(results: Any) -> np.ndarray:
+    """Some elements of each leaf, the same for every arm."""
+    leaves = [np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(results)]
+    return np.concatenate([leaf[:: max(1, leaf.size // _PROBES)] for leaf in leaves])
+
+
+def _three(loss: Callable[..., Any], args: Sequence[Any], checkpointed: Any = None) -> list[Arm]:
+    arms = [gradient_arm("funcnn", loss, args)]
+    arms.append(gradient_arm("autodiff", without_rules(loss), args))
+    if checkpointed is not None:
+        arms.append(gradient_arm("autodiff + checkpoint", checkpointed, args))
+    return arms
+
+
+def _draw(*shape: int, scale: float = 1.0, seed: int = 0) -> Any:
+    return jnp.asarray(scale * np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def max_pool_2() -> Arms:
+    """Max pooling 2x2 by steps of 2 of 64 images 28x28x64, forward and backward."""
+    return _pooling(2, 2)
+
+
+def max_pool_3() -> Arms:
+    """Max pooling 3x3 by steps of 2, without padding, of 64 images 28x28x64, both ways."""
+    return _pooling(3, 2)
+
+
+def _pooling(window: int, stride: int) -> Arms:
+    x = _draw(64, 28, 28, 64)
+    size = (28 - window) // stride + 1
+    weights = _draw(64, size, size, 64, seed=1)
+
+    def loss(x: Any) -> Any:
+        y = fnn.rules.max_pool(x, window=(window,) * 2, stride=stride, padding="VALID")
+        return jnp.sum(y * weights)
+
+    arms = _three(loss, [x])
+    if why := missing("PyTorch"):
+        return arms, {"PyTorch": why}
+    torch: Any = importlib.import_module("torch")
+
+    def images(a: Any) -> Any:
+        first = torch.tensor(np.array(a)).permute(0, 3, 1, 2)
+        return first.contiguous(memory_format=torch.channels_last)
+
+    given, dy = images(x).requires_grad_(True), images(weights)
+
+    def call() -> Any:
+        given.grad = None
+        value = (torch.nn.functional.max_pool2d(given, window, stride) * dy).sum()
+        value.backward()
+        return value.item(), given.grad
+
+    def values() -> Any:
+        value, gradient = call()
+        return _probe((np.float32(value), gradient.permute(0, 2, 3, 1).numpy()))
+
+    return [*arms, Arm("PyTorch", call, values)], {}
+
+
+def depthwise_32() -> Arms:
+    """Depthwise convolution 3x3 of 64 images 28x28x32, forward and backward."""
+    return _three(_depthwise, [_draw(64, 28, 28, 32), _draw(3, 3, 1, 32, seed=1)]), {}
+
+
+def depthwise_128() -> Arms:
+    """Depthwise convolution 3x3 of 32 images 28x28x128, forward and backward."""
+    return _three(_depthwise, [_draw(32, 28, 28, 128), _draw(3, 3, 1, 128, seed=1)]), {}
+
+
+def _depthwise(x: Any, w: Any) -> Any:
+    return jnp.sum(fnn.rules.conv(x, w, groups=x.shape[-1]) ** 2)
+
+
+def scanned_stack() -> Arms:
+    """`repeat` of 12 blocks, dense 512 and gelu, on 256 rows: gradient by params and x."""
+    block = fnn.chain(fnn.dense(512), fnn.gelu())
+    model = fnn.repeat(block, 12)
+    x = _draw(256, 512)
+    params = model.init(jax.random.key(0), x)
+
+    def loss(params: Any, x: Any) -> Any:
+        return jnp.mean(model(params, x) ** 2)
+
+    def checkpointed(params: Any, x: Any) -> Any:
+        body = jax.checkpoint(without_rules(lambda x, p: block(p, x)))
+        return jnp.mean(jax.lax.scan(lambda x, p: (body(x, p), None), x, params)[0] ** 2)
+
+    return _three(loss, [params, x], checkpointed), {}
+
+
+def linear_cross_entropy() -> Arms:
+    """2,048 rows of width 512 into 32,000 classes and their cross entropy, by x and w."""
+    x, w = _draw(2048, 512), _draw(512, 32000, scale=0.05, seed=1)
+    labels = jnp.asarray(np.random.default_rng(2).integers(0, 32000, 2048), jnp.int32)
+
+    def loss(x: Any, w: Any) -> Any:
+        return fnn.rules.linear_cross_entropy(x, w, labels)
+
+    def chunked(x: Any, w: Any) -> Any:
+        @jax.checkpoint
+        def rows(x: Any, labels: Any) -> Any:
+            return jnp.sum(softmax_cross_entropy.reference(x @ w, labels))
+
+        parts = x.reshape(16, 128, 512), labels.reshape(16, 128)
+        total, _ = jax.lax.scan(lambda s, part: (s + rows(*part), None), jnp.zeros(()), parts)
+        return total / len(labels)
+
+    arms = [gradient_arm("funcnn", loss, [x, w])]
+    plain = lambda x, w: softmax_cross_entropy.reference(x @ w, labels).mean()  # noqa: E731
+    arms.append(gradient_arm("autodiff", plain, [x, w]))
+    arms.append(gradient_arm("autodiff, scan + checkpoint", chunked, [x, w]))
+    return arms, {}

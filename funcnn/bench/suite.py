@@ -1,0 +1,38 @@
+"""The benchmarks by name, and running them one after another."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from funcnn.bench import operations, training
+from funcnn.bench.measure import Row, measure
+
+_ALL: tuple[Callable[[], Any], ...] = (
+    *(training.cnn_step, training.mlp_step, training.digits_step),
+    *(operations.max_pool_2, operations.max_pool_3),
+    *(operations.depthwise_32, operations.depthwise_128),
+    *(operations.scanned_stack, operations.linear_cross_entropy),
+)
+BENCHMARKS = {f.__name__: f for f in _ALL}
+
+
+def describe(name: str) -> str:
+    """What a benchmark does, in one line.
+
+    >>> describe("mlp_step")
+    '784-512-512-10, batch 128, Adam; funcnn takes 8 steps a call.'
+    """
+    return (inspect.getdoc(BENCHMARKS[name]) or "").splitlines()[0]
+
+
+def run(names: Sequence[str], rounds: int) -> Iterator[list[Row]]:
+    """The rows of each benchmark, all where none is named.
+
+    >>> next(run(["mlp_step"], rounds=1))[0].arm  # doctest: +SKIP
+    'funcnn'
+    """
+    for name in names or BENCHMARKS:
+        arms, absent = BENCHMARKS[name]()
+        yield measure(name, arms, rounds, absent)

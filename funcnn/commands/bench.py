@@ -1,0 +1,85 @@
+"""funcnn bench: side by side with autodiff and other libraries, on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from funcnn.bench.measure import Row, machine
+from funcnn.bench.suite import BENCHMARKS, describe, run
+from funcnn.config import ConfigError
+from funcnn.report import table
+
+
+def bench(
+    names: Sequence[str], *, rounds: int, out: str | None = None, as_json: bool = False
+) -> int:
+    """Run benchmarks by name, all where none is given. 1 where an arm was refused.
+
+    Raises:
+        ConfigError: an unknown name, or a file that cannot be written.
+    """
+    for name in names:
+        if name not in BENCHMARKS:
+            near = difflib.get_close_matches(name, BENCHMARKS, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError([f"bench: unknown benchmark {name}{hint}: {', '.join(BENCHMARKS)}"])
+    if out is not None and not Path(out).resolve().parent.is_dir():
+        raise ConfigError([f"--out {out}: there is no folder {Path(out).parent}"])
+    here = machine()
+    if not as_json:
+        print(", ".join(f"{name} {value}" for name, value in here.items()))
+    found: list[Row] = []
+    for rows in run(names, rounds):
+        found += rows
+        _show(rows, as_json)
+    if out is not None:
+        _write(Path(out), here, found)
+    return 1 if any(row.note.startswith("refused") for row in found) else 0
+
+
+def _show(rows: Sequence[Row], as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            print(json.dumps(_plain(row)), flush=True)
+        return
+    print(f"\n{rows[0].work}: {describe(rows[0].work)}")
+    print(table([_shown(row) for row in rows]), flush=True)
+    for row in rows:
+        if row.note:
+            print(f"{row.arm}: {row.note}", file=sys.stderr)
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    temporary = row.temporary_bytes
+    return {
+        "arm": row.arm,
+        "median, ms": row.median,
+        "fastest": row.low,
+        "slowest": row.high,
+        "times funcnn's": row.ratio,
+        "95 % from": row.ratio_low,
+        "to": row.ratio_high,
+        "rounds": row.rounds,
+        "temporary bytes": int(temporary) if math.isfinite(temporary) else temporary,
+        "FLOPs": row.flops,
+    }
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    fields = dataclasses.asdict(row).items()
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields}
+
+
+def _write(path: Path, here: dict[str, Any], rows: Sequence[Row]) -> None:
+    """The machine and the rows, in place of what was measured before; whole or not at all."""
+    lines = [json.dumps({"machine": here}), *(json.dumps(_plain(row)) for row in rows)]
+    whole = path.with_name(path.name + ".tmp")
+    whole.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    whole.replace(path)
