@@ -156,8 +156,19 @@ def _results(run: Check, situation: Situation) -> list[Result]:
     try:
         return list(run(situation))
     except Exception as error:  # whatever the rule raises is what is wrong with it
-        note = f"it raised {type(error).__name__}: {one_line(error)}"
-        return [situation.result(run.__name__, "", "fail", note)]
+        verdict, note = "fail", f"it raised {type(error).__name__}: {one_line(error)}"
+        if _raises_anyway(run, situation):
+            verdict, note = "skip", f"raises without the rule, too: {one_line(error)}"
+        return [situation.result(run.__name__, "", verdict, note)]
+
+
+def _raises_anyway(run: Check, situation: Situation) -> bool:
+    """Whether a check raises where the automatic derivative stands in the rule's place."""
+    try:
+        list(run(dataclasses.replace(situation, manual=situation.automatic, rule=None)))
+    except Exception:
+        return True
+    return False
 
 
 def _diagnosed(situation: Situation, result: Result) -> Result:

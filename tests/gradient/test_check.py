@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 from funcnn import rules
 from funcnn.gradient.check import GradientError, check
@@ -362,3 +363,30 @@ def test_a_failure_says_where_the_rule_is_and_how_to_see_it_again(monkeypatch):
     assert "again:" not in text  # no command knows it
     monkeypatch.setattr("funcnn.gradient.check.registered_rules", lambda: {"tanh": rule})
     assert 'again: funcnn check tanh --case "normal" --seed 0' in str(check(rule))
+
+
+def test_what_raises_without_the_rule_too_is_skipped_and_else_a_failure():
+    """A rule that cannot be taken out has no forward mode; the dot test can then say nothing."""
+
+    def until_large(x):
+        return jax.lax.while_loop(lambda x: jnp.max(x) < 9, lambda x: 2 * x, x)
+
+    loop = jax.custom_vjp(until_large)
+    loop.defvjp(lambda x: (until_large(x), x), lambda x, dy: (16 * dy,))
+    report = check(lambda x: jnp.sin(loop(x)), jnp.ones(3))
+    (dot,) = [r for r in report.results if r.check == "dot"]
+    assert dot.verdict == "skip"
+    assert dot.note.startswith("raises without the rule, too: ")
+
+    @jax.custom_vjp
+    def odd(x):
+        return 2 * x
+
+    def backward(_, dy):
+        if not isinstance(dy, Tracer):
+            raise RuntimeError("no eager mode")
+        return (2 * dy,)
+
+    odd.defvjp(lambda x: (2 * x, None), backward)
+    report = check(lambda x: odd(x), jnp.ones(3), level="full")
+    assert [r.verdict for r in report.results if "no eager mode" in r.note][:1] == ["fail"]

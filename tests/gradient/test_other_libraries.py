@@ -1,4 +1,4 @@
-"""Models of Flax NNX, Flax Linen, Equinox and Haiku: their rules taken out, and a wrong one found."""
+"""Models of Flax NNX and Linen, Equinox, Haiku: their rules taken out, and a wrong one found."""
 
 import equinox
 import flax.linen
