@@ -12,24 +12,43 @@ from funcnn.layers.activation import (
     softplus,
     tanh,
 )
+from funcnn.layers.embedding import embedding
 from funcnn.layers.linear import conv, dense
+from funcnn.layers.normalization import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+)
 from funcnn.layers.pooling import average_pool, global_average_pool, global_max_pool, max_pool
+from funcnn.layers.recurrent import bidirectional, gru, lstm, rnn
 from funcnn.layers.shape import dropout, flatten
 
 __all__ = [
     "average_pool",
+    "batch_norm",
+    "bidirectional",
     "conv",
     "dense",
     "dropout",
     "elu",
+    "embedding",
     "flatten",
     "gelu",
     "global_average_pool",
     "global_max_pool",
+    "group_norm",
+    "gru",
+    "instance_norm",
+    "layer_norm",
     "leaky_relu",
     "log_softmax",
+    "lstm",
     "max_pool",
     "relu",
+    "rms_norm",
+    "rnn",
     "sigmoid",
     "silu",
     "softmax",

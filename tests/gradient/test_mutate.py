@@ -216,13 +216,25 @@ SCORES = {
     "global_max_pool": (30, 0, 8),
     "global_average_pool": (15, 0, 0),
     "linear": (31, 0, 0),
-    "softmax": (81, 0, 29),
+    "embedding": (15, 0, 4),
+    "linear_cross_entropy": (42, 0, 0),
+    "softmax": (77, 0, 53),
     "log_softmax": (134, 0, 48),
     "squared_error": (16, 0, 0),
     "logistic": (88, 0, 1),
     "softmax_cross_entropy": (77, 0, 15),
     "max_pool": (207, 0, 80),
     "average_pool": (125, 0, 5),
+    "rnn": (230, 0, 48),
+    "lstm": (453, 0, 44),
+    "gru": (355, 0, 48),
+    "layer_norm": (137, 0, 6),
+    "rms_norm": (86, 0, 0),
+    "group_norm": (152, 0, 5),
+    # In float64 the correction of the mean is a rounding error, and its sign is one.
+    "instance_norm": (152, 2, 3),
+    "batch_norm": (159, 0, 4),
+    "batch_norm_evaluation": (103, 0, 0),
 }
 
 

@@ -1,5 +1,7 @@
 """The layers: init gives what apply takes, options reach the rule, and mistakes are named."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,17 @@ from funcnn.layer import Layer, output_shape
 IMAGE = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)), jnp.float32)
 LINE = IMAGE[:, 0]
 ROWS = IMAGE[0, 0]
+
+
+def with_statistics(layer):
+    """The layer with params that it can be evaluated with."""
+
+    def init(key, x):
+        zeros = jnp.zeros(x.shape[-1])
+        return {**layer.init(key, x), "mean": zeros, "variance": zeros + 1}
+
+    return dataclasses.replace(layer, init=init)
+
 
 # name -> (layer, input, shape of the output)
 SHAPES = {
@@ -35,7 +48,16 @@ SHAPES = {
     "global_max_pool": (lambda: fnn.global_max_pool, IMAGE, (2, 3)),
     "global_average_pool": (lambda: fnn.global_average_pool, IMAGE, (2, 3)),
     "flatten": (lambda: fnn.flatten, IMAGE, (2, 90)),
+    "rnn": (lambda: fnn.rnn(4), LINE, (2, 6, 4)),
+    "lstm": (lambda: fnn.lstm(4), LINE, (2, 6, 4)),
+    "gru": (lambda: fnn.gru(4), LINE, (2, 6, 4)),
+    "bidirectional": (lambda: fnn.bidirectional(fnn.gru(4)), LINE, (2, 6, 8)),
     "dropout": (lambda: fnn.dropout(0.5), IMAGE, IMAGE.shape),
+    "layer_norm": (lambda: fnn.layer_norm(), IMAGE, IMAGE.shape),
+    "rms_norm": (lambda: fnn.rms_norm(), IMAGE, IMAGE.shape),
+    "group_norm": (lambda: fnn.group_norm(3), IMAGE, IMAGE.shape),
+    "instance_norm": (lambda: fnn.instance_norm(), IMAGE, IMAGE.shape),
+    "batch_norm": (lambda: with_statistics(fnn.batch_norm()), IMAGE, IMAGE.shape),
 }
 ELEMENTWISE = {
     "sigmoid": (lambda: fnn.sigmoid, jax.nn.sigmoid),
@@ -76,6 +98,7 @@ def test_activations_compute_what_their_names_say(name):
 
 def test_every_layer_is_tested_here_and_is_public():
     tested = {name.split()[0] for name in (*SHAPES, *ELEMENTWISE)}
+    tested |= {"embedding"}  # takes integers: see test_embedding_layer.py
     assert tested == set(layers.__all__)
     assert all(getattr(fnn, name) is getattr(layers, name) for name in layers.__all__)
 
