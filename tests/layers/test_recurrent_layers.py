@@ -150,6 +150,7 @@ def test_backprop_is_the_automatic_gradient(name, key):
         assert set(deltas) >= set(model.parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["no carry", "lengths"])
 @pytest.mark.parametrize("name", [*MAKE, "bidirectional"])
 def test_the_passes_of_the_explicit_form(name, form, key):

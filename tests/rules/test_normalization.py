@@ -135,7 +135,9 @@ def test_the_reference_has_the_gradient_that_differences_have(name):
         assert max(errors.values()) < 1e-9, (case.name, errors)
 
 
-@pytest.mark.parametrize("through", ["jit", "vmap", "scan"])
+@pytest.mark.parametrize(
+    "through", ["jit", *(pytest.param(t, marks=pytest.mark.slow) for t in ("vmap", "scan"))]
+)
 @pytest.mark.parametrize("name", OURS)
 def test_the_rule_has_the_gradient_of_its_reference(name, through):
     rule = getattr(rules, name)

@@ -134,6 +134,7 @@ def test_rules_agree_with_the_automatic_gradient_in_float64(name):
     assert max(errors.values()) < 1e-13, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_second_derivatives(name):
     with jax.enable_x64(True):
@@ -307,6 +308,7 @@ def test_planted_mistakes_are_rejected(name, mistake):
         assert worst(MISTAKES[mistake](name), "sequences") > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", PADDED)
 @pytest.mark.parametrize("name", ["gru"])
 def test_planted_mistakes_with_lengths_are_rejected(name, mistake):
@@ -324,6 +326,7 @@ def test_the_wrong_direction_is_rejected(name):
     assert worst(rule.replace(backward=forwards), "from the end") > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "i", "j"), [("lstm", -4, -3), ("gru", -4, -3), ("lstm", -1, -2)])
 def test_swapped_gates_are_rejected(name, i, j):
     def swapped(res):
