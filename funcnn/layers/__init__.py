@@ -13,7 +13,7 @@ from funcnn.layers.activation import (
     tanh,
 )
 from funcnn.layers.embedding import embedding
-from funcnn.layers.linear import conv, dense
+from funcnn.layers.linear import conv, conv_transposed, dense
 from funcnn.layers.normalization import (
     batch_norm,
     group_norm,
@@ -30,6 +30,7 @@ __all__ = [
     "batch_norm",
     "bidirectional",
     "conv",
+    "conv_transposed",
     "dense",
     "dropout",
     "elu",

@@ -1,4 +1,4 @@
-"""Layers with weights: dense and convolution."""
+"""Layers with weights: dense, convolution and transposed convolution."""
 
 from __future__ import annotations
 
@@ -67,37 +67,41 @@ def conv(
     bias: bool = True,
     initializer: Initializer = _HE,
 ) -> Layer:
-    """Convolution of x (N, H, W, C), or (N, W, C), with w (*window, C, features), plus b.
+    """Convolution of x (N, *size, C) with w (*window, C / groups, features), plus b.
+
+    There are one, two or three spatial axes. With groups = C each channel stands alone (depthwise).
 
     Args:
         features: how many channels come out.
         window: its size along each spatial axis, (3, 3).
         stride, dilation: one number, or one for each spatial axis.
         padding: "SAME", "VALID" or a pair (before, after) for each spatial axis.
-        groups: into how many groups the channels are divided.
+        groups: into how many runs of neighbours the channels, in and out, are divided.
         bias, initializer: as in `dense`.
 
     Raises:
-        ValueError: features or window are not positive integers; the rule's own at `init`.
+        ValueError: features, window or groups are not positive integers; at `init`, groups do not
+            divide the channels, and the rule's own.
 
     >>> import jax
-    >>> x = jax.ShapeDtypeStruct((2, 6, 6, 1), "float32")
+    >>> x = jax.ShapeDtypeStruct((2, 6, 6, 4), "float32")
     >>> conv(8, (3, 3)).init(jax.random.key(0), x)["w"].shape
+    (3, 3, 4, 8)
+    >>> conv(8, (3, 3), groups=4).init(jax.random.key(0), x)["w"].shape
     (3, 3, 1, 8)
     """
-    _positive("conv", "features", features)
-    window = (window,) if isinstance(window, int) else tuple(window)
-    for size in window:
-        _positive("conv", "window", size)
+    _positive("conv", "groups", groups)
 
     def init(key: Any, x: Any) -> Params:
-        if len(x.shape) != len(window) + 2:
+        if x.shape[-1] % groups or features % groups:
             raise ValueError(
-                f"conv: a window of {len(window)} axes takes x (N, {len(window)} spatial axes, C), "
-                f"found shape {x.shape}"
+                f"conv: groups={groups} must divide the {x.shape[-1]} input and the {features} "
+                f"output channels; found x of shape {x.shape}"
             )
-        return _weights((*window, x.shape[-1] // groups, features), x, key, initializer, bias)
+        shape = (*sizes, x.shape[-1] // groups, features)
+        return _weights(shape, x, key, initializer, bias)
 
+    sizes, init = _window("conv", features, window, init)
     return layer_from_rule(
         rules.conv,
         init=init,
@@ -106,6 +110,68 @@ def conv(
         dilation=_hashable(dilation),
         groups=groups,
     )
+
+
+@constructor
+def conv_transposed(
+    features: int,
+    window: Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    dilation: int | Sequence[int] = 1,
+    *,
+    bias: bool = True,
+    initializer: Initializer = _HE,
+) -> Layer:
+    """Transposed convolution of x (N, *size, C) with w (*window, C, features), plus b.
+
+    A stride of 2 makes images twice as large; see `fnn.rules.conv_transposed`.
+
+    Args:
+        features: how many channels come out.
+        window: its size along each of the one, two or three spatial axes, (3, 3).
+        stride, dilation: one number, or one for each spatial axis.
+        padding: "SAME", "VALID" or a pair (before, after) for each spatial axis.
+        bias, initializer: as in `dense`.
+
+    Raises:
+        ValueError: features or window are not positive integers; the rule's own at `init`.
+
+    >>> import jax
+    >>> x = jax.ShapeDtypeStruct((2, 6, 6, 4), "float32")
+    >>> conv_transposed(8, (3, 3), stride=2).init(jax.random.key(0), x)["w"].shape
+    (3, 3, 4, 8)
+    """
+
+    def init(key: Any, x: Any) -> Params:
+        return _weights((*sizes, x.shape[-1], features), x, key, initializer, bias)
+
+    sizes, init = _window("conv_transposed", features, window, init)
+    return layer_from_rule(
+        rules.conv_transposed,
+        init=init,
+        stride=_hashable(stride),
+        padding=_hashable(padding),
+        dilation=_hashable(dilation),
+    )
+
+
+def _window(layer: str, features: int, window: Any, init: Any) -> tuple[tuple[int, ...], Any]:
+    """The window as a tuple, and `init` for an x that has as many spatial axes."""
+    _positive(layer, "features", features)
+    window = (window,) if isinstance(window, int) else tuple(window)
+    for size in window:
+        _positive(layer, "window", size)
+
+    def checked(key: Any, x: Any) -> Params:
+        if len(x.shape) != len(window) + 2:
+            raise ValueError(
+                f"{layer}: a window of {len(window)} axes takes x (N, {len(window)} spatial axes, "
+                f"C), found shape {x.shape}"
+            )
+        return init(key, x)
+
+    return window, checked
 
 
 def _hashable(value: Any) -> Any:

@@ -9,6 +9,7 @@ from funcnn.registry import registered_rules
 from funcnn.rules.activation import elu, leaky_relu, relu, sigmoid, softplus, tanh
 from funcnn.rules.batch_norm import batch_norm, batch_norm_evaluation
 from funcnn.rules.convolution import conv
+from funcnn.rules.convolution_transposed import conv_transposed
 from funcnn.rules.dropout import dropout
 from funcnn.rules.embedding import embedding
 from funcnn.rules.gate import gelu, silu
@@ -29,6 +30,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_evaluation",
     "conv",
+    "conv_transposed",
     "dropout",
     "elu",
     "embedding",

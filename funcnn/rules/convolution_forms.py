@@ -13,13 +13,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from funcnn.rules.convolution_depthwise import (
+    convolve_depthwise,
+    filter_gradient_depthwise,
+    input_gradient_depthwise,
+    is_depthwise,
+)
 from funcnn.rules.convolution_products import (
     LAYOUT,
     convolve,
-    convolve_fastest,
+    convolve_products,
     filter_gradient_products,
     input_gradient_products,
-    product_over_rows,
+    is_large,
 )
 from funcnn.rules.windows import Windows
 
@@ -27,9 +33,9 @@ from funcnn.rules.windows import Windows
 # eager call otherwise. Inside another jit this changes nothing.
 
 
-@functools.partial(jax.jit, static_argnames="windows")
-def convolution(x: Any, w: Any, windows: Windows) -> Any:
-    """y (N, H', W', O) from x (N, H, W, I) and w, in the form that suits the platform.
+@functools.partial(jax.jit, static_argnames=("windows", "groups"))
+def convolution(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+    """y (N, *output, O) from x (N, *size, I) and w (*window, I/groups, O), as suits the platform.
 
     >>> x, w = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((2, 1, 1))
     >>> convolution(x, w, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
@@ -38,14 +44,14 @@ def convolution(x: Any, w: Any, windows: Windows) -> Any:
     return lax.platform_dependent(
         x,
         w,
-        cpu=functools.partial(convolve_fastest, windows=windows),
-        default=functools.partial(convolve, windows=windows),
+        cpu=functools.partial(convolve_fastest, windows=windows, groups=groups),
+        default=functools.partial(convolve, windows=windows, groups=groups),
     )
 
 
-@functools.partial(jax.jit, static_argnames="windows")
-def input_gradient(dy: Any, w: Any, windows: Windows) -> Any:
-    """dx (N, H, W, I) from dy (N, H', W', O) and w, in the form that suits the platform.
+@functools.partial(jax.jit, static_argnames=("windows", "groups"))
+def input_gradient(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+    """dx (N, *size, I) from dy (N, *output, O) and w, in the form that suits the platform.
 
     >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0]).reshape(2, 1, 1)
     >>> input_gradient(dy, w, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
@@ -54,86 +60,116 @@ def input_gradient(dy: Any, w: Any, windows: Windows) -> Any:
     return lax.platform_dependent(
         dy,
         w,
-        cpu=functools.partial(input_gradient_fastest, windows=windows),
-        default=functools.partial(input_gradient_transposed_form, windows=windows),
+        cpu=functools.partial(input_gradient_fastest, windows=windows, groups=groups),
+        default=functools.partial(input_gradient_transposed_form, windows=windows, groups=groups),
     )
 
 
-@functools.partial(jax.jit, static_argnames="windows")
-def filter_gradient(x: Any, dy: Any, windows: Windows) -> Any:
-    """dw (h, w, I, O) from x (N, H, W, I) and dy (N, H', W', O), in the platform's form.
+@functools.partial(jax.jit, static_argnames=("windows", "groups"))
+def filter_gradient(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
+    """dw (*window, I/groups, O) from x (N, *size, I) and dy (N, *output, O), in its form.
 
     >>> x, dy = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((1, 2, 1))
     >>> filter_gradient(x, dy, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
     Array([3., 5.], dtype=float32)
     """
-    if windows.output == windows.size and set(windows.window) == {1}:
-        return product_over_rows(x, dy).reshape(*windows.window, x.shape[-1], -1).astype(x.dtype)
+    if windows.output == windows.size and set(windows.window) == {1} and groups == 1:
+        return filter_gradient_products(x, dy, windows)  # one product, the best on every platform
     return lax.platform_dependent(
         x,
         dy,
-        cpu=functools.partial(filter_gradient_products, windows=windows),
-        default=functools.partial(filter_gradient_convolution, windows=windows),
+        cpu=functools.partial(filter_gradient_fastest, windows=windows, groups=groups),
+        default=functools.partial(filter_gradient_convolution, windows=windows, groups=groups),
     )
 
 
-def _gradient_padding(windows: Windows) -> list[tuple[int, int]]:
-    """The padding of z (dy with its zeros between) in the derivation of dx; may be negative."""
-    padding = []
-    axes = zip(
-        windows.size, windows.output, windows.stride, windows.extent, windows.padding, strict=True
-    )
-    for n, m, s, e, (lo, _) in axes:
-        # z has length (m-1)*s + 1, and n positions of the window must fit.
-        padding.append((e - 1 - lo, n + lo - ((m - 1) * s + 1)))
-    return padding
+# On a CPU: sums over the window where each channel stands alone, else products where they are
+# faster, else a convolution of forward form.
 
 
-def input_gradient_fastest(dy: Any, w: Any, windows: Windows) -> Any:
-    """dx on a CPU: by products where these are faster, else as a convolution of forward form."""
-    by_products = input_gradient_products(dy, w, windows)
+def convolve_fastest(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+    """y on a CPU.
+
+    >>> x, w = jnp.ones((8, 8, 8, 32)), jnp.ones((3, 3, 32, 2))
+    >>> windows = Windows.of("conv", (8, 8), (3, 3), 1, "VALID")
+    >>> bool(jnp.all(convolve_fastest(x, w, windows) == convolve(x, w, windows)))
+    True
+    """
+    if is_depthwise(x.shape[-1], w.shape[-1], groups):
+        return convolve_depthwise(x, w, windows)
+    by_products = convolve_products(x, w, windows, groups)
+    return convolve(x, w, windows, groups) if by_products is None else by_products
+
+
+def input_gradient_fastest(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+    """dx on a CPU.
+
+    >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0]).reshape(2, 1, 1)
+    >>> input_gradient_fastest(dy, w, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
+    Array([ 1., 11., 10.], dtype=float32)
+    """
+    if is_depthwise(w.shape[-2] * groups, w.shape[-1], groups):
+        return input_gradient_depthwise(dy, w, windows, groups)
+    by_products = input_gradient_products(dy, w, windows, groups)
     if by_products is None:
-        return input_gradient_forward_form(dy, w, windows)
+        return input_gradient_forward_form(dy, w, windows, groups)
     return by_products
 
 
-def input_gradient_forward_form(dy: Any, w: Any, windows: Windows) -> Any:
+def filter_gradient_fastest(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
+    """dw on a CPU.
+
+    >>> x, dy = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((1, 2, 1))
+    >>> filter_gradient_fastest(x, dy, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
+    Array([3., 5.], dtype=float32)
+    """
+    if is_depthwise(x.shape[-1], dy.shape[-1], groups):
+        return filter_gradient_depthwise(x, dy, windows)
+    if groups == 1 and is_large(windows):
+        return filter_gradient_forward_form(x, dy, windows)
+    return filter_gradient_products(x, dy, windows, groups)
+
+
+def _exchanged(w: Any, groups: int) -> Any:
+    """w (*window, I/G, O) flipped, with the channels of each group exchanged: (*window, O/G, I)."""
+    *window, inputs, outputs = w.shape
+    flipped = lax.rev(w, range(len(window)))
+    flipped = flipped.reshape(*window, inputs, groups, outputs // groups)
+    return flipped.swapaxes(-3, -1).reshape(*window, outputs // groups, groups * inputs)
+
+
+def input_gradient_forward_form(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
     """dx as a convolution of forward form: the zeros between and round dy are written out."""
     # Without the barriers XLA makes the zeros and the flip attributes of the convolution again, and
     # takes its slow path.
     ones = (1,) * len(windows.size)
-    padding = _gradient_padding(windows)
+    padding = windows.gradient_padding
     if windows.stride != ones or any(p < 0 for pair in padding for p in pair):
         interior = [(lo, hi, s - 1) for (lo, hi), s in zip(padding, windows.stride, strict=True)]
         zeros = jnp.zeros((), dy.dtype)
         dy = lax.optimization_barrier(lax.pad(dy, zeros, [(0, 0, 0), *interior, (0, 0, 0)]))
-        padding = [(0, 0)] * len(ones)
-    flipped = lax.rev(w, range(w.ndim - 2)).swapaxes(-1, -2)  # (h, w, O, I)
-    flipped = lax.optimization_barrier(flipped)
-    z = Windows(dy.shape[1:-1], windows.window, ones, windows.dilation, tuple(padding))
-    return convolve_fastest(dy, flipped, z)
+        padding = ((0, 0),) * len(ones)
+    flipped = lax.optimization_barrier(_exchanged(w, groups))  # (h, w, O/G, I)
+    z = Windows(dy.shape[1:-1], windows.window, ones, windows.dilation, padding)
+    return convolve_fastest(dy, flipped, z, groups)
 
 
-def input_gradient_transposed_form(dy: Any, w: Any, windows: Windows) -> Any:
+def input_gradient_transposed_form(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
     """dx as the transposed convolution that a GPU's library knows as "backward data"."""
-    image, kernel, _ = LAYOUT[len(windows.size)]
-    swapped = kernel.replace("IO", "OI")
     return lax.conv_general_dilated(
         dy,
-        lax.rev(w, range(w.ndim - 2)),
+        _exchanged(w, groups),
         (1,) * len(windows.size),
-        _gradient_padding(windows),
+        windows.gradient_padding,
         lhs_dilation=windows.stride,
         rhs_dilation=windows.dilation,
-        dimension_numbers=(image, swapped, image),
+        dimension_numbers=LAYOUT[len(windows.size)],
+        feature_group_count=groups,
     )
 
 
-def filter_gradient_convolution(x: Any, dy: Any, windows: Windows) -> Any:
-    """dw as a convolution of x with dy as its window: "backward filter" in a GPU's library.
-
-    Batch and channels change places: the sum runs over the images.
-    """
+def _filter_padding(windows: Windows) -> list[tuple[int, int]]:
+    """The padding of x where dy is the window that slides over it."""
     padding = []
     axes = zip(
         windows.size, windows.output, windows.stride, windows.extent, windows.padding, strict=True
@@ -141,12 +177,33 @@ def filter_gradient_convolution(x: Any, dy: Any, windows: Windows) -> Any:
     for n, m, s, e, (lo, _) in axes:
         # Padded, x has e positions for dy, which reaches over (m-1)*s + 1; the rest is uncovered.
         padding.append((lo, e - 1 + (m - 1) * s + 1 - n - lo))
+    return padding
+
+
+def filter_gradient_forward_form(x: Any, dy: Any, windows: Windows) -> Any:
+    """dw in two dimensions as a convolution of forward form: the transposes are written out."""
+    # Without the barriers XLA makes the transposes attributes of the convolution again, which it
+    # runs slowly in a loop.
+    x, dy = x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)  # (I, H, W, N), (H', W', N, O)
+    x, dy = lax.optimization_barrier((x, dy))
+    padding = tuple(_filter_padding(windows))
+    over_x = Windows(windows.size, windows.output, windows.dilation, windows.stride, padding)
+    dw = convolve(x, dy, over_x)  # (I, h, w, O)
+    return lax.optimization_barrier(dw).transpose(1, 2, 0, 3)  # (h, w, I, O)
+
+
+def filter_gradient_convolution(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
+    """dw as a convolution of x with dy as its window: "backward filter" in a GPU's library.
+
+    Batch and channels change places: the sum runs over the images.
+    """
     space = LAYOUT[len(windows.size)][0][1:-1]
     return lax.conv_general_dilated(
         x,
         dy,
         windows.dilation,
-        padding,
+        _filter_padding(windows),
         rhs_dilation=windows.stride,
         dimension_numbers=(f"C{space}N", f"I{space}O", f"{space}NC"),
+        batch_group_count=groups,
     )

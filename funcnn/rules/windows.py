@@ -53,9 +53,9 @@ class Windows:
         """
         if 0 in size:
             raise ValueError(f"{rule}: a spatial axis of x is empty: {size}")
-        window = _positive(rule, "window", window, len(size))
-        stride = _positive(rule, "stride", stride, len(size))
-        dilation = _positive(rule, "dilation", dilation, len(size))
+        window = positive(rule, "window", window, len(size))
+        stride = positive(rule, "stride", stride, len(size))
+        dilation = positive(rule, "dilation", dilation, len(size))
         extent = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
         pairs = _pairs(rule, padding, size, extent, stride)
         for n, e, (lo, hi) in zip(size, extent, pairs, strict=True):
@@ -82,6 +82,16 @@ class Windows:
         )
 
     @property
+    def gradient_padding(self) -> tuple[tuple[int, int], ...]:
+        """What to put round dy with stride - 1 zeros between, so that windows of stride 1 give dx.
+
+        Negative where dy is cut.
+        """
+        axes = zip(self.size, self.output, self.stride, self.extent, self.padding, strict=True)
+        # With its zeros dy has length (m-1)*s + 1, and n positions of the window must fit.
+        return tuple((e - 1 - lo, n + lo - ((m - 1) * s + 1)) for n, m, s, e, (lo, _) in axes)
+
+    @property
     def overlapping(self) -> bool:
         """Whether an element may lie in more than one window."""
         return any(e > s for e, s in zip(self.extent, self.stride, strict=True))
@@ -102,7 +112,12 @@ def per_axis(value: Any, axes: int) -> Any:
     return value if isinstance(value, Sequence) else (value,) * axes
 
 
-def _positive(rule: str, name: str, value: Any, axes: int) -> tuple[int, ...]:
+def positive(rule: str, name: str, value: Any, axes: int) -> tuple[int, ...]:
+    """The positive integers of all axes; ValueError, in the name of the rule, where one is not.
+
+    >>> positive("conv", "stride", 2, axes=3)
+    (2, 2, 2)
+    """
     try:
         entries = tuple(operator.index(v) for v in per_axis(value, axes))
     except TypeError:

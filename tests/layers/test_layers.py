@@ -38,6 +38,12 @@ SHAPES = {
     ),
     "conv valid": (lambda: fnn.conv(4, (2, 3), padding="VALID", bias=False), IMAGE, (2, 4, 4, 4)),
     "conv of a line": (lambda: fnn.conv(4, (3,), stride=2), LINE, (2, 3, 4)),
+    "conv with groups": (lambda: fnn.conv(6, (3, 2), groups=3), IMAGE, (2, 5, 6, 6)),
+    "conv_transposed": (
+        lambda: fnn.conv_transposed(4, [3, 2], stride=[2, 1], padding="VALID"),
+        IMAGE,
+        (2, 11, 7, 4),
+    ),
     "max_pool": (lambda: fnn.max_pool((2, 2)), IMAGE, (2, 2, 3, 3)),
     "max_pool with options": (
         lambda: fnn.max_pool([3, 3], stride=[1, 2], padding="SAME"),
@@ -145,11 +151,19 @@ def test_features_and_window_are_positive_integers(features):
         fnn.conv(features, (3, 3))
     with pytest.raises(ValueError, match="conv: window is a positive integer, found"):
         fnn.conv(2, (3, features))
+    with pytest.raises(ValueError, match="conv: groups is a positive integer, found"):
+        fnn.conv(2, (3, 3), groups=features)
+    with pytest.raises(ValueError, match="conv_transposed: window is a positive integer, found"):
+        fnn.conv_transposed(2, (3, features))
 
 
 def test_conv_on_an_input_of_another_rank_is_named(key):
     with pytest.raises(ValueError, match=r"conv: a window of 2 axes takes x \(N, 2 spatial"):
         fnn.conv(2, (3, 3)).init(key, LINE)
+    with pytest.raises(
+        ValueError, match=r"conv: groups=2 must divide the 3 input and the 4 output"
+    ):
+        fnn.conv(4, (3, 3), groups=2).init(key, IMAGE)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 2])

@@ -45,7 +45,7 @@ SIZES = list(sizes())
 def foreign(x, w, b, *, stride=1, padding="SAME", dilation=1):
     """The convolution as JAX has it, with its own reading of the padding and its own gradient."""
     axes = x.ndim - 2
-    letters = "HW"[:axes]
+    letters = "DHW"[-axes:]
     y = lax.conv_general_dilated(
         x,
         w,
@@ -211,13 +211,14 @@ def test_the_forms_of_other_platforms_agree(image, window, static):
         windows = Windows.of("conv", image[1:-1], window, **static)
         ours = (
             forms.input_gradient_forward_form(dy, w, windows),
-            products.input_gradient_products(dy, w, windows),
+            forms.input_gradient_fastest(dy, w, windows),
             products.filter_gradient_products(x, dy, windows),
+            *([forms.filter_gradient_forward_form(x, dy, windows)] if x.ndim == 4 else []),
         )
         others = (
             forms.input_gradient_transposed_form(dy, w, windows),
             forms.input_gradient_transposed_form(dy, w, windows),
-            forms.filter_gradient_convolution(x, dy, windows),
+            *[forms.filter_gradient_convolution(x, dy, windows)] * (x.ndim - 2),
         )
         for mine, other in zip(ours, others, strict=True):
             assert witness.relative_error(other, mine) < 1e-12
@@ -251,37 +252,64 @@ def test_chunks_of_input_gradients_stand_in_order(chunk, monkeypatch):
 
 
 def test_few_outputs_or_small_chunks_leave_the_input_gradient_a_convolution():
-    def form(images, inputs, outputs, stride):
-        windows = Windows.of("conv", (6, 6), (3, 3), stride, "SAME")
-        args = jnp.zeros((images, *windows.output, outputs)), jnp.zeros((3, 3, inputs, outputs))
-        return products.input_gradient_products(*args, windows)
+    def form(images, inputs, outputs, stride=1, window=3):
+        windows = Windows.of("conv", (6, 6), (window, window), stride, "SAME")
+        w = jnp.zeros((window, window, inputs, outputs))
+        return products.input_gradient_products(
+            jnp.zeros((images, *windows.output, outputs)), w, windows
+        )
 
-    assert form(4, 8, 4, 1) is not None
-    assert form(4, 9, 4, 1) is None
-    assert form(4, 9, 4, 2) is not None
-    assert form(10007, 64, 64, 1) is None
+    assert form(4, 2, 8) is not None
+    assert form(4, 64, 128) is not None
+    assert form(4, 2, 7) is None
+    assert form(4, 2, 7, window=1) is not None
+    assert form(4, 9, 4, stride=2) is not None
+    assert form(10007, 16, 64) is None
 
 
-@pytest.mark.parametrize("static", [{}, {"stride": 2, "padding": "VALID"}, {"dilation": (2, 1)}])
+@pytest.mark.parametrize("static", [{}, {"stride": 2, "padding": "VALID"}, {"dilation": (2, 1, 1)}])
 @pytest.mark.parametrize("limit", [1, 4, 12])
 def test_the_convolution_by_products_is_the_convolution(limit, static, monkeypatch):
     monkeypatch.setattr(products, "images_per_chunk", lambda *_: limit)
+    monkeypatch.setattr(products, "CHUNK_ROWS", 1)
     with jax.enable_x64(True):
-        x, w, _, _ = arrays((12, 19, 20, 16), (3, 3), static, jnp.float64)
-        windows = Windows.of("conv", (19, 20), (3, 3), **{"stride": 1, "padding": "SAME", **static})
-        by_products = jax.jit(lambda x, w: products.convolve_fastest(x, w, windows))
+        x, w, _, _ = arrays((12, 5, 4, 6, 2), (3, 2, 3), static, jnp.float64)
+        options = {"stride": 1, "padding": "SAME", **static}
+        windows = Windows.of("conv", (5, 4, 6), (3, 2, 3), **options)
+        by_products = jax.jit(lambda x, w: products.convolve_products(x, w, windows))
         program = str(jax.make_jaxpr(by_products)(x, w))
-        if limit * np.prod(windows.output) >= products.CHUNK_ROWS:
-            assert "dot_general" in program
-            assert ("scan" in program) == (limit < 12)
+        assert "dot_general" in program
+        assert ("scan" in program) == (limit < 12)
         assert witness.relative_error(by_products(x, w), products.convolve(x, w, windows)) < 1e-14
 
 
-def test_narrow_patches_stay_a_convolution():
-    windows = Windows.of("conv", (28, 28), (3, 3), 1, "SAME")
-    args = jnp.zeros((4, 28, 28, 1)), jnp.zeros((3, 3, 1, 8))
-    program = str(jax.make_jaxpr(lambda x, w: products.convolve_fastest(x, w, windows))(*args))
-    assert "conv_general_dilated" in program
+@pytest.mark.parametrize(
+    ("image", "window", "stride", "product"),
+    [
+        ((4, 28, 28, 16), (3, 3), 1, False),
+        ((4, 28, 16), (3,), 1, False),
+        ((4, 8, 8, 16), (1, 1), 1, True),
+        ((4, 8, 8, 8), (1, 1), 1, False),
+        ((4, 8, 8, 16), (1, 1), 2, False),
+        ((4, 8, 8, 8, 1), (3, 3, 3), 2, True),
+    ],
+)
+def test_the_form_of_the_convolution_follows_its_shape(image, window, stride, product):
+    windows = Windows.of("conv", image[1:-1], window, stride, "SAME")
+    args = jnp.zeros(image), jnp.zeros((*window, image[-1], 8))
+    program = str(jax.make_jaxpr(lambda x, w: forms.convolve_fastest(x, w, windows))(*args))
+    assert ("dot_general" in program) == product
+    assert ("conv_general_dilated" in program) != product
+
+
+def test_patches_of_the_narrow_side_give_the_same_weight_gradient():
+    static = {"padding": ((3, 0), (0, 1)), "dilation": (2, 1)}
+    with jax.enable_x64(True):
+        x, _, _, dy = arrays((2, 5, 4, 6), (2, 3), static, jnp.float64)  # 6 inputs, 3 outputs
+        windows = Windows.of("conv", (5, 4), (2, 3), 1, **static)
+        dw = products.filter_gradient_products(x, dy, windows)
+        other = forms.filter_gradient_convolution(x, dy, windows)
+    assert witness.relative_error(dw, other) < 1e-14
 
 
 def test_a_chunk_keeps_to_its_limits():
@@ -386,8 +414,7 @@ X, W = jnp.zeros((2, 5, 4, 3)), jnp.zeros((3, 3, 3, 2))
 @pytest.mark.parametrize(
     ("args", "static", "message"),
     [
-        ((X, W), {"groups": 3}, "conv: groups come later"),
-        ((jnp.zeros((1, 4, 4, 4, 2)), jnp.zeros((2, 2, 2, 2, 1))), {}, "3 dimensions come later"),
+        ((jnp.zeros((1, 2, 2, 2, 2, 2)), jnp.zeros((2, 2, 2, 2, 2, 1))), {}, "w must have shape"),
         ((X[0], W), {}, r"add one with x\[None\]"),
         ((jnp.zeros((5, 3)), W), {}, r"x must have shape \(N, H, W, I\)"),
         ((X, jnp.zeros((3, 2))), {}, "w must have shape"),
