@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -58,6 +60,14 @@ def max_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = "VALID")
 
 def max_pool_forward(x: Any, *, window: Any, stride: Any, padding: Any) -> Any:
     x, windows = pool_windows("max_pool", x, window, stride, padding)
+    y, place = _largest(x, windows)
+    if windows.overlapping:
+        place = _places(x, windows)
+    return y, (place, windows)
+
+
+def _largest(x: Any, windows: Windows) -> tuple[Any, Any]:
+    """The largest element of each window and its number in the window, (N, H', W', C)."""
     number = np.min_scalar_type(math.prod(windows.window) - 1)
     y, *others = cut(x, windows, -np.inf)  # each (N, H', W', C)
     place = jnp.zeros(y.shape, number)
@@ -66,7 +76,25 @@ def max_pool_forward(x: Any, *, window: Any, stride: Any, padding: Any) -> Any:
         later = ~(element <= y) & (y == y)
         place = jnp.where(later, jnp.array(k, number), place)
         y = lax.max(y, element)
-    return y, (place, windows)
+    return y, place
+
+
+@functools.partial(jax.jit, static_argnames="windows")
+def _places(x: Any, windows: Windows) -> Any:
+    """The places alone, on a CPU computed in a loop over parts of the batch.
+
+    XLA:CPU would find the place of a window anew wherever its backward pass asks for it, once for
+    each element of a window. It does not look into what a loop has computed.
+    """
+
+    def in_a_loop(x: Any) -> Any:
+        images = x.shape[0]
+        parts = next((n for n in range(2, images + 1) if images % n == 0), 1)
+        shape = (parts, images // parts, *x.shape[1:])
+        place = lax.map(lambda part: _largest(part, windows)[1], x.reshape(shape))
+        return place.reshape(images, *place.shape[2:])
+
+    return lax.platform_dependent(x, cpu=in_a_loop, default=lambda x: _largest(x, windows)[1])
 
 
 def max_pool_backward(res: Any, dy: Any, *, window: Any, stride: Any, padding: Any) -> Any:
