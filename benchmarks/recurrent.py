@@ -18,6 +18,7 @@ import importlib.util
 import json
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -179,8 +180,10 @@ def measure(name: str, shape: tuple[int, int, int], rounds: int, threads: int) -
     runs |= {"torch": torch} if torch else {}
     error = agree({arm: run() for arm, run in runs.items()}, truth_of(name, args, dys))
     seconds: dict[str, list[float]] = {arm: [] for arm in runs}
+    order = random.Random(0)
     for _ in range(rounds):
-        for arm, run in runs.items():
+        for arm, run in order.sample(list(runs.items()), len(runs)):
+            time.sleep(0.05)  # until the threads of the arm before are at rest
             start = time.perf_counter()
             run()
             seconds[arm].append(time.perf_counter() - start)

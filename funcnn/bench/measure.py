@@ -7,6 +7,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,9 @@ import jax
 import numpy as np
 
 _SHORTEST = 2e-3  # seconds; a shorter call is repeated, so that the clock does not matter
+# Seconds before each arm: the threads of a library go on waiting for work, at full speed, for a
+# while after a call, and would take the cores from the arm behind it.
+_PAUSE = 0.05
 _AGREEMENT = 2e-3  # relative, of what the arms compute: other orders of summation, nothing else
 
 
@@ -117,15 +121,16 @@ def measure(
 
 
 def _in_turn(arms: Sequence[Arm], rounds: int) -> dict[str, list[float]]:
-    """The seconds of one call of each arm, round by round; each round starts with another arm."""
+    """The seconds of one call of each arm, round by round, in another order in each round."""
     repeats = {}
     for arm in arms:
         arm.call()
         repeats[arm.name] = max(1, math.ceil(_SHORTEST / max(_seconds(arm.call, 1), 1e-9)))
     seconds: dict[str, list[float]] = {arm.name: [] for arm in arms}
-    for i in range(rounds):
-        k = i % len(arms)
-        for arm in (*arms[k:], *arms[:k]):
+    order = random.Random(0)
+    for _ in range(rounds):
+        for arm in order.sample(arms, len(arms)):
+            time.sleep(_PAUSE)
             seconds[arm.name].append(_seconds(arm.call, repeats[arm.name]))
     return seconds
 
