@@ -146,6 +146,3 @@ def _is_low(aval: Any) -> bool:
 
 def _is_jaxpr(value: Any) -> bool:
     return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))
-
-
-_compiled = compiled
