@@ -67,19 +67,6 @@ def time_in_turn(
     return seconds
 
 
-def time_pairs(
-    manual: Callable[..., Any], automatic: Callable[..., Any], *args: Any, pairs: int
-) -> Timing:
-    """Call both functions in turn, once to warm up and then `pairs` times.
-
-    >>> import jax.numpy as jnp
-    >>> time_pairs(jnp.sin, jnp.cos, jnp.ones(2), pairs=3).pairs
-    3
-    """
-    seconds = time_in_turn({"manual": manual, "automatic": automatic}, *args, rounds=pairs)
-    return Timing.of(seconds["manual"], seconds["automatic"])
-
-
 def _seconds(f: Callable[..., Any], args: tuple[Any, ...]) -> float:
     start = time.perf_counter()
     jax.block_until_ready(f(*args))

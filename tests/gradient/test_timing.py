@@ -3,11 +3,10 @@
 import dataclasses
 import itertools
 
-import jax.numpy as jnp
 import pytest
 
 from funcnn.gradient import timing
-from funcnn.gradient.timing import Timing, time_in_turn, time_pairs
+from funcnn.gradient.timing import Timing, time_in_turn
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def test_the_medians_leave_out_the_warm_up(clock):
     log = []
     manual = arm(clock, "manual", [100.0, 1.0, 2.0, 1.0], log)
     automatic = arm(clock, "automatic", [100.0, 4.0, 4.0, 8.0], log)
-    found = time_pairs(manual, automatic, jnp.ones(2), pairs=3)
+    found = Timing.of(**time_in_turn({"manual": manual, "automatic": automatic}, "x", rounds=3))
     assert log == ["manual", "automatic"] * 4
     assert dataclasses.astuple(found) == (1.0, 4.0, 4.0, 2.0, 8.0, 3)
 
@@ -50,7 +49,8 @@ def test_it_waits_for_the_result(clock, monkeypatch):
     waited = []
     monkeypatch.setattr(timing.jax, "block_until_ready", lambda y: waited.append(y) or y)
     log = []
-    time_pairs(arm(clock, "", [1.0], log), arm(clock, "", [1.0], log), "y", pairs=2)
+    arms = {name: arm(clock, name, [1.0], log) for name in "ab"}
+    time_in_turn(arms, "y", rounds=2)
     assert waited == [("y", "y"), "y", "y", "y", "y"]
 
 
