@@ -7,6 +7,7 @@ Elsewhere: the convolutions, forward and transposed, that the vendor's library k
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -20,14 +21,18 @@ from funcnn.rules.convolution_depthwise import (
     is_depthwise,
 )
 from funcnn.rules.convolution_products import (
+    LARGE_WINDOW,
     LAYOUT,
     convolve,
     convolve_products,
     filter_gradient_products,
     input_gradient_products,
-    is_large,
+    is_dw_by_products,
 )
 from funcnn.rules.windows import Windows
+
+# Up to so many channels that stand alone, the dw of a dense convolution costs less than their sums.
+FEW_CHANNELS = 8
 
 # All three are jitted for eager use: a loop and a choice of platform are compiled anew at each
 # eager call otherwise. Inside another jit this changes nothing.
@@ -110,6 +115,8 @@ def input_gradient_fastest(dy: Any, w: Any, windows: Windows, groups: int = 1) -
     """
     if is_depthwise(w.shape[-2] * groups, w.shape[-1], groups):
         return input_gradient_depthwise(dy, w, windows, groups)
+    if groups == 1 and is_best_in_phases(windows):
+        return input_gradient_in_phases(dy, w, windows)
     by_products = input_gradient_products(dy, w, windows, groups)
     if by_products is None:
         return input_gradient_forward_form(dy, w, windows, groups)
@@ -124,10 +131,21 @@ def filter_gradient_fastest(x: Any, dy: Any, windows: Windows, groups: int = 1) 
     Array([3., 5.], dtype=float32)
     """
     if is_depthwise(x.shape[-1], dy.shape[-1], groups):
-        return filter_gradient_depthwise(x, dy, windows)
-    if groups == 1 and is_large(windows):
-        return filter_gradient_forward_form(x, dy, windows)
-    return filter_gradient_products(x, dy, windows, groups)
+        if dy.shape[-1] > FEW_CHANNELS:
+            return filter_gradient_depthwise(x, dy, windows)
+        dense = filter_gradient_fastest(x, dy, windows)  # (*window, I, O)
+        return _own_channel(dense, groups)
+    if groups > 1 or is_dw_by_products(x.shape[0], windows, x.shape[-1], dy.shape[-1]):
+        return filter_gradient_products(x, dy, windows, groups)
+    return filter_gradient_forward_form(x, dy, windows)
+
+
+def _own_channel(dense: Any, groups: int) -> Any:
+    """Of a dense dw (*window, I, O), the input channel of each output: (*window, 1, O)."""
+    outputs = dense.shape[-1]
+    own = jnp.arange(outputs) // (outputs // groups)
+    own = own.reshape((1,) * (dense.ndim - 1) + (outputs,))
+    return jnp.take_along_axis(dense, own, -2)
 
 
 def _exchanged(w: Any, groups: int) -> Any:
@@ -152,6 +170,53 @@ def input_gradient_forward_form(dy: Any, w: Any, windows: Windows, groups: int =
     flipped = lax.optimization_barrier(_exchanged(w, groups))  # (h, w, O/G, I)
     z = Windows(dy.shape[1:-1], windows.window, ones, windows.dilation, padding)
     return convolve_fastest(dy, flipped, z, groups)
+
+
+def is_best_in_phases(windows: Windows) -> bool:
+    """Whether the window is large, and so much larger than the stride that few zeros fill it up.
+
+    >>> is_best_in_phases(Windows.of("conv", (9, 9), (7, 7), 2, "SAME"))
+    True
+    """
+    large = len(windows.size) == 2 and math.prod(windows.window) >= LARGE_WINDOW
+    return large and set(windows.dilation) == {1} and set(windows.stride) != {1}
+
+
+def input_gradient_in_phases(dy: Any, w: Any, windows: Windows) -> Any:
+    """dx for a stride s as one convolution of forward form with stride 1, to s channels for each.
+
+    The element j = q s + r of a window only reaches positions i + lo = m s + r, so each remainder r
+    is a convolution of its own, with every s-th element of w:
+        dx[m s + r - lo] = Σ_q dy[m - q] w[q s + r]ᵀ.
+    All of them are one, with the remainders as channels, which are then laid out side by side.
+
+    >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0, 100.0]).reshape(3, 1, 1)
+    >>> input_gradient_in_phases(dy, w, Windows.of("conv", (5,), 3, 2, "VALID")).ravel()
+    Array([  1.,  10., 101.,  10., 100.], dtype=float32)
+    """
+    axes, inputs = range(len(windows.size)), w.shape[-2]
+    stride = windows.stride
+    taps = tuple(-(-k // s) for k, s in zip(windows.window, stride, strict=True))
+    filled = [(0, q * s - k) for q, s, k in zip(taps, stride, windows.window, strict=True)]
+    w = jnp.pad(w, [*filled, (0, 0), (0, 0)])
+    w = w.reshape(*(n for pair in zip(taps, stride, strict=True) for n in pair), *w.shape[-2:])
+    q, r = [2 * a for a in axes], [2 * a + 1 for a in axes]
+    w = lax.rev(w.transpose(*q, -1, *r, -2), axes).reshape(*taps, dy.shape[-1], -1)
+    first = [lo for lo, _ in windows.padding]
+    blocks = [-(-(lo + n) // s) for lo, n, s in zip(first, windows.size, stride, strict=True)]
+    borders = zip(taps, blocks, windows.output, strict=True)
+    padding = tuple((q - 1, max(0, m - n)) for q, m, n in borders)
+    ones = (1,) * len(stride)
+    every = Windows(dy.shape[1:-1], taps, ones, ones, padding)
+    # Without the barrier XLA makes the flip an attribute of the convolution again: a slow path.
+    dx = convolve(dy, lax.optimization_barrier(w), every)  # (N, M, M', s s' I)
+    blocks = dx.shape[1:-1]
+    dx = dx.reshape(dx.shape[0], *blocks, *stride, inputs)
+    order = [axis for a in axes for axis in (1 + a, 1 + len(stride) + a)]
+    dx = dx.transpose(0, *order, -1)  # (N, M, s, M', s', I)
+    dx = dx.reshape(dx.shape[0], *(m * s for m, s in zip(blocks, stride, strict=True)), inputs)
+    inside = (slice(lo, lo + n) for lo, n in zip(first, windows.size, strict=True))
+    return dx[(slice(None), *inside)]  # (N, *size, I)
 
 
 def input_gradient_transposed_form(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
@@ -181,15 +246,16 @@ def _filter_padding(windows: Windows) -> list[tuple[int, int]]:
 
 
 def filter_gradient_forward_form(x: Any, dy: Any, windows: Windows) -> Any:
-    """dw in two dimensions as a convolution of forward form: the transposes are written out."""
+    """dw as a convolution of forward form: the transposes are written out."""
     # Without the barriers XLA makes the transposes attributes of the convolution again, which it
     # runs slowly in a loop.
-    x, dy = x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)  # (I, H, W, N), (H', W', N, O)
+    x = jnp.swapaxes(x, 0, -1)  # (I, H, W, N)
+    dy = jnp.moveaxis(dy, 0, -2)  # (H', W', N, O)
     x, dy = lax.optimization_barrier((x, dy))
     padding = tuple(_filter_padding(windows))
     over_x = Windows(windows.size, windows.output, windows.dilation, windows.stride, padding)
     dw = convolve(x, dy, over_x)  # (I, h, w, O)
-    return lax.optimization_barrier(dw).transpose(1, 2, 0, 3)  # (h, w, I, O)
+    return jnp.moveaxis(lax.optimization_barrier(dw), 0, -2)  # (h, w, I, O)
 
 
 def filter_gradient_convolution(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:

@@ -24,12 +24,14 @@ LAYOUT = {
 
 # Measured on two CPU cores with windows of 3 to 7 a side, images of 7 to 64, 1 to 256 channels.
 CHUNK_BYTES = 4_000_000
-SUMMED_BYTES = 1_000_000  # of a chunk where the products of all chunks are summed
+SUMMED_BYTES = 2_000_000  # of a chunk where the products of all chunks are summed
 CHUNK_ROWS = 256
 FEWEST_INPUTS = 16  # below, XLA's own 1x1 convolution is faster than the product
-MANY_OUTPUTS = 128  # from here, dx is faster as a product than as a convolution
-OUTPUTS_PER_INPUT = 4  # and from here, too
+MANY_OUTPUTS = 128  # from here, and more than inputs, dx is faster as products
+FEW_INPUTS = 4  # so, too, up to here where each has as many outputs
 LARGE_WINDOW = 25  # elements in two dimensions; from here, the patches cost more than they save
+FEWEST_OUTPUTS = 32  # below, the product for dw is too thin
+FEWEST_MULTIPLICATIONS = 50_000_000  # below, the chunks for dw are too small
 
 
 def images_per_chunk(
@@ -121,21 +123,23 @@ def convolve_products(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any 
 def input_gradient_products(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any | None:
     """dx (N, *size, I) by products: dP = dy wᵀ, whose columns are added where P took them from.
 
-    None where another form is faster: in two dimensions with stride 1 and few output channels; or
-    where chunks are too small.
+    None where another form is faster: in one and two dimensions with stride 1, unless the outputs
+    are many or the inputs few; or where chunks are too small.
 
     >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0]).reshape(2, 1, 1)
-    >>> input_gradient_products(dy, w, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
-    Array([ 1., 11., 10.], dtype=float32)
+    >>> input_gradient_products(dy, w, Windows.of("conv", (4,), 2, 2, "VALID")).ravel()
+    Array([ 1., 10.,  1., 10.], dtype=float32)
     """
     inputs, outputs = w.shape[-2] * groups, w.shape[-1]
     columns, rows = math.prod(windows.window) * inputs, math.prod(windows.output)
     chunk = _equal_chunks(dy.shape[0], rows, columns, dy.dtype.itemsize)
-    many = outputs >= MANY_OUTPUTS or outputs >= OUTPUTS_PER_INPUT * inputs
-    other = not many and set(windows.stride) == {1}  # else others multiply the zeros between
     if set(windows.window) == {1}:
-        chunk, other = dy.shape[0], False
-    if chunk is None or (other and groups == 1 and len(windows.size) == 2):
+        chunk = dy.shape[0]
+    elif groups == 1 and len(windows.size) < 3 and set(windows.stride) == {1}:
+        many = outputs >= MANY_OUTPUTS and outputs > inputs
+        few = inputs <= FEW_INPUTS and outputs >= FEW_INPUTS * inputs
+        chunk = chunk if many or few else None
+    if chunk is None:
         return None
     flat = _flat(w, groups)  # (G, h*w*I/G, O/G)
 
@@ -152,13 +156,21 @@ def input_gradient_products(dy: Any, w: Any, windows: Windows, groups: int = 1) 
     return _in_chunks(product, chunk, dy)
 
 
-def is_large(windows: Windows) -> bool:
-    """Whether patches for this window cost more than a product of them saves.
+def is_dw_by_products(images: int, windows: Windows, inputs: int, outputs: int) -> bool:
+    """Whether dw of a single group is faster as products of patches than as a convolution.
 
-    >>> is_large(Windows.of("conv", (9, 9), (5, 5), 1, "SAME"))
-    True
+    >>> windows = Windows.of("conv", (28, 28), (3, 3), 1, "SAME")
+    >>> is_dw_by_products(64, windows, 32, 64), is_dw_by_products(64, windows, 16, 16)
+    (True, False)
     """
-    return len(windows.size) == 2 and math.prod(windows.window) >= LARGE_WINDOW
+    elements = math.prod(windows.window)
+    if elements == 1 or len(windows.size) > 2:
+        return True
+    if len(windows.size) == 1 or elements >= LARGE_WINDOW:
+        return False
+    wider = inputs if _is_exchanged(windows, inputs, outputs) else outputs
+    multiplications = images * math.prod(windows.output) * elements * inputs * outputs
+    return wider >= FEWEST_OUTPUTS and multiplications >= FEWEST_MULTIPLICATIONS
 
 
 def _columns(dp: Any, windows: Windows, groups: int) -> list[Any]:
@@ -178,7 +190,7 @@ def filter_gradient_products(x: Any, dy: Any, windows: Windows, groups: int = 1)
     >>> filter_gradient_products(x, dy, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
     Array([3., 5.], dtype=float32)
     """
-    if groups == 1 and set(windows.stride) == {1} and 2 * dy.shape[-1] <= x.shape[-1]:
+    if groups == 1 and _is_exchanged(windows, x.shape[-1], dy.shape[-1]):
         return _filter_gradient_exchanged(x, dy, windows)
     images, columns = x.shape[0], math.prod(windows.window) * x.shape[-1]
     sizes = images, math.prod(windows.output), columns, x.dtype.itemsize
@@ -203,6 +215,11 @@ def filter_gradient_products(x: Any, dy: Any, windows: Windows, groups: int = 1)
         dw, _ = lax.scan(lambda total, i: (total + product(i, chunk), None), dw, starts)
     shape = (*windows.window, x.shape[-1] // groups, dy.shape[-1])
     return jnp.moveaxis(dw, -1, 0).reshape(shape).astype(x.dtype)
+
+
+def _is_exchanged(windows: Windows, inputs: int, outputs: int) -> bool:
+    """Whether the patches for dw are those of dy: it has to be narrower by half, and stride 1."""
+    return set(windows.stride) == {1} and 2 * outputs <= inputs
 
 
 def _filter_gradient_exchanged(x: Any, dy: Any, windows: Windows) -> Any:
