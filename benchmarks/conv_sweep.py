@@ -4,8 +4,8 @@ For each shape both arms are compiled and have to agree; then they are called in
 round. By hand is what `fnn.rules.conv` runs on this platform; autodiff is `jax.vjp` of its
 reference, XLA's own convolution. Each is run plain and inside a `lax.scan` of 4 steps, as a loop
 over layers or time steps has it. A ratio is autodiff's time by ours, above 1 ours is faster; given
-are its median and the 95 % interval of the median. "SLOWER" marks a plain pair whose whole interval
-lies below 0.95.
+are its median and the 95 % interval of the median; six pairs are enough where each is above 2.
+"SLOWER" marks a plain pair whose whole interval lies below 0.95.
 
     python benchmarks/conv_sweep.py [--rounds N] [--only TEXT] [--plain] [--out FILE]
 """
@@ -30,10 +30,12 @@ import funcnn as fnn
 from funcnn.bench.measure import interval, machine
 from funcnn.rules.convolution_forms import convolution, filter_gradient, input_gradient
 from funcnn.rules.windows import Windows
+from funcnn.train.memory import keep_freed_memory
 
 STEPS = 4  # of the loop
 SHORTEST = 1e-3  # seconds; a shorter call is repeated
 LIMIT = 0.95
+FEWEST_ROUNDS, CLEAR = 6, 2.0  # after so many pairs, all of them above this ratio, no more are run
 PARTS = ("y", "dx", "dw", "all")
 
 
@@ -203,14 +205,16 @@ def pair(arms: dict[str, Callable[..., Any]], args: Any, rounds: int, steps: int
 
     repeats = {name: max(1, round(SHORTEST / seconds(call(name), 1))) for name in arms}
     times: dict[str, list[float]] = {name: [] for name in arms}
-    for i in range(rounds):
-        for name in list(arms)[:: 1 if i % 2 else -1]:
+    ratios: list[float] = []
+    while len(ratios) < rounds and not (len(ratios) >= FEWEST_ROUNDS and min(ratios) > CLEAR):
+        for name in list(arms)[:: 1 if len(ratios) % 2 else -1]:
             times[name].append(1e3 * seconds(call(name), repeats[name]) / steps)
-    ratios = [a / h for h, a in zip(times["by hand"], times["autodiff"], strict=True)]
+        ratios.append(times["autodiff"][-1] / times["by hand"][-1])
     low, high = interval(ratios)
     return {
         **{name: {"median": statistics.median(t), "min": min(t)} for name, t in times.items()},
         "ratio": {"median": statistics.median(ratios), "low": low, "high": high},
+        "rounds": len(ratios),
         "ratio of minima": min(times["autodiff"]) / min(times["by hand"]),
     }
 
@@ -257,6 +261,7 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="without the loop")
     parser.add_argument("--out", type=Path, help="by default in benchmarks/results/")
     given = parser.parse_args()
+    keep_freed_memory()
     kinds = ("plain",) if given.plain else ("plain", "loop")
     columns = [f"{part}, {kind}" for part in PARTS for kind in kinds]
     print(

@@ -58,14 +58,15 @@ def conv(
     With groups, all of it holds for each group by itself: a product for each.
 
     On a CPU y and dx are such products too, where they are faster: y = P w, and dP = dy wᵀ, whose
-    columns are added where P took them from; no zeros are multiplied, whatever the stride. Where
+    columns are added where P took them from; no zeros are multiplied, whatever the stride. Windows
+    of 3x3 with many channels take Winograd's products, 16 for 36 (convolution_winograd.py). Where
     channels stand alone, w[j] is a number for each, and y, dx and dw are sums of elementwise
-    products. With large windows, whose patches cost more than they save, dw is the convolution of x
-    with dy as its window, with batch and channels exchanged in memory.
+    products. With large or thin windows, whose patches cost more than they save, dw is the
+    convolution of x with dy as its window, with batch and channels exchanged in memory.
 
     Kept for the backward pass: x and w, as autodiff does. P is made anew, for a few images at a
     time: it is h w times as large as x, and the product is fastest from the cache. There are no
-    kinks; NaN reaches every output whose window holds it.
+    kinks; NaN reaches every output whose window holds it, by Winograd's products those beside, too.
 
     Earns its place by time on a CPU: the automatic gradients are convolutions with exchanged axes,
     which XLA:CPU runs many times slower than forward ones, in a loop above all; products and

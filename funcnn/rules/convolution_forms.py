@@ -29,6 +29,7 @@ from funcnn.rules.convolution_products import (
     input_gradient_products,
     is_dw_by_products,
 )
+from funcnn.rules.convolution_winograd import convolve_winograd, is_best_by_winograd
 from funcnn.rules.windows import Windows
 
 # Up to so many channels that stand alone, the dw of a dense convolution costs less than their sums.
@@ -88,8 +89,8 @@ def filter_gradient(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
     )
 
 
-# On a CPU: sums over the window where each channel stands alone, else products where they are
-# faster, else a convolution of forward form.
+# On a CPU: sums over the window where each channel stands alone, else Winograd's products or those
+# of patches where they are faster, else a convolution of forward form.
 
 
 def convolve_fastest(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
@@ -102,6 +103,8 @@ def convolve_fastest(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
     """
     if is_depthwise(x.shape[-1], w.shape[-1], groups):
         return convolve_depthwise(x, w, windows)
+    if groups == 1 and is_best_by_winograd(x, w, windows):
+        return convolve_winograd(x, w, windows)
     by_products = convolve_products(x, w, windows, groups)
     return convolve(x, w, windows, groups) if by_products is None else by_products
 
@@ -118,7 +121,7 @@ def input_gradient_fastest(dy: Any, w: Any, windows: Windows, groups: int = 1) -
     if groups == 1 and is_best_in_phases(windows):
         return input_gradient_in_phases(dy, w, windows)
     by_products = input_gradient_products(dy, w, windows, groups)
-    if by_products is None:
+    if by_products is None or (groups == 1 and is_best_by_winograd(dy, w, windows)):
         return input_gradient_forward_form(dy, w, windows, groups)
     return by_products
 

@@ -24,7 +24,6 @@ LAYOUT = {
 
 # Measured on two CPU cores with windows of 3 to 7 a side, images of 7 to 64, 1 to 256 channels.
 CHUNK_BYTES = 4_000_000
-SUMMED_BYTES = 2_000_000  # of a chunk where the products of all chunks are summed
 CHUNK_ROWS = 256
 FEWEST_INPUTS = 16  # below, XLA's own 1x1 convolution is faster than the product
 MANY_OUTPUTS = 128  # from here, and more than inputs, dx is faster as products
@@ -34,9 +33,7 @@ FEWEST_OUTPUTS = 32  # below, the product for dw is too thin
 FEWEST_MULTIPLICATIONS = 50_000_000  # below, the chunks for dw are too small
 
 
-def images_per_chunk(
-    images: int, rows: int, columns: int, itemsize: int, limit: int = CHUNK_BYTES
-) -> int:
+def images_per_chunk(images: int, rows: int, columns: int, itemsize: int) -> int:
     """How many images to turn into patches at once, with `rows` windows of `columns` values each.
 
     As many as keep the patches in the cache, but enough rows for an efficient product.
@@ -44,7 +41,7 @@ def images_per_chunk(
     >>> images_per_chunk(64, 28 * 28, 3 * 3 * 32, 4), images_per_chunk(64, 4 * 4, 3 * 3 * 256, 4)
     (4, 27)
     """
-    fitting = limit // max(rows * columns * itemsize, 1)
+    fitting = CHUNK_BYTES // max(rows * columns * itemsize, 1)
     enough = math.ceil(CHUNK_ROWS / max(rows, 1))
     return max(1, min(images, max(fitting, enough)))
 
@@ -136,7 +133,7 @@ def input_gradient_products(dy: Any, w: Any, windows: Windows, groups: int = 1) 
     if set(windows.window) == {1}:
         chunk = dy.shape[0]
     elif groups == 1 and len(windows.size) < 3 and set(windows.stride) == {1}:
-        many = outputs >= MANY_OUTPUTS and outputs > inputs
+        many = outputs >= MANY_OUTPUTS and outputs > inputs and len(windows.size) == 2
         few = inputs <= FEW_INPUTS and outputs >= FEW_INPUTS * inputs
         chunk = chunk if many or few else None
     if chunk is None:
@@ -193,10 +190,7 @@ def filter_gradient_products(x: Any, dy: Any, windows: Windows, groups: int = 1)
     if groups == 1 and _is_exchanged(windows, x.shape[-1], dy.shape[-1]):
         return _filter_gradient_exchanged(x, dy, windows)
     images, columns = x.shape[0], math.prod(windows.window) * x.shape[-1]
-    sizes = images, math.prod(windows.output), columns, x.dtype.itemsize
-    chunk = images_per_chunk(*sizes)
-    if chunk < images:
-        chunk = images_per_chunk(*sizes, SUMMED_BYTES)
+    chunk = images_per_chunk(images, math.prod(windows.output), columns, x.dtype.itemsize)
     if set(windows.window) == {1}:
         chunk = max(images, 1)
 

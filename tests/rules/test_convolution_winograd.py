@@ -1,0 +1,117 @@
+"""The 3x3 convolution by Winograd's products, against JAX's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import witness
+from jax import lax
+
+import funcnn as fnn
+from funcnn.rules import convolution_forms as forms
+from funcnn.rules import convolution_winograd as winograd
+from funcnn.rules.convolution_products import convolve
+from funcnn.rules.windows import Windows
+
+
+def arrays(images, size, inputs, outputs, dtype="float32"):
+    draw = np.random.default_rng(0)
+    x = jnp.asarray(draw.normal(size=(images, *size, inputs)), dtype)
+    return x, jnp.asarray(draw.normal(size=(3, 3, inputs, outputs)), dtype)
+
+
+def distance(images, size, padding):
+    """From lax's convolution, in float64."""
+    with jax.enable_x64(True):
+        x, w = arrays(images, size, 2, 3, "float64")
+        windows = Windows.of("conv", size, (3, 3), 1, padding)
+        found = jax.jit(lambda x, w: winograd.convolve_winograd(x, w, windows))(x, w)
+        return witness.relative_error(found, convolve(x, w, windows))
+
+
+SHAPES = [
+    (3, (6, 8), "SAME"),
+    (2, (5, 7), "SAME"),
+    (4, (5, 4), "VALID"),
+    (1, (3, 3), "VALID"),
+    (2, (4, 5), ((2, 0), (0, 3))),
+    (6, (1, 2), "SAME"),
+]
+
+
+@pytest.mark.parametrize(("images", "size", "padding"), SHAPES)
+def test_it_is_the_convolution(images, size, padding):
+    assert distance(images, size, padding) < 1e-14
+
+
+@pytest.mark.parametrize("limit", [1, 5_000, 10_000])
+def test_chunks_of_images_stand_in_order(limit, monkeypatch):
+    monkeypatch.setattr(winograd, "CHUNK_BYTES", limit)
+    assert distance(6, (5, 6), "SAME") < 1e-14
+
+
+MISTAKES = [
+    ("_of_x", lambda x: [x[0] - x[2], x[1] + x[2], x[1] - x[2], x[1] - x[3]]),
+    ("_of_w", lambda w: [w[0], w[0] + w[1] + w[2], (w[0] - w[1] + w[2]) / 2, w[2]]),
+    ("_of_m", lambda m: [m[0] + m[1] + m[2], m[1] - m[2] + m[3]]),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong"), MISTAKES, ids=[name for name, _ in MISTAKES])
+def test_a_wrong_transform_is_seen(name, wrong, monkeypatch):
+    monkeypatch.setattr(winograd, name, wrong)
+    assert distance(2, (6, 6), "SAME") > 0.01
+
+
+def is_taken(images, size, inputs, outputs, window=3, dtype="float32", **static):
+    options = {"stride": 1, "padding": "SAME", "dilation": 1, **static}
+    windows = Windows.of("conv", size, (window, window), **options)
+    x = jnp.zeros((images, *size, inputs), dtype)
+    return winograd.is_best_by_winograd(x, jnp.zeros((window, window, inputs, outputs)), windows)
+
+
+def test_it_is_taken_where_it_pays_and_fits():
+    assert is_taken(8, (16, 16), 32, 32)
+    assert not is_taken(1, (16, 16), 32, 32)
+    assert not is_taken(8, (16, 16), 31, 32)
+    assert not is_taken(8, (16, 16), 32, 31)
+    assert not is_taken(8, (16, 16), 32, 32, dtype="bfloat16")
+    assert not is_taken(8, (16, 16), 32, 32, window=5)
+    assert not is_taken(32, (16, 16), 32, 32, stride=2)
+    assert not is_taken(8, (16, 16), 32, 32, dilation=2)
+
+
+def test_the_rule_takes_it_for_y_and_dx_and_stays_right():
+    x, w = arrays(8, (16, 16), 32, 33)
+    windows = Windows.of("conv", (16, 16), (3, 3), 1, "SAME")
+    dy = jnp.zeros((8, 16, 16, 33))
+    programs = (
+        jax.make_jaxpr(lambda x, w: forms.convolve_fastest(x, w, windows))(x, w),
+        jax.make_jaxpr(lambda dy, w: forms.input_gradient_fastest(dy, w, windows))(dy, w),
+    )
+    for program in programs:
+        assert "dot_general" in str(program)
+        assert "conv_general_dilated" not in str(program)
+    report = fnn.check(fnn.rules.conv, x, w, jnp.ones(33))
+    assert report.ok, str(report)
+
+
+def test_its_rounding_is_that_of_a_convolution():
+    x, w = arrays(8, (16, 16), 64, 32)
+    windows = Windows.of("conv", (16, 16), (3, 3), 1, "SAME")
+    with jax.enable_x64(True):
+        exact = np.asarray(convolve(x.astype("float64"), w.astype("float64"), windows))
+
+    def error(f):
+        return np.linalg.norm(np.asarray(f(x, w, windows), "float64") - exact)
+
+    assert error(winograd.convolve_winograd) < 3 * error(convolve)
+
+
+def test_the_same_bits_inside_and_outside_a_loop():
+    x, w = arrays(8, (16, 16), 32, 32)
+
+    def loop(x, w):
+        return lax.scan(lambda c, _: (c, fnn.rules.conv(x, w)), 0, None, length=2)[1]
+
+    np.testing.assert_array_equal(jax.jit(loop)(x, w)[1], jax.jit(fnn.rules.conv)(x, w))
