@@ -2,7 +2,7 @@
 
 For each shape both arms are compiled and have to agree; then they are called in turn, once each a
 round. By hand is what `fnn.rules.conv` runs on this platform; autodiff is `jax.vjp` of its
-reference, XLA's own convolution. Each is run plain and inside a `lax.scan` of 4 steps, as a loop
+reference, XLA's own convolution. Each is run plain and inside a `lax.scan` of 2 steps, as a loop
 over layers or time steps has it. A ratio is autodiff's time by ours, above 1 ours is faster; given
 are its median and the 95 % interval of the median; six pairs are enough where each is above 2.
 "SLOWER" marks a plain pair whose whole interval lies below 0.95.
@@ -32,7 +32,7 @@ from funcnn.rules.convolution_forms import convolution, filter_gradient, input_g
 from funcnn.rules.windows import Windows
 from funcnn.train.memory import keep_freed_memory
 
-STEPS = 4  # of the loop
+STEPS = 2  # of the loop
 SHORTEST = 1e-3  # seconds; a shorter call is repeated
 LIMIT = 0.95
 FEWEST_ROUNDS, CLEAR = 6, 2.0  # after so many pairs, all of them above this ratio, no more are run

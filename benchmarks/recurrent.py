@@ -244,6 +244,7 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, nargs="+", default=list(range(len(SHAPES))))
     parser.add_argument("--out", type=Path, help="by default in benchmarks/results/")
     given = parser.parse_args()
+    fnn.train.keep_freed_memory()
     rows, refused = [], []
     for name in given.rules:
         for i in given.shapes:

@@ -116,8 +116,14 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from funcnn.commands.bench import bench
+    from funcnn.commands.bench import advise_steps_per_call, bench
 
+    if options.config is not None:
+        if options.names:
+            from funcnn.config import ConfigError
+
+            raise ConfigError(["bench: give names of benchmarks or --config, not both"])
+        return advise_steps_per_call(_config(options), rounds=options.rounds, as_json=options.json)
     return bench(options.names, rounds=options.rounds, out=options.out, as_json=options.json)
 
 
@@ -175,7 +181,12 @@ def _parser() -> argparse.ArgumentParser:
     bench = command("bench", _bench, "times and bytes beside autodiff and other libraries")
     bench.add_argument("names", metavar="NAME", nargs="*", help="by default all")
     bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="of each arm; 15")
-    bench.add_argument("--out", metavar="FILE", help="keep the result as JSON lines")
+    kept = bench.add_mutually_exclusive_group()
+    kept.add_argument("--out", metavar="FILE", help="keep the result as JSON lines")
+    kept.add_argument(
+        "--config", metavar="CONFIG", help="how many steps a call this config should take, instead"
+    )
+    bench.set_defaults(set=[])
     command("doctor", _doctor, "versions, devices and settings of this machine")
     return parser
 

@@ -16,7 +16,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each room imports only from those before it. config stands beside them: it imports none.
 ORDER = [
     *("report", "contract", "registry", "rules", "layer", "parts", "composition", "inspection"),
-    *("layers", "models", "data", "train", "gradient", "testing", "bench", "experiment"),
+    *(
+        "layers",
+        "models",
+        "data",
+        "pictures",
+        "train",
+        "gradient",
+        "testing",
+        "bench",
+        "experiment",
+    ),
     *("commands", "cli", "__main__"),
 ]
 

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from funcnn.bench.measure import Row, machine
+from funcnn.bench.steps import compare_steps_per_call, recommended
 from funcnn.bench.suite import BENCHMARKS, describe, run
-from funcnn.config import ConfigError
+from funcnn.commands.platform import choose_platform
+from funcnn.config import Config, ConfigError
+from funcnn.experiment import build_experiment
 from funcnn.report import table
+from funcnn.train import keep_freed_memory
 
 
 def bench(
@@ -32,6 +36,7 @@ def bench(
             raise ConfigError([f"bench: unknown benchmark {name}{hint}: {', '.join(BENCHMARKS)}"])
     if out is not None and not Path(out).resolve().parent.is_dir():
         raise ConfigError([f"--out {out}: there is no folder {Path(out).parent}"])
+    keep_freed_memory()  # the arms of all libraries run in this process
     here = machine()
     if not as_json:
         print(", ".join(f"{name} {value}" for name, value in here.items()))
@@ -42,6 +47,26 @@ def bench(
     if out is not None:
         _write(Path(out), here, found)
     return 1 if any(row.note.startswith("refused") for row in found) else 0
+
+
+def advise_steps_per_call(config: Config, *, rounds: int, as_json: bool = False) -> int:
+    """Time a config's training by steps a call, and say which number it should have."""
+    choose_platform(config.run.platform)
+    keep_freed_memory()
+    experiment = build_experiment(config)
+    rows = compare_steps_per_call(
+        experiment.loss, experiment.optimizer, experiment.first_state, experiment.batches(), rounds
+    )
+    best, now = recommended(rows), config.train.steps_per_call
+    if as_json:
+        for row in rows:
+            print(json.dumps(_plain(row)))
+        print(json.dumps({"work": "steps_per_call", "recommended": best, "config": now}))
+    else:
+        print(table([_shown(row) for row in rows]))
+        so_far = "as it has" if best == now else f"it has {now}"
+        print(f"recommended: train.steps_per_call = {best} ({so_far})")
+    return 1 if any(row.note for row in rows) else 0
 
 
 def _show(rows: Sequence[Row], as_json: bool) -> None:

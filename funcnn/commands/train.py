@@ -21,6 +21,7 @@ from funcnn.train import (
     MetricsLog,
     TrainState,
     fit,
+    keep_freed_memory,
     learning_curves,
     make_evaluation,
     make_progress,
@@ -38,6 +39,7 @@ def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int
     else:
         folder.check_new()
     device = choose_platform(config.run.platform)
+    keep_freed_memory()
     experiment = build_experiment(config)
     checkpoints = Checkpoints(folder.checkpoints, keep=config.train.keep_checkpoints)
     state = experiment.first_state()

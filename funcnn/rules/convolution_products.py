@@ -166,8 +166,10 @@ def is_dw_by_products(images: int, windows: Windows, inputs: int, outputs: int) 
     if len(windows.size) == 1 or elements >= LARGE_WINDOW:
         return False
     wider = inputs if _is_exchanged(windows, inputs, outputs) else outputs
-    multiplications = images * math.prod(windows.output) * elements * inputs * outputs
-    return wider >= FEWEST_OUTPUTS and multiplications >= FEWEST_MULTIPLICATIONS
+    patches = math.prod(windows.output) * elements * inputs  # elements, of one image
+    # To write large patches costs more than a product with few outputs saves.
+    fewest = FEWEST_OUTPUTS if 8 * patches <= CHUNK_BYTES else 2 * FEWEST_OUTPUTS
+    return wider >= fewest and images * patches * outputs >= FEWEST_MULTIPLICATIONS
 
 
 def _columns(dp: Any, windows: Windows, groups: int) -> list[Any]:

@@ -8,6 +8,7 @@ from funcnn.train.curves import learning_curves
 from funcnn.train.evaluation import make_evaluation
 from funcnn.train.guard import TrainingError
 from funcnn.train.loop import fit
+from funcnn.train.memory import keep_freed_memory
 from funcnn.train.metrics_log import MetricsLog, read_metrics
 from funcnn.train.optimizer import make_optimizer, make_schedule
 from funcnn.train.progress import make_progress
@@ -23,6 +24,7 @@ __all__ = [
     "TrainingError",
     "fit",
     "fold_statistics",
+    "keep_freed_memory",
     "learning_curves",
     "make_evaluation",
     "make_optimizer",

@@ -1,0 +1,100 @@
+"""How many training steps one compiled call should take: measured, and a recommendation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from funcnn.bench.measure import Arm, Row, measure
+from funcnn.train import TrainState, make_step
+
+CANDIDATES = (1, 4, 16, 64)
+_LONGEST = 1.0  # seconds of a call; where a step takes long, calls cost nothing beside it
+_NEAR = 1.05  # of the fastest: what a smaller number of steps may cost, for its shorter wait
+
+
+class _Run:
+    """The loop's work for one number of steps a call: the batches of the call, then the call."""
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        optimizer: Any,
+        first_state: Callable[[], TrainState],
+        batches: Callable[..., Any],
+        steps: int,
+    ):
+        self.step = make_step(loss, optimizer, steps_per_call=steps)
+        self.first_state, self.batches, self.steps = first_state, batches, steps
+        self.state, self.position = first_state(), 0
+
+    def call(self) -> Any:
+        """One call; its losses."""
+        at = self.position
+        batch = self.batches(at) if self.steps == 1 else self.batches(at, self.steps)
+        self.state, metrics = self.step(self.state, batch)
+        jax.block_until_ready((self.state, metrics))
+        self.position += self.steps
+        return np.ravel(metrics["loss"])
+
+    def losses(self, count: int) -> list[float]:
+        """Of the first `count` steps; the run starts anew behind them."""
+        self.state, self.position = self.first_state(), 0
+        found: list[float] = []
+        while len(found) < count:
+            found += self.call().tolist()
+        self.state, self.position = self.first_state(), 0
+        return found[:count]
+
+
+def compare_steps_per_call(
+    loss: Callable[..., Any],
+    optimizer: Any,
+    first_state: Callable[[], TrainState],
+    batches: Callable[..., Any],
+    rounds: int,
+) -> list[Row]:
+    """A row for each number of steps a call, in ms a step, after the losses have agreed.
+
+    Args:
+        loss, optimizer: as `fnn.train.make_step` takes them.
+        first_state: the state before the first step, made anew at each call.
+        batches: `batches(step)` and `batches(step, count)`, as `fnn.train.fit` asks for them.
+        rounds: how often each is timed, in turn.
+
+    >>> import optax, jax.numpy as jnp
+    >>> rows = compare_steps_per_call(
+    ...     lambda params, batch, key: jnp.sum((params - batch) ** 2), optax.sgd(0.1),
+    ...     lambda: TrainState.create(jnp.zeros(2), optax.sgd(0.1), seed=0),
+    ...     lambda step, *count: np.ones((*count, 2), np.float32), rounds=2)
+    >>> [row.arm for row in rows]
+    ['1 step a call', '4 steps a call', '16 steps a call', '64 steps a call']
+    """
+    single = _Run(loss, optimizer, first_state, batches, 1)
+    single.losses(1)  # compiles
+    start = time.perf_counter()
+    single.losses(1)
+    step_seconds = time.perf_counter() - start
+    sizes = [n for n in CANDIDATES if n == 1 or n * step_seconds <= _LONGEST]
+    arms = []
+    for size in sizes:
+        run = single if size == 1 else _Run(loss, optimizer, first_state, batches, size)
+        name = f"{size} step{'s' if size > 1 else ''} a call"
+        arms.append(Arm(name, run.call, lambda run=run: run.losses(sizes[-1]), size))
+    return measure("steps_per_call", arms, rounds)
+
+
+def recommended(rows: Sequence[Row]) -> int:
+    """The fewest steps a call that come near the fastest.
+
+    >>> recommended([Row("", "1 step a call", 2.0), Row("", "4 steps a call", 1.02),
+    ...              Row("", "16 steps a call", 1.0)])
+    4
+    """
+    measured = [row for row in rows if not row.note]
+    fastest = min(row.median for row in measured)
+    return next(int(r.arm.split()[0]) for r in measured if r.median <= _NEAR * fastest)

@@ -1,0 +1,1 @@
+"""Pictures of a trained network: curves, filters, activations, saliency and occlusion."""
