@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,9 +29,27 @@ def gradient_arm(name: str, loss: Callable[..., Any], args: Sequence[Any]) -> Ar
     >>> np.asarray(arm.values()).tolist()
     [3.0, 2.0, 2.0, 2.0]
     """
-    gradient = jax.value_and_grad(loss, argnums=tuple(range(len(args))))
-    compiled = jax.jit(gradient).lower(*args).compile()
-    flops = count_operations(jax.make_jaxpr(gradient)(*args)).flops
+    return _arm(name, jax.value_and_grad(loss, argnums=tuple(range(len(args)))), args)
+
+
+def both_ways_arm(name: str, f: Callable[..., Any], args: Sequence[Any], dy: Any) -> Arm:
+    """Forward and backward pass of f: y, and the cotangents of all arguments for a given dy.
+
+    >>> arm = both_ways_arm("funcnn", lambda x: x * x, [jnp.ones(2)], jnp.array([1.0, 3.0]))
+    >>> np.asarray(arm.values()).tolist()
+    [1.0, 1.0, 2.0, 6.0]
+    """
+
+    def both(dy: Any, *args: Any) -> Any:
+        y, pull = jax.vjp(f, *args)
+        return y, pull(dy)
+
+    return _arm(name, both, [dy, *args])
+
+
+def _arm(name: str, work: Callable[..., Any], args: Sequence[Any]) -> Arm:
+    compiled = jax.jit(work).lower(*args).compile()
+    flops = count_operations(jax.make_jaxpr(work)(*args)).flops
     temporary = compiled_expense(compiled).temporary_bytes
     call = lambda: jax.block_until_ready(compiled(*args))  # noqa: E731
     return Arm(name, call, lambda: _probe(call()), 1, temporary, flops)
@@ -42,12 +61,9 @@ def _probe(results: Any) -> np.ndarray:
     return np.concatenate([leaf[:: max(1, leaf.size // _PROBES)] for leaf in leaves])
 
 
-def _three(loss: Callable[..., Any], args: Sequence[Any], checkpointed: Any = None) -> list[Arm]:
-    arms = [gradient_arm("funcnn", loss, args)]
-    arms.append(gradient_arm("autodiff", without_rules(loss), args))
-    if checkpointed is not None:
-        arms.append(gradient_arm("autodiff + checkpoint", checkpointed, args))
-    return arms
+def _both_ways(f: Callable[..., Any], args: Sequence[Any], dy: Any) -> list[Arm]:
+    arms = {"funcnn": f, "autodiff": without_rules(f)}
+    return [both_ways_arm(name, arm, args, dy) for name, arm in arms.items()]
 
 
 def _draw(*shape: int, scale: float = 1.0, seed: int = 0) -> Any:
@@ -67,13 +83,12 @@ def max_pool_3() -> Arms:
 def _pooling(window: int, stride: int) -> Arms:
     x = _draw(64, 28, 28, 64)
     size = (28 - window) // stride + 1
-    weights = _draw(64, size, size, 64, seed=1)
+    dy = _draw(64, size, size, 64, seed=1)
 
-    def loss(x: Any) -> Any:
-        y = fnn.rules.max_pool(x, window=(window,) * 2, stride=stride, padding="VALID")
-        return jnp.sum(y * weights)
+    def pool(x: Any) -> Any:
+        return fnn.rules.max_pool(x, window=(window,) * 2, stride=stride, padding="VALID")
 
-    arms = _three(loss, [x])
+    arms = _both_ways(pool, [x], dy)
     if why := missing("PyTorch"):
         return arms, {"PyTorch": why}
     torch: Any = importlib.import_module("torch")
@@ -82,33 +97,34 @@ def _pooling(window: int, stride: int) -> Arms:
         first = torch.tensor(np.array(a)).permute(0, 3, 1, 2)
         return first.contiguous(memory_format=torch.channels_last)
 
-    given, dy = images(x).requires_grad_(True), images(weights)
+    given, cotangent = images(x).requires_grad_(True), images(dy)
 
     def call() -> Any:
         given.grad = None
-        value = (torch.nn.functional.max_pool2d(given, window, stride) * dy).sum()
-        value.backward()
-        return value.item(), given.grad
+        y = torch.nn.functional.max_pool2d(given, window, stride)
+        y.backward(cotangent)
+        return y.detach(), given.grad
 
     def values() -> Any:
-        value, gradient = call()
-        return _probe((np.float32(value), gradient.permute(0, 2, 3, 1).numpy()))
+        return _probe([a.permute(0, 2, 3, 1).numpy() for a in call()])
 
     return [*arms, Arm("PyTorch", call, values)], {}
 
 
 def depthwise_32() -> Arms:
     """Depthwise convolution 3x3 of 64 images 28x28x32, forward and backward."""
-    return _three(_depthwise, [_draw(64, 28, 28, 32), _draw(3, 3, 1, 32, seed=1)]), {}
+    return _depthwise(64, 32), {}
 
 
 def depthwise_128() -> Arms:
     """Depthwise convolution 3x3 of 32 images 28x28x128, forward and backward."""
-    return _three(_depthwise, [_draw(32, 28, 28, 128), _draw(3, 3, 1, 128, seed=1)]), {}
+    return _depthwise(32, 128), {}
 
 
-def _depthwise(x: Any, w: Any) -> Any:
-    return jnp.sum(fnn.rules.conv(x, w, groups=x.shape[-1]) ** 2)
+def _depthwise(images: int, channels: int) -> list[Arm]:
+    x, w = _draw(images, 28, 28, channels), _draw(3, 3, 1, channels, seed=1)
+    conv = functools.partial(fnn.rules.conv, groups=channels)
+    return _both_ways(conv, [x, w], _draw(*x.shape, seed=2))
 
 
 def scanned_stack() -> Arms:
@@ -125,7 +141,12 @@ def scanned_stack() -> Arms:
         body = jax.checkpoint(without_rules(lambda x, p: block(p, x)))
         return jnp.mean(jax.lax.scan(lambda x, p: (body(x, p), None), x, params)[0] ** 2)
 
-    return _three(loss, [params, x], checkpointed), {}
+    arms = {
+        "funcnn": loss,
+        "autodiff": without_rules(loss),
+        "autodiff + checkpoint": checkpointed,
+    }
+    return [gradient_arm(name, arm, [params, x]) for name, arm in arms.items()], {}
 
 
 def linear_cross_entropy() -> Arms:

@@ -187,16 +187,43 @@ def add_back(parts: Sequence[Any], windows: Windows) -> Any:
     >>> add_back(parts, Windows.of("pool", (4,), 2, 1, "VALID")).ravel().tolist()
     [1.0, 2.0, 2.0, 1.0]
     """
-    return sum(_placed(p, o, windows) for p, o in zip(parts, windows.offsets, strict=True))
+    axes = zip(windows.padding, windows.size, windows.stride, strict=True)
+    blocks = tuple(-(-(lo + n) // s) for (lo, _), n, s in axes)
+    sums: dict[tuple[int, ...], Any] = {}
+    for part, offset in zip(parts, windows.offsets, strict=True):
+        each = list(zip(offset, windows.stride, blocks, windows.output, strict=True))
+        shifts = [(o // s, m - o // s - n, 0) for o, s, m, n in each]
+        zero = jnp.zeros((), part.dtype)
+        shifted = lax.pad(part, zero, [(0, 0, 0), *shifts, (0, 0, 0)])  # (N, *blocks, C)
+        phase = tuple(o % s for o, s, _, _ in each)
+        sums[phase] = sums[phase] + shifted if phase in sums else shifted
+    x = _interleaved(sums, windows.stride)  # (N, *(blocks * stride), C)
+    ends = ((lo, lo + n) for (lo, _), n in zip(windows.padding, windows.size, strict=True))
+    borders = [(-lo, hi - m, 0) for (lo, hi), m in zip(ends, x.shape[1:-1], strict=True)]
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
 
 
-def _placed(part: Any, offset: tuple[int, ...], windows: Windows) -> Any:
-    """One element of all windows at its place in x, 0 elsewhere; what lay in the padding is cut."""
-    padding = [(0, 0, 0)]
-    axes = zip(offset, windows.size, windows.output, windows.stride, windows.padding, strict=True)
-    for o, n, m, s, (lo, _) in axes:
-        padding.append((o - lo, n - (o - lo) - ((m - 1) * s + 1), s - 1))
-    return lax.pad(part, jnp.zeros((), part.dtype), [*padding, (0, 0, 0)])  # (N, *size, C)
+def _interleaved(sums: dict[tuple[int, ...], Any], stride: tuple[int, ...]) -> Any:
+    """Of the sums at m s + r for each r, on all axes, one array; where there is no r, zeros.
+
+    The elements of a window whose offsets leave the same remainders r meet the same positions, so
+    that no sum runs over the gaps that a stride leaves.
+    """
+    some = next(iter(sums.values()))
+    for axis in reversed(range(len(stride))):
+        shorter: dict[tuple[int, ...], Any] = {}
+        for phase in {phase[:axis] for phase in sums}:
+            each = [sums.get((*phase, r), jnp.zeros_like(some)) for r in range(stride[axis])]
+            if stride[axis] == 1:
+                shorter[phase] = each[0]
+                continue
+            joined = jnp.stack(each, axis + 2)  # (N, ..., M, s, ..., C)
+            shape = list(some.shape)
+            shape[axis + 1] *= stride[axis]
+            shorter[phase] = joined.reshape(shape)
+        sums = shorter
+        some = next(iter(sums.values()))
+    return sums[()]
 
 
 def tile(windows: Windows, of_window: Callable[..., Any], *arrays: Any) -> Any:

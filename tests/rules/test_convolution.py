@@ -342,7 +342,7 @@ def test_a_chunk_keeps_to_its_limits():
     assert products.images_per_chunk(0, 4, 9, 4) == 1
 
 
-CHUNKED = ((5, 64, 64, 16), (3, 3), 32)
+CHUNKED = ((5, 64, 64, 16), (3, 3), 64)
 
 
 def gradient(f, **static):
