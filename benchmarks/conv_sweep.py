@@ -5,15 +5,18 @@ round. By hand is what `fnn.rules.conv` runs on this platform; autodiff is `jax.
 reference, XLA's own convolution. Each is run plain and inside a `lax.scan` of 2 steps, as a loop
 over layers or time steps has it. A ratio is autodiff's time by ours, above 1 ours is faster; given
 are its median and the 95 % interval of the median; six pairs are enough where each is above 2.
-"SLOWER" marks a plain pair whose whole interval lies below 0.95.
+"SLOWER" marks a plain pair whose whole interval lies below 0.95. With --torch all three are
+also timed in PyTorch, eager and channels last, where it is installed.
 
-    python benchmarks/conv_sweep.py [--rounds N] [--only TEXT] [--plain] [--out FILE]
+    python benchmarks/conv_sweep.py [--rounds N] [--only TEXT] [--plain] [--torch] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
+import itertools
 import json
 import statistics
 import time
@@ -35,6 +38,7 @@ from funcnn.train.memory import keep_freed_memory
 STEPS = 2  # of the loop
 SHORTEST = 1e-3  # seconds; a shorter call is repeated
 LIMIT = 0.95
+REST = 0.05  # seconds
 FEWEST_ROUNDS, CLEAR = 6, 2.0  # after so many pairs, all of them above this ratio, no more are run
 PARTS = ("y", "dx", "dw", "all")
 
@@ -191,36 +195,100 @@ def seconds(call: Callable[[], Any], repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
+def torch_arm(shape: Shape, x: Any, w: Any, dy: Any) -> Callable[[], Any]:
+    """Forward and backward pass of PyTorch's convolution, (y, dx, dw) of which are checked."""
+    torch: Any = importlib.import_module("torch")
+    axes = len(shape.size)
+    functional = torch.nn.functional
+    conv = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(axes)
+
+    def moved(a: Any, order: tuple[int, ...]) -> Any:
+        tensor = torch.tensor(np.array(a)).permute(order)
+        return tensor.contiguous(memory_format=layout) if layout else tensor.contiguous()
+
+    space = tuple(range(1, axes + 1))
+    first = (0, axes + 1, *space)
+    x_, dy_ = moved(x, first).requires_grad_(True), moved(dy, first)
+    w_ = moved(w, (axes + 1, axes, *range(axes))).requires_grad_(True)
+    padding = shape.windows.padding
+    even = all(lo == hi for lo, hi in padding)
+    # PyTorch pads both ends alike; else the zeros are written before.
+    borders = list(itertools.chain(*reversed(padding)))
+
+    def call() -> Any:
+        x_.grad = w_.grad = None
+        given = x_ if even else functional.pad(x_, borders)
+        y = conv(
+            given,
+            w_,
+            stride=shape.stride,
+            padding=tuple(lo for lo, _ in padding) if even else 0,
+            dilation=shape.dilation,
+            groups=shape.groups,
+        )
+        y.backward(dy_)
+        return y, x_.grad, w_.grad
+
+    y, dx, dw = (a.detach().numpy() for a in call())
+    back = (0, *(a + 1 for a in space), 1)
+    found = y.transpose(back), dx.transpose(back), dw.transpose(*range(2, axes + 2), 1, 0)
+    _agree(found, parts_of(shape)["all"]["by hand"](x, w, dy))
+    return call
+
+
+def _agree(found: Any, truth: Any) -> None:
+    for ours, theirs in zip(map(np.asarray, found), map(np.asarray, truth), strict=True):
+        if np.linalg.norm(ours - theirs) > 1e-4 * np.linalg.norm(theirs):
+            raise ValueError("the arms do not agree")
+
+
+def beside_torch(shape: Shape, args: Any, rounds: int) -> dict[str, Any]:
+    """Both passes by hand and in PyTorch, with a rest before each: its threads go on waiting."""
+    by_hand = jax.jit(parts_of(shape)["all"]["by hand"])
+    calls = {
+        "by hand": lambda: jax.block_until_ready(by_hand(*args)),
+        "PyTorch": torch_arm(shape, *args),
+    }
+    return _timed(calls, rounds, 1, "PyTorch", rest=REST)
+
+
 def pair(arms: dict[str, Callable[..., Any]], args: Any, rounds: int, steps: int) -> dict[str, Any]:
     """Both arms called in turn: times of one step in ms, and autodiff's by ours."""
     compiled = {name: jax.jit(f) for name, f in arms.items()}
-    results = [jax.block_until_ready(f(*args)) for f in compiled.values()]
-    for found, truth in zip(*map(jax.tree.leaves, results), strict=True):
-        distance = float(jnp.linalg.norm(jnp.ravel(found - truth)))
-        if distance > 1e-4 * float(jnp.linalg.norm(jnp.ravel(truth))):
-            raise ValueError("the arms do not agree")
+    _agree(*(jax.tree.leaves(f(*args)) for f in compiled.values()))
 
     def call(name: str) -> Callable[[], Any]:
         return lambda: jax.block_until_ready(compiled[name](*args))
 
-    repeats = {name: max(1, round(SHORTEST / seconds(call(name), 1))) for name in arms}
-    times: dict[str, list[float]] = {name: [] for name in arms}
+    return _timed({name: call(name) for name in arms}, rounds, steps, "autodiff")
+
+
+def _timed(
+    calls: dict[str, Callable[[], Any]], rounds: int, steps: int, other: str, rest: float = 0.0
+) -> dict[str, Any]:
+    for call in calls.values():
+        call()
+    repeats = {n: max(1, round(SHORTEST / seconds(call, 1))) for n, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     ratios: list[float] = []
     while len(ratios) < rounds and not (len(ratios) >= FEWEST_ROUNDS and min(ratios) > CLEAR):
-        for name in list(arms)[:: 1 if len(ratios) % 2 else -1]:
-            times[name].append(1e3 * seconds(call(name), repeats[name]) / steps)
-        ratios.append(times["autodiff"][-1] / times["by hand"][-1])
+        for name in list(calls)[:: 1 if len(ratios) % 2 else -1]:
+            if rest:
+                time.sleep(rest)
+                calls[name]()
+            times[name].append(1e3 * seconds(calls[name], repeats[name]) / steps)
+        ratios.append(times[other][-1] / times["by hand"][-1])
     low, high = interval(ratios)
     return {
         **{name: {"median": statistics.median(t), "min": min(t)} for name, t in times.items()},
         "ratio": {"median": statistics.median(ratios), "low": low, "high": high},
         "rounds": len(ratios),
-        "ratio of minima": min(times["autodiff"]) / min(times["by hand"]),
     }
 
 
-def measure(shape: Shape, rounds: int, loop: bool) -> dict[str, Any]:
-    """part -> plain and loop -> times and ratio."""
+def measure(shape: Shape, rounds: int, loop: bool, torch: bool) -> dict[str, Any]:
+    """part -> plain, loop and PyTorch -> times and ratio."""
     generator = np.random.default_rng(0)
 
     def draw(*dimensions: int) -> Any:
@@ -240,6 +308,8 @@ def measure(shape: Shape, rounds: int, loop: bool) -> dict[str, Any]:
         if stacked:
             looped = {name: in_a_loop(f) for name, f in arms.items()}
             row[part]["loop"] = pair(looped, stacked, rounds, STEPS)
+    if torch:
+        row["all"]["PyTorch"] = beside_torch(shape, plain, rounds)
     return row
 
 
@@ -254,34 +324,52 @@ def line(shape: Shape, row: dict[str, Any]) -> str:
     return f"{shape.name:44s}" + " ".join(cells) + (f"  SLOWER {slower}" if slower else "")
 
 
+def summary(rows: dict[str, Any]) -> dict[str, Any]:
+    """Over the shapes: the median and the smallest of the ratios of each part and kind."""
+    found = {}
+    for part in PARTS:
+        for kind in next(iter(rows.values()))[part]:
+            ratios = [row[part][kind]["ratio"]["median"] for row in rows.values()]
+            found[f"{part}, {kind}"] = {
+                "median": statistics.median(ratios),
+                "smallest": min(ratios),
+            }
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="shapes whose name contains this")
     parser.add_argument("--plain", action="store_true", help="without the loop")
+    parser.add_argument("--torch", action="store_true", help="with PyTorch")
     parser.add_argument("--out", type=Path, help="by default in benchmarks/results/")
     given = parser.parse_args()
     keep_freed_memory()
     kinds = ("plain",) if given.plain else ("plain", "loop")
     columns = [f"{part}, {kind}" for part in PARTS for kind in kinds]
+    columns += ["all, PyTorch"] if given.torch else []
     print(
         "autodiff's time by ours, median [95 % interval]".ljust(44), *(c.ljust(21) for c in columns)
     )
     rows = {}
     for shape in dict.fromkeys(shapes()):
         if given.only in shape.name:
-            rows[shape.name] = measure(shape, given.rounds, not given.plain)
+            rows[shape.name] = measure(shape, given.rounds, not given.plain, given.torch)
             print(line(shape, rows[shape.name]), flush=True)
     slower = {
         name: [p for p in PARTS if row[p]["plain"]["ratio"]["high"] < LIMIT]
         for name, row in rows.items()
     }
     slower = {name: parts for name, parts in slower.items() if parts}
+    for name, figures in summary(rows).items():
+        print(f"{name}: median {figures['median']:.2f}, smallest {figures['smallest']:.2f}")
     print(f"{len(rows)} shapes; reliably slower than {LIMIT} x autodiff: {slower or 'none'}")
     folder = Path(__file__).parent / "results"
     path = given.out or folder / f"conv_sweep_{jax.default_backend()}.json"
     what = "float32; ms of one step, and autodiff's time by ours"
-    result = {"what": what, "rounds": given.rounds, **machine(), "slower": slower, "rows": rows}
+    result = {"what": what, "rounds": given.rounds, **machine(), "slower": slower}
+    result |= {"summary": summary(rows), "rows": rows}
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 

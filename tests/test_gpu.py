@@ -9,6 +9,7 @@ import pytest
 
 import funcnn as fnn
 from funcnn.bench.absent import described_device, figures, missing_wheels
+from funcnn.bench.absent_works import WORKS
 from funcnn.config import load_config
 from funcnn.experiment import build_experiment
 from funcnn.train import make_step
@@ -44,6 +45,33 @@ def test_training_step_compiles_for_an_absent_gpu(name, steps_per_call):
     assert manual.kernels > 0
     assert manual.argument_bytes == automatic.argument_bytes
     assert manual.temporary_bytes <= 1.1 * automatic.temporary_bytes
+
+
+# Temporary bytes of the gradient by hand over those of each automatic arm, at most.
+BYTES = {
+    "cnn_step": {"autodiff": 0.6},
+    "mlp_step": {"autodiff": 0.85},
+    "scanned_stack": {"autodiff": 0.2, "autodiff + checkpoint": 1.1},
+    "linear_cross_entropy": {"autodiff": 1 / 9},
+    "lstm": {"autodiff": 0.9},
+}
+
+
+def test_every_work_has_its_limits():
+    assert BYTES.keys() == WORKS.keys()
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_gradients_take_fewer_bytes_on_an_absent_gpu(work):
+    if reason := missing_wheels():
+        pytest.skip(reason)
+    arms, args = WORKS[work]()
+    found = {name: figures(f, *args, device=described_device("h200")) for name, f in arms.items()}
+    ours = found.pop("by hand")
+    assert found.keys() == BYTES[work].keys()
+    for name, theirs in found.items():
+        assert ours.temporary_bytes <= BYTES[work][name] * theirs.temporary_bytes, name
+    assert ours.kernels > 0
 
 
 def test_without_the_wheels_the_reason_is_one_line(monkeypatch):

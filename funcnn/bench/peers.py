@@ -213,4 +213,19 @@ def pytorch(network: Network, *, compiled: bool = False) -> Arm:
     def restart() -> None:
         state[:] = fresh()
 
-    return Arm("PyTorch compiled" if compiled else "PyTorch", call, _run(call, restart))
+    return Arm("PyTorch, compiled" if compiled else "PyTorch", call, _run(call, restart))
+
+
+class CompilationError(RuntimeError):
+    """PyTorch cannot compile here, for want of a C++ compiler for instance."""
+
+
+def pytorch_compiled(network: Network) -> Arm:
+    """PyTorch under torch.compile; CompilationError, with PyTorch's first line, where it fails."""
+    arm = pytorch(network, compiled=True)
+    try:
+        arm.call()
+    except Exception as error:  # PyTorch's own kinds of error are no public names
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CompilationError(f"torch.compile fails here: {line[:200]}") from error
+    return arm

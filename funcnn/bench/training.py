@@ -31,10 +31,12 @@ def _arms(network: Network, others: dict[str, Callable[[], Arm]], steps_per_call
     absent: dict[str, str] = {}
     for name, make in others.items():
         why = peers.missing(name.partition(",")[0])
+        try:
+            arms += [] if why else [make()]
+        except peers.CompilationError as error:
+            why = str(error)
         if why:
             absent[name] = why
-        else:
-            arms.append(make())
     return arms, absent
 
 
@@ -46,6 +48,7 @@ def cnn_step() -> Arms:
             "Flax NNX": lambda: peers.flax_nnx(CNN),
             "Equinox": lambda: peers.equinox(CNN),
             "PyTorch": lambda: peers.pytorch(CNN),
+            "PyTorch, compiled": lambda: peers.pytorch_compiled(CNN),
         },
     )
 
@@ -54,7 +57,11 @@ def mlp_step() -> Arms:
     """784-512-512-10, batch 128, Adam; funcnn takes 8 steps a call."""
     return _arms(
         MLP,
-        {"Flax NNX": lambda: peers.flax_nnx(MLP), "PyTorch": lambda: peers.pytorch(MLP)},
+        {
+            "Flax NNX": lambda: peers.flax_nnx(MLP),
+            "PyTorch": lambda: peers.pytorch(MLP),
+            "PyTorch, compiled": lambda: peers.pytorch_compiled(MLP),
+        },
         steps_per_call=8,
     )
 
@@ -67,6 +74,7 @@ def digits_step() -> Arms:
             "Flax NNX": lambda: peers.flax_nnx(DIGITS),
             "Flax NNX, 64 steps in a scan": lambda: peers.flax_nnx(DIGITS, scanned=64),
             "PyTorch": lambda: peers.pytorch(DIGITS),
+            "PyTorch, compiled": lambda: peers.pytorch_compiled(DIGITS),
         },
         steps_per_call=64,
     )
