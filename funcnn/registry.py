@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from funcnn.contract import Contract
@@ -245,6 +246,8 @@ class Rule:
             return self.forward(*args, **static)[0]
 
         def forward(*args: Any) -> tuple[Any, Any]:
+            # Among the residuals a Python number would meet the backward pass, which takes arrays.
+            args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, _NUMBERS) else a, args)
             # JAX traces both passes when the context around the call has closed already.
             with jax.default_matmul_precision(precision):
                 y, res = self.forward(*args, **static)
@@ -261,6 +264,7 @@ class Rule:
         return function
 
 
+_NUMBERS = (bool, int, float, complex)
 _rules: dict[str, Rule] = {}
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn import registry
+from funcnn import registry, rules
 from funcnn.gradient.without_rules import without_rules
 from funcnn.registry import Case, Rule, registered_rules
 
@@ -110,6 +110,15 @@ def test_a_none_argument_has_no_cotangent_and_may_be_left_out():
     assert jax.grad(rule)(1.0) == 1.0
     assert jax.grad(rule, 1)(1.0, 1.0) == 2.0
     assert jax.grad(lambda b: rule(1.0, b=b))(1.0) == 2.0
+
+
+ELEMENTWISE = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_python_number_is_differentiated_as_an_array_is(name):
+    rule = getattr(rules, name)
+    assert jax.grad(rule)(0.5) == jax.grad(rule)(jnp.array(0.5))
 
 
 def test_integer_and_key_arguments(key):
