@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from funcnn import data, models, rules, testing, train
     from funcnn.composition import chain, parallel, repeat, residual
-    from funcnn.gradient.backprop import backprop
+    from funcnn.gradient.backprop import backprop, backprop_steps
     from funcnn.gradient.census import Census, census
     from funcnn.gradient.check import CheckReport, GradientError, check
     from funcnn.gradient.compare import Comparison, compare
@@ -80,7 +80,7 @@ _HOME = {
     "funcnn.models": ("mlp", "lenet"),
     "funcnn.train.statistics": ("fold_statistics",),
     "funcnn.gradient.without_rules": ("without_rules",),
-    "funcnn.gradient.backprop": ("backprop",),
+    "funcnn.gradient.backprop": ("backprop", "backprop_steps"),
     "funcnn.gradient.census": ("census", "Census"),
     "funcnn.gradient.check": ("check", "CheckReport", "GradientError"),
     "funcnn.gradient.compare": ("compare", "Comparison"),
@@ -101,6 +101,7 @@ __all__ = [
     "as_layer",
     "average_pool",
     "backprop",
+    "backprop_steps",
     "batch_norm",
     "bidirectional",
     "census",

@@ -9,7 +9,7 @@ import pytest
 
 import funcnn as fnn
 from funcnn.composition import chain, parallel, repeat, residual
-from funcnn.gradient.backprop import backprop
+from funcnn.gradient.backprop import backprop, backprop_steps
 from funcnn.gradient.without_rules import without_rules
 from funcnn.layer import fold_path
 from funcnn.layers import conv, dense, dropout, flatten, global_average_pool, max_pool, relu, tanh
@@ -163,6 +163,137 @@ def test_deltas_of_repeated_layers_are_stacked(key):
 def test_the_delta_of_a_single_layer_is_dy(key):
     model, params, x, dy = setting("one layer", key)
     assert backprop(model, params, x, dy)[2] == {"dense": dy}
+
+
+# One layer at a time
+
+
+def walked(steps):
+    """The triples of a generator of steps, and what it returns."""
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as end:
+            return seen, end.value
+
+
+def at_path(params, path):
+    for name in path.split("/"):
+        params = params.get(name, {})
+    return params
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_steps_are_the_gradients_and_deltas_of_backprop(name, key):
+    model, params, x, dy = setting(name, key)
+    dparams, dx, deltas = backprop(model, params, x, dy, key=key)
+    seen, last = walked(backprop_steps(model, params, x, dy, key=key))
+    assert [path for path, _, _ in seen] == list(deltas)
+    for path, _, delta in seen:
+        np.testing.assert_array_equal(delta, deltas[path], err_msg=path)
+    np.testing.assert_array_equal(last, dx)
+    # Every leaf of the gradient comes once, under the path of its layer.
+    given = [gradient for _, gradient, _ in seen]
+    assert len(jax.tree.leaves(given)) == len(jax.tree.leaves(dparams))
+    for path, gradient, _ in seen:
+        if gradient:
+            whole = dparams if path == model.kind else at_path(dparams, path)
+            for (leaf, found), expected in pairs(gradient, whole):
+                np.testing.assert_array_equal(found, expected, err_msg=f"{path} {leaf}")
+
+
+def noted(layer, name, events, factor=1.0):
+    """The layer, noting when its passes run; `factor` plants a mistake in its backward pass."""
+
+    def forward(params, x, key):
+        events.append(f"forward {name}")
+        return layer.forward(params, x, key)
+
+    def recursion(params, res, dy):
+        events.append(f"backward {name}")
+        dparams, dx, deltas = layer.recursion(params, res, dy)
+        return jax.tree.map(lambda g: factor * g, dparams), dx, deltas
+
+    return fnn.Layer(layer.kind, layer.init, layer.apply, forward, recursion)
+
+
+def events_of(steps_of, key, factor=1.0):
+    """What runs, and what is yielded, in order; and the gradients by path."""
+    events = []
+    model = chain(
+        first=noted(dense(3), "first", events),
+        block=chain(inner=noted(dense(2), "inner", events, factor), act=tanh),
+        last=noted(dense(1), "last", events),
+    )
+    params = model.init(key, ROWS)
+    dy = jnp.ones((3, 1))
+    steps = steps_of(model, params, ROWS, dy)
+    events.append("called")
+    found = {}
+    for path, gradient, _ in steps:
+        events.append(f"yield {path}")
+        found[path] = gradient
+    return events, found, (model, params, dy)
+
+
+LAZY = [
+    *("forward first", "forward inner", "forward last", "called"),
+    *("backward last", "yield last", "yield block", "yield block/act"),
+    *("backward inner", "yield block/inner", "backward first", "yield first"),
+]
+
+
+def test_a_gradient_is_yielded_before_the_backward_pass_of_earlier_layers_ran(key):
+    assert events_of(backprop_steps, key)[0] == LAZY
+
+
+def test_steps_that_are_all_taken_at_once_would_be_noticed(key):
+    def eager(*args):
+        return iter(list(backprop_steps(*args)))
+
+    events, _, _ = events_of(eager, key)
+    assert sorted(events) == sorted(LAZY)
+    assert events != LAZY
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_a_mistake_in_one_layer_is_in_the_step_of_its_path(factor, key):
+    _, found, (model, params, dy) = events_of(backprop_steps, key, factor)
+    expected, _ = gradients(model, params, ROWS, dy)
+    for path in ("last", "block/inner", "first"):
+        right = np.array_equal(found[path]["w"], at_path(expected, path)["w"])
+        assert right == (factor == 1.0 or path != "block/inner"), path
+
+
+def test_parameters_may_be_updated_while_the_steps_are_taken(key):
+    model, params, x, dy = setting("a whole network", key)
+    dparams, _, _ = backprop(model, params, x, dy, key=key)
+    expected = jax.tree.map(lambda p, g: p - g, params, dparams)
+    updated = {}
+    for path, gradient, _ in backprop_steps(model, params, x, dy, key=key):
+        if gradient:
+            updated[path] = jax.tree.map(lambda p, g: p - g, at_path(params, path), gradient)
+    assert set(updated) == set(params)
+    for (path, found), leaf in pairs(updated, expected):
+        np.testing.assert_array_equal(found, leaf, err_msg=str(path))
+
+
+def test_a_part_that_has_the_name_of_its_model_does_not_hide_its_gradient(key):
+    model = parallel(dense(2), parallel=dense(2), combine="sum")
+    params = model.init(key, ROWS)
+    dy = jnp.ones((3, 2))
+    expected, _ = gradients(model, params, ROWS, dy)
+    for (path, found), leaf in pairs(backprop(model, params, ROWS, dy)[0], expected):
+        np.testing.assert_array_equal(found, leaf, err_msg=str(path))
+
+
+def test_the_steps_refuse_at_the_call(key):
+    model, params, x, dy = setting("residual", key)
+    with pytest.raises(ValueError, match=r"dy has shape \(4, 3\), the output \(3, 4\)"):
+        backprop_steps(model, params, x, dy.T)
+    with pytest.raises(TypeError, match="no hand-derived backward pass in function: make"):
+        backprop_steps(fnn.as_layer(lambda p, x: x), {}, x, x)
 
 
 # No automatic differentiation
