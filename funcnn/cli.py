@@ -127,6 +127,18 @@ def _bench(options: argparse.Namespace) -> int:
     return bench(options.names, rounds=options.rounds, out=options.out, as_json=options.json)
 
 
+def _visualize(options: argparse.Namespace) -> int:
+    from funcnn.commands.visualize import visualize
+
+    return visualize(
+        options.run,
+        out=options.out,
+        images=options.images,
+        image=options.image,
+        as_json=options.json,
+    )
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from funcnn.commands.doctor import doctor
 
@@ -171,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="continue the run in its folder")
     evaluate = command("eval", _eval, "the test accuracy of the latest checkpoint of a run")
     evaluate.add_argument("run", metavar="RUN", help="a run folder")
+    _visualize_options(
+        command("visualize", _visualize, "pictures of a trained run, as PNG and SVG")
+    )
     compare = "hand-derived against automatic gradient, leaf by leaf and site by site"
     _target_options(configured("compare", _compare, compare, nargs="?"))
     census = "every custom rule in a program, what it keeps and how far off it is"
@@ -189,6 +204,18 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(set=[])
     command("doctor", _doctor, "versions, devices and settings of this machine")
     return parser
+
+
+def _visualize_options(visualize: argparse.ArgumentParser) -> None:
+    visualize.add_argument("run", metavar="RUN", help="a run folder")
+    visualize.add_argument("--out", metavar="DIR", help="where they go; by default RUN/pictures")
+    shown = visualize.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--images", type=_positive, default=6, metavar="N", help="test images shown; 6, at most 12"
+    )
+    shown.add_argument(
+        "--image", metavar="FILE.npy", help="show this image instead, an array (H, W, C)"
+    )
 
 
 def _check_options(check: argparse.ArgumentParser) -> None:

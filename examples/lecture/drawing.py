@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -14,11 +15,12 @@ from funcnn.pictures.style import COLOURS, SETTINGS, save_figure
 
 __all__ = ["COLOURS", "new_figure", "save"]
 
-mpl.rcParams.update(SETTINGS)
 
-
-def new_figure(rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 3.6, **options):
+def new_figure(
+    rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 3.6, **options
+) -> tuple[Any, Any]:
     """(figure, axes) as `plt.subplots` gives them, in inches."""
+    plt.style.use(SETTINGS)  # each time: a site built from many scripts resets it between them
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)
 
 

@@ -8,7 +8,10 @@ import os
 import platform
 from pathlib import Path
 
+from funcnn.commands.platform import choose_platform
 from funcnn.config import Config, ConfigError, dump_config, load_config
+from funcnn.experiment import Experiment, build_experiment
+from funcnn.train import CheckpointError, Checkpoints, TrainState
 
 # What may change between a run and its resumption: how long, how often, where, on what.
 _MAY_CHANGE = {"train", "run.platform", "run.folder"}
@@ -27,6 +30,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.curves = self.path / "curves.png"
+        self.pictures = self.path / "pictures"
 
     def check_new(self) -> None:
         """Raise ConfigError where the folder cannot take a new run."""
@@ -63,6 +67,28 @@ class RunFolder:
         versions |= {"python": platform.python_version(), "device": device}
         _write(self.path / "versions.json", json.dumps(versions, indent=2) + "\n")
         _write(self.config, dump_config(config))
+
+
+def restore_run(folder: RunFolder) -> tuple[Experiment, TrainState]:
+    """What a run trained, and its newest checkpoint.
+
+    Raises:
+        ConfigError: the folder holds no run, or no checkpoint that fits its config.
+
+    >>> restore_run(RunFolder("no/such/run"))
+    Traceback (most recent call last):
+    funcnn.config.load.ConfigError: no/such/run: holds no run (no config.toml)
+    """
+    if not folder.config.is_file():
+        raise ConfigError([f"{folder.path}: holds no run (no config.toml)"])
+    config = load_config(folder.config)
+    choose_platform(config.run.platform)
+    experiment = build_experiment(config)
+    try:
+        state = Checkpoints(folder.checkpoints).restore(experiment.first_state())
+    except CheckpointError as error:
+        raise ConfigError([str(error)]) from error
+    return experiment, state
 
 
 def version(package: str) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from funcnn.commands.folder import RunFolder
+from funcnn.commands.folder import RunFolder, restore_run
 from funcnn.commands.platform import choose_platform
-from funcnn.config import Config, ConfigError, load_config
+from funcnn.config import Config, ConfigError
 from funcnn.experiment import Experiment, build_experiment
 from funcnn.inspection import summary
 from funcnn.train import (
@@ -81,12 +81,7 @@ def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int
 def evaluate_run(path: str, *, as_json: bool = False) -> int:
     """Print the test accuracy of the latest checkpoint of a run."""
     folder = RunFolder(path)
-    if not folder.config.is_file():
-        raise ConfigError([f"{folder.path}: holds no run (no config.toml)"])
-    config = load_config(folder.config)
-    choose_platform(config.run.platform)
-    experiment = build_experiment(config)
-    state = _restore(Checkpoints(folder.checkpoints), experiment.first_state())
+    experiment, state = restore_run(folder)
     result = _evaluation(experiment)(state.evaluation_params())
     _report(experiment, result, int(state.step), None, folder, as_json)
     return 0

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Figure = TypeVar("Figure")
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart. Lines also differ in dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -12,7 +17,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 # Maps that grow evenly in lightness, also for colour-blind readers and in print.
 SIGNED, POSITIVE, PLAIN = "RdBu_r", "cividis", "gray"
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {
     "figure.dpi": 120,
     "savefig.dpi": 120,
     "font.size": 11,
@@ -26,22 +31,50 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def save_figure(figure: Any, path: str | os.PathLike[str]) -> list[Path]:
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """A function that draws, run with the settings above, which are put back afterwards.
+
+    >>> styled(lambda: __import__("matplotlib").rcParams["font.size"])()
+    11.0
+    """
+
+    @functools.wraps(draw)
+    def drawn(*args: Arguments.args, **options: Arguments.kwargs) -> Figure:
+        import matplotlib as mpl  # slow to import, and whoever only trains draws nothing
+
+        with mpl.rc_context(SETTINGS):
+            return draw(*args, **options)
+
+    return drawn
+
+
+def save_figure(
+    figure: Any, path: str | os.PathLike[str], kinds: Sequence[str] = ("png", "svg")
+) -> list[Path]:
     """Write a matplotlib figure as path.png and path.svg, each whole or not at all; the paths.
+
+    The same figure is the same file each time.
 
     >>> import tempfile
     >>> from matplotlib.figure import Figure
     >>> [p.name for p in save_figure(Figure(), Path(tempfile.mkdtemp()) / "empty")]
     ['empty.png', 'empty.svg']
     """
+    import matplotlib as mpl
+
     path = Path(path)
     written = []
-    for kind in ("png", "svg"):
+    for kind in kinds:
         final = path.with_name(f"{path.name}.{kind}")
         unfinished = path.with_name(f"{path.name}.{kind}.unfinished")
-        # Without a date the same picture is the same file.
+        # A date, or random ids, would make another file of the same picture.
         metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(unfinished, format=kind, metadata=metadata)
-        unfinished.replace(final)
+        settings: Any = {**SETTINGS, "svg.hashsalt": path.name}
+        try:
+            with mpl.rc_context(settings):
+                figure.savefig(unfinished, format=kind, metadata=metadata)
+            unfinished.replace(final)
+        finally:
+            unfinished.unlink(missing_ok=True)
         written.append(final)
     return written

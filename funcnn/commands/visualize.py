@@ -1,0 +1,242 @@
+"""funcnn visualize: pictures of a trained run, as PNG and SVG."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcnn.commands.folder import RunFolder, restore_run
+from funcnn.config import ConfigError
+from funcnn.experiment import Experiment
+from funcnn.pictures.activations import convolution_outputs, draw_activations
+from funcnn.pictures.curves import draw_curves
+from funcnn.pictures.filters import draw_filters, first_filters
+from funcnn.pictures.network import probabilities
+from funcnn.pictures.occlusion import draw_occlusion, occlusion_maps
+from funcnn.pictures.saliency import draw_saliency, image_gradient
+from funcnn.pictures.style import save_figure
+from funcnn.train import read_metrics
+from funcnn.train.metrics_log import EVALUATION
+
+MOST_IMAGES = 12  # side by side
+_LOOKED_AT = 512  # test images among which those to show are looked for
+_MOST_SQUARES = 32  # along a side of an image
+
+
+class Picture(NamedTuple):
+    """A picture that can be drawn, or the reason why it cannot.
+
+    >>> Picture("filters", "the filters", skipped="there are none").figure is None
+    True
+    """
+
+    name: str
+    shows: str
+    figure: Any = None
+    skipped: str = ""
+
+
+class Shown(NamedTuple):
+    """The network of a run, and the images that are shown of it.
+
+    Attributes:
+        model, params: the network, ready to evaluate.
+        images: (N, H, W, C).
+        classes: the class that the network predicts for each of them, (N,).
+        labels: what stands above each of them.
+
+    >>> Shown(None, {}, np.zeros((1, 8, 8, 1)), np.array([3]), ["true 3"]).labels
+    ['true 3']
+    """
+
+    model: Any
+    params: Any
+    images: Any
+    classes: Any
+    labels: list[str]
+
+
+def visualize(
+    run: str,
+    *,
+    out: str | None = None,
+    images: int = 6,
+    image: str | None = None,
+    as_json: bool = False,
+) -> int:
+    """Draw a trained run into its folder `pictures`, or into `out`; a line for each picture.
+
+    Args:
+        run: the run folder.
+        out: where the pictures go.
+        images: how many test images are shown.
+        image: show this one instead, a .npy file.
+        as_json: one JSON object a line.
+
+    Raises:
+        ConfigError: no such run, no checkpoint, an image that does not fit, too many images.
+    """
+    if not 1 <= images <= MOST_IMAGES:
+        raise ConfigError([f"--images {images}: expected a number from 1 to {MOST_IMAGES}"])
+    folder = RunFolder(run)
+    target = folder.pictures if out is None else Path(out)
+    if target.exists() and not target.is_dir():
+        raise ConfigError([f"{target}: is a file; the pictures need a folder (--out)"])
+    experiment, state = restore_run(folder)
+    params = state.evaluation_params()
+    if image is None:
+        shown = _test_images(experiment, params, images)
+    else:
+        shown = _own_image(experiment, params, image)
+    for picture in _pictures(folder, shown):
+        _tell(picture, target, as_json)
+    return 0
+
+
+def _tell(picture: Picture, target: Path, as_json: bool) -> None:
+    """Write one picture and say where it is and what it shows."""
+    row: dict[str, Any] = {"picture": picture.name, "shows": picture.shows}
+    if picture.skipped:
+        row["skipped"] = picture.skipped
+        line = f"no {picture.name}: {picture.skipped}"
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        png, svg = save_figure(picture.figure, target / picture.name)
+        row |= {"png": str(png), "svg": str(svg)}
+        line = f"{png} (and .svg): {picture.shows}"
+    print(json.dumps(row) if as_json else line, flush=True)
+
+
+def _pictures(folder: RunFolder, shown: Shown) -> Iterator[Picture]:
+    yield _curves(folder)
+    yield from _convolution_pictures(shown)
+    yield _saliency(shown)
+    yield _occlusion(shown)
+
+
+def _curves(folder: RunFolder) -> Picture:
+    name, shows = "learning_curves", "losses and accuracies in training, and on the test images"
+    try:
+        figure = draw_curves(read_metrics(folder.metrics), evaluation=EVALUATION)
+    except FileNotFoundError:
+        return Picture(name, shows, skipped=f"there is no {folder.metrics}")
+    except ValueError as error:
+        told = str(error)
+        where = "" if told.startswith(str(folder.metrics)) else f"{folder.metrics}: "
+        return Picture(name, shows, skipped=f"{where}{told}")
+    return Picture(name, shows, figure)
+
+
+def _convolution_pictures(shown: Shown) -> Iterator[Picture]:
+    first = first_filters(shown.model, shown.params)
+    if first is None:
+        none = "the model has no convolution layer (fnn.conv)"
+        yield Picture("filters", "the filters of the first convolution layer", skipped=none)
+        yield Picture("activations", "what each convolution layer returns", skipped=none)
+        return
+    path, w = first
+    size = f"{w.shape[3]} of {w.shape[0]}x{w.shape[1]}"
+    shows = f"the filters of the first convolution layer, {path} ({size})"
+    yield Picture("filters", shows, draw_filters(w, title=f"Filters of {path}"))
+    outputs = convolution_outputs(shown.model, shown.params, shown.images)
+    for path, z in outputs.items():
+        name = f"activations_{path.replace('/', '_')}"
+        shows = f"what {path} returns for {_count(shown)}"
+        figure = draw_activations(shown.images, z, labels=shown.labels, title=f"Output of {path}")
+        yield Picture(name, shows, figure)
+
+
+def _saliency(shown: Shown) -> Picture:
+    gradient = image_gradient(shown.model, shown.params, shown.images, shown.classes)
+    title = "Saliency: which pixels move the score of the predicted class"
+    figure = draw_saliency(shown.images, gradient, labels=shown.labels, title=title)
+    shows = f"the gradient of the winning score by the pixels of {_count(shown)}"
+    return Picture("saliency", shows, figure)
+
+
+def _occlusion(shown: Shown) -> Picture:
+    size = min(shown.images.shape[1:3])
+    square = max(1, size // 4) // 2 * 2 + 1  # about a quarter of the image, and odd
+    square, stride = min(square, size - 1 + size % 2), max(1, size // _MOST_SQUARES)
+    told: dict[str, Any] = {"square": square, "stride": stride}
+    maps = occlusion_maps(shown.model, shown.params, shown.images, classes=shown.classes, **told)
+    title = f"Occlusion: what a square of {square}x{square} pixels hides from the predicted class"
+    figure = draw_occlusion(shown.images, maps, labels=shown.labels, title=title, **told)
+    shows = f"how much the winning probability drops where a square of {_count(shown)} is covered"
+    return Picture("occlusion", shows, figure)
+
+
+def _count(shown: Shown) -> str:
+    return f"{len(shown.images)} image{'s' if len(shown.images) > 1 else ''}"
+
+
+def _test_images(experiment: Experiment, params: Any, count: int) -> Shown:
+    test = experiment.dataset.test
+    images, truth = test.x[:_LOOKED_AT], test.y[:_LOOKED_AT]
+    found = np.asarray(probabilities(experiment.model, params, images))
+    predicted = found.argmax(-1)
+    chosen = choose(predicted, truth, count)
+    labels = [_label(found[i], f"true {truth[i]}\n") for i in chosen]
+    return Shown(experiment.model, params, images[chosen], predicted[chosen], labels)
+
+
+def _label(row: np.ndarray, before: str = "") -> str:
+    return f"{before}predicted {row.argmax()}\np = {row.max():.2f}"
+
+
+def choose(predicted: np.ndarray, truth: np.ndarray, count: int) -> list[int]:
+    """The rows to show: right ones, each class in turn, and last, up to a quarter, wrong ones.
+
+    >>> choose(np.array([0, 1, 0, 1, 0]), np.array([0, 1, 0, 1, 1]), 4)
+    [0, 1, 2, 4]
+    """
+    wrong = np.flatnonzero(predicted != truth)[: count // 4]
+    right = np.flatnonzero(predicted == truth)
+    of_class = [right[truth[right] == label] for label in np.unique(truth)]
+    turns = max((len(rows) for rows in of_class), default=0)
+    in_turn = [int(rows[turn]) for turn in range(turns) for rows in of_class if turn < len(rows)]
+    missing = np.flatnonzero(predicted != truth)[count // 4 :]  # where too few are right
+    kept = [*in_turn, *map(int, missing)][: count - len(wrong)]
+    return [*kept, *map(int, wrong)]
+
+
+def _own_image(experiment: Experiment, params: Any, path: str) -> Shown:
+    image = read_image(path, experiment.dataset.test.x.shape[1:])
+    found = np.asarray(probabilities(experiment.model, params, image[None]))
+    return Shown(experiment.model, params, image[None], found.argmax(-1), [_label(found[0])])
+
+
+def read_image(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One image of a .npy file as float32, of the shape (H, W, C) that a model takes.
+
+    Raises:
+        ConfigError: no such file, not a .npy file of numbers, another shape, or pixels that are
+            not from 0 to 1.
+
+    >>> read_image("no_such.npy", (8, 8, 1))
+    Traceback (most recent call last):
+    funcnn.config.load.ConfigError: --image no_such.npy: no such file
+    """
+    source = f"--image {path}"
+    try:
+        image = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ConfigError([f"{source}: no such file"]) from None
+    except (OSError, ValueError, EOFError) as error:
+        told = str(error).splitlines()[0] if isinstance(error, OSError) else "not a .npy file"
+        raise ConfigError([f"{source}: {told}; numpy.save(file, image) writes one"]) from error
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "fiu":
+        raise ConfigError([f"{source}: is not one array of numbers; numpy.save writes one"])
+    if image.shape != shape:
+        told = f"found an image of shape {image.shape}, the model was trained on {shape}"
+        raise ConfigError([f"{source}: {told}"])
+    image = image.astype(np.float32)
+    low, high = image.min(), image.max()
+    if not (low >= 0 and high <= 1):  # NaN, too
+        told = f"expected pixels from 0 to 1, found {low:g} to {high:g}"
+        raise ConfigError([f"{source}: {told}"])
+    return image
