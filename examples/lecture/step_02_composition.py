@@ -31,7 +31,7 @@ verification = Verification("Step 2, a network is a composition")
 # .. math:: f(\mathbf{x}; \theta)
 #           = f_L(\ldots f_2(f_1(\mathbf{x}; \theta_1); \theta_2) \ldots; \theta_L)
 #
-# (The slide has one closing bracket too many.) Here :math:`L = 5`, with images of digits as inputs,
+# Here :math:`L = 5`, with images of digits as inputs,
 # :math:`64 \to 32 \to 32 \to 10` numbers, and a tanh after each dense layer but the last. A tanh is
 # a layer whose :math:`\theta_l` is empty.
 
@@ -180,7 +180,7 @@ for rate, colour, marker, dashes in (
 axes[1].plot(1.2, -0.2, "k*", markersize=12, label="least cost")
 axes[1].set(title="two parameters: 15 steps", xlabel="theta 1", ylabel="theta 2")
 axes[1].set(xlim=(-1, 3), ylim=(-2, 2), aspect="equal")
-axes[1].legend(loc="upper right", frameon=True)
+axes[1].legend(loc="lower left", frameon=True)
 save(figure, "step_02_descent")
 
 # %%

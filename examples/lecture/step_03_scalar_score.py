@@ -350,7 +350,8 @@ for name, rule in rules.items():
 # %%
 # What to look at: :math:`z_2` and :math:`z_3` are negative, so with relu two of the three units
 # send nothing back, and the first sends all of :math:`U_1`. With the sigmoid, whose derivative is
-# never above 1/4, every signal is weak.
+# never above 1/4, no signal is above a quarter of
+# :math:`|U_i|`.
 
 table = np.array([U * derivative(z) for derivative in derivatives.values()])
 figure, axis = new_figure(width=6.0, height=4.0)

@@ -114,7 +114,7 @@ verification.equal("F27", "dy/dU = a2", a2, truth["U"], "jax.grad")
 # %%
 # The first layer: the chain of factors
 # -------------------------------------
-# From the score down to :math:`W^{(1)}`, through every quantity on the way, no one left out:
+# From the score down to :math:`W^{(1)}`, through every quantity on the way, with none left out:
 #
 # .. math:: \frac{\partial \hat{y}}{\partial W^{(1)}}
 #           = \frac{\partial \hat{y}}{\partial a^{(2)}} \frac{\partial a^{(2)}}{\partial z^{(2)}}
@@ -204,7 +204,7 @@ values = [x, z1, a1, z2, a2, np.array([y])]
 signals = [dx, delta1, W2.T @ delta2, delta2, U, np.ones(1)]
 labels = ["$x$", "$z^{(1)}$", "$a^{(1)}$", "$z^{(2)}$", "$a^{(2)}$", "$\\hat{y}$"]
 below = ["$W^{(1)T}\\delta^{(1)}$", "$\\delta^{(1)}$", "$W^{(2)T}\\delta^{(2)}$"]
-below += ["$\\delta^{(2)}$", "$U$", "1"]
+below += ["$\\delta^{(2)}$", "$U$", "$\\partial\\hat{y}/\\partial\\hat{y}$"]
 onward = ["$W^{(1)}, b^{(1)}$", "$f$", "$W^{(2)}, b^{(2)}$", "$f$", "$U$"]
 back = ["$W^{(1)T}$", "$\\odot f'(z^{(1)})$", "$W^{(2)T}$", "$\\odot f'(z^{(2)})$", "$U$"]
 for columns, names_of, middle, colour in (
@@ -230,7 +230,7 @@ for place in range(5):
         axis.text(2.2 * place + 1.1, middle + 0.3, text, ha="center", fontsize=10, color=colour)
 backward_title = "backward: the derivative of the score by each value"
 axis.text(-0.5, 6.1, "forward: the values", fontsize=13, color=COLOURS[0])
-axis.text(-0.5, 0.2, backward_title, fontsize=13, color=COLOURS[1])
+axis.text(-0.5, 0.6, backward_title, fontsize=13, color=COLOURS[1])
 axis.set(xlim=(-0.8, 11.8), ylim=(-5.7, 6.8))
 axis.axis("off")
 save(figure, "step_04_flow")

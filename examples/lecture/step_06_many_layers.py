@@ -187,7 +187,7 @@ verification.equal(
 figure, (left, middle, right) = new_figure(1, 3, width=10.0, height=3.5, width_ratios=[1.3, 1.3, 1])
 limit = np.abs(w).max()
 left.imshow(np.where(T == 0, np.nan, T), cmap=SIGNED, vmin=-1.6 * limit, vmax=1.6 * limit)
-left.set_title("T: four weights, used nine times")
+left.set_title("T: four weights, each used nine times")
 limit = np.abs(dT).max()
 middle.imshow(dT, cmap=SIGNED, vmin=-limit, vmax=limit)
 middle.set_title("δ xᵀ: the gradient of a dense layer")

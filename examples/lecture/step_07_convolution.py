@@ -157,7 +157,7 @@ verification.measured(
 #    x_{ij}^{(l)} = \sum_{a=0}^{m-1} \sum_{b=0}^{m-1} \omega_{ab} \, y_{(i+a)(j+b)}^{(l-1)}
 #
 # The index is :math:`i + a` where a convolution has :math:`i - a`. A learnt kernel can be learnt
-# turned round just as well, so nothing is lost, and the flip is saved. `fnn.rules.conv`, like the
+# turned round just as well, so nothing is lost, and the flip is saved. ``fnn.rules.conv``, like the
 # convolution of every library for networks, is this sum.
 
 
@@ -279,7 +279,7 @@ save(figure, "step_07_padding")
 #
 # The star stands for the sum above, without the flip. (By the integral's definition, with the
 # minus, it would be the convolution with the kernel turned round. Where the lecture repeats the
-# second equation it prints :math:`\delta` for :math:`\sigma`; `errata` demonstrates both.) Here
+# second equation it prints :math:`\delta` for :math:`\sigma`; ``errata`` demonstrates both.) Here
 # :math:`\sigma` is the sigmoid. In funcnn the layer is a chain of two.
 
 model = fnn.chain(fnn.conv(1, (3, 3), padding="VALID", bias=False), fnn.sigmoid)
@@ -312,7 +312,7 @@ verification.equal("F55", "y_ij = sigma(x_ij)", found, scipy.special.expit(x), "
 #    \begin{pmatrix} y_1 \\ y_2 \\ y_3 \\ y_4 \\ y_5 \end{pmatrix}
 #
 # The lecture prints one row twice, and :math:`w_m` above :math:`w_{m-1}` in the second column;
-# `errata` demonstrates what that would compute. All of :math:`W` is built of :math:`m` numbers:
+# ``errata`` demonstrates what that would compute. All of :math:`W` is built of :math:`m` numbers:
 # this is parameter sharing, seen as a matrix.
 
 n, m = 9, 4
@@ -439,7 +439,7 @@ print(f"{np.count_nonzero(T)} of {T.size} numbers are not 0, and 9 of them are d
 # ---------------
 # An :math:`m \times m` kernel fits into :math:`N \times N` neurons at :math:`N - m + 1` places in
 # each direction, when it moves by one pixel. That is stride 1; the lecture prints "stride 0", with
-# which the kernel would never move (`errata` demonstrates it). With stride :math:`s` and padding
+# which the kernel would never move (``errata`` demonstrates it). With stride :math:`s` and padding
 # :math:`p` on every side the size is
 #
 # .. math::
@@ -492,7 +492,7 @@ for stride in (2, 3):
 #    \qquad x_{ij} = c_{(i+h)(j+h)}
 #
 # The centred form is there for each pixel once zeros stand round the image. It is what SciPy's
-# `ndimage` computes, and "same" padding.
+# ``ndimage`` computes, and "same" padding.
 
 for m in (3, 5):
     h = m // 2

@@ -34,8 +34,8 @@ random = np.random.default_rng(8)
 #
 # Here :math:`N = 6`, :math:`m = 3`, and :math:`\sigma` is the sigmoid. To have an error, a target
 # :math:`t` is made up: :math:`E = \frac{1}{2} \sum_{ij} (y_{ij}^{(l)} - t_{ij})^2`, so that
-# :math:`\frac{\partial E}{\partial y_{ij}^{(l)}} = y_{ij}^{(l)} - t_{ij}`. In the code `y` is the
-# layer's input :math:`y^{(l-1)}` and `y_next` its output :math:`y^{(l)}`.
+# :math:`\frac{\partial E}{\partial y_{ij}^{(l)}} = y_{ij}^{(l)} - t_{ij}`. In the code ``y`` is the
+# layer's input :math:`y^{(l-1)}` and ``y_next`` its output :math:`y^{(l)}`.
 
 N, m = 6, 3
 size = N - m + 1
@@ -86,7 +86,7 @@ verification.equal("F56", "dy_ij/dx_ij = sigma'(x_ij)", found, jacobian, "jax.ja
 
 # %%
 # The second: :math:`\omega_{ab}` was multiplied by one pixel in each window. (Printed is the index
-# :math:`ia, j+b`; a plus sign is missing. `errata` demonstrates it.)
+# :math:`ia, j+b`; a plus sign is missing. ``errata`` demonstrates it.)
 #
 # .. math::
 #    \frac{\partial x_{ij}^{(l)}}{\partial \omega_{ab}} = y_{(i+a)(j+b)}^{(l-1)}
@@ -108,7 +108,8 @@ verification.equal("F57", "dx_ij/domega_ab = y_(i+a)(j+b)", dx_domega, jacobian,
 #    \frac{\partial x_{(i-a)(j-b)}^{(l)}}{\partial y_{ij}^{(l-1)}} = \omega_{ab}
 #    \qquad \text{where } 0 \le i - a \le N - m \text{ and } 0 \le j - b \le N - m
 #
-# and all other derivatives are 0. The lecture leaves the condition out (`errata` demonstrates it).
+# and all other derivatives are 0. The lecture leaves the condition out (``errata`` demonstrates
+# it).
 # It matters at the borders: the window that would begin at row -1 does not exist.
 
 dx_dy = np.zeros((size, size, N, N))
@@ -203,7 +204,7 @@ verification.equal("F59", "dE/dy, sum over a filter window", dE_dy, truth, "jax.
 # %%
 # Put in what the factors are. Both the error and :math:`\sigma'` belong to the window at
 # :math:`(i-a)(j-b)`; the lecture prints the error with the index :math:`ij`, which is another
-# number (`errata` demonstrates it).
+# number (``errata`` demonstrates it).
 #
 # .. math::
 #    \frac{\partial E}{\partial y_{ij}^{(l-1)}}
@@ -261,7 +262,7 @@ verification.equal("F59", "T^T delta", found, dE_dy, "the lecture's sum")
 # Each :math:`\omega_{ab}` is used in every window, so the sum goes over all of them. There are
 # :math:`N - m + 1` in each direction, and counted from 0 the last has the index :math:`N - m`. The
 # lecture sums to :math:`N - m + 1`, one row and one column too far, and names the left-hand side
-# :math:`\frac{\partial E}{\partial y}` (`errata` demonstrates both).
+# :math:`\frac{\partial E}{\partial y}` (``errata`` demonstrates both).
 #
 # .. math::
 #    \frac{\partial E}{\partial \omega_{ab}} = \sum_{i=0}^{N-m} \sum_{j=0}^{N-m}
@@ -327,8 +328,9 @@ for axis, (title, panel) in zip(axes.flat, panels.items(), strict=True):
     axis.imshow(panel, cmap="RdBu_r", vmin=-top, vmax=top)
     for (i, j), value in np.ndenumerate(panel):
         shade = "white" if abs(value) > 0.6 * top else "black"
-        number = f"{value:.1f}" if axis in axes[0] else f"{value:.2f}"
-        axis.text(j, i, number, ha="center", va="center", fontsize=8, color=shade)
+        digits = 1 if axis in axes[0] else 2
+        number = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0 turns -0.0 into 0.0
+        axis.text(j, i, number, ha="center", va="center", fontsize=9, color=shade)
     axis.set_title(title, fontsize=11)
     axis.set(xticks=[], yticks=[])
 axes[0, 0].set_ylabel("forward: left to right")
@@ -338,7 +340,8 @@ save(figure, "step_08_gradients")
 # %%
 # The rule in funcnn
 # ------------------
-# `fnn.rules.conv` carries these formulas as its backward pass. Its forward part keeps `x` and `w`;
+# ``fnn.rules.conv`` carries these formulas as its backward pass. Its forward part keeps ``x`` and
+# ``w``;
 # its backward part takes the error signal and gives back both gradients. No automatic
 # differentiation takes part.
 
@@ -350,7 +353,7 @@ verification.equal("F60", "the rule's gradient by the image", dx[0, :, :, 0], dE
 verification.equal("F62", "the rule's gradient by the kernel", dw[:, :, 0, 0], dE_domega, "loops")
 
 # %%
-# `fnn.backprop` goes through the whole layer, :math:`\sigma` included. It starts from
+# ``fnn.backprop`` goes through the whole layer, :math:`\sigma` included. It starts from
 # :math:`\frac{\partial E}{\partial y^{(l)}}` and hands out each error signal on its way:
 # :math:`\delta` is what arrives at the output of the convolution.
 

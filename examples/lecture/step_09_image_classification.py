@@ -31,7 +31,7 @@ digits = fnn.data.digits(seed=0)
 print("train", digits.train.x.shape, "test", digits.test.x.shape)
 figure, axes = new_figure(1, 10, width=9, height=1.3)
 for label, axis in enumerate(axes):
-    axis.imshow(digits.train.x[digits.train.y == label][0, :, :, 0], cmap="gray_r")
+    axis.imshow(digits.train.x[digits.train.y == label][0, :, :, 0], cmap="gray")
     axis.set(xticks=[], yticks=[], title=str(label))
 save(figure, "step_09_digits")
 
@@ -62,7 +62,7 @@ print(fnn.summary(model, model.init(jax.random.key(0), digits.train.x[:1]), digi
 # The gradient of the whole network
 # ---------------------------------
 # Before it is trained: is the gradient right? The same network is written once more in plain JAX,
-# and `jax.grad` differentiates that. `fnn.backprop` goes back through the layers by the
+# and ``jax.grad`` differentiates that. ``fnn.backprop`` goes back through the layers by the
 # hand-derived rules, from :math:`\frac{\partial L}{\partial z} = \frac{1}{n} (p -
 # \text{onehot}(y))`, where :math:`p` are the probabilities. Everything is in float64.
 
@@ -221,7 +221,7 @@ axes[0].set_title(f"{len(digits.test.y)} test images")
 for position, index in enumerate(wrong[:6]):
     row, column = divmod(position, 2)
     place = axes[1].inset_axes((0.1 + 0.45 * column, 0.72 - 0.36 * row, 0.4, 0.26))
-    place.imshow(digits.test.x[index, :, :, 0], cmap="gray_r")
+    place.imshow(digits.test.x[index, :, :, 0], cmap="gray")
     place.set(xticks=[], yticks=[])
     place.set_title(f"{digits.test.y[index]}, read as {predicted[index]}", fontsize=10)
 axes[1].axis("off")
@@ -274,7 +274,7 @@ figure, axes = new_figure(3, 16, width=11, height=2.9)
 largest = np.abs(singles[..., o]).max()
 for c in range(16):
     for axis, panel in ((axes[0, c], first[0, :, :, c]), (axes[1, c], y[0, :, :, c])):
-        axis.imshow(panel, cmap="gray_r", vmin=0)
+        axis.imshow(panel, cmap="gray", vmin=0)
     axes[2, c].imshow(singles[c, 0, :, :, o], cmap="RdBu_r", vmin=-largest, vmax=largest)
     axes[0, c].set_title(f"{c + 1}", fontsize=10)
 axes[0, 0].set_ylabel("8 x 8")
@@ -301,7 +301,7 @@ for axis, (title, panel) in zip(axes, panels.items(), strict=True):
     axis.set_title(title, fontsize=11)
     axis.set(xticks=[], yticks=[])
     if title == "the digit":
-        axis.imshow(panel, cmap="gray_r")
+        axis.imshow(panel, cmap="gray")
         continue
     axis.imshow(panel, cmap="RdBu_r", vmin=-largest, vmax=largest)
     for (i, j), value in np.ndenumerate(panel):
@@ -354,7 +354,7 @@ with jax.enable_x64(True):
 verification.equal("F48", "two linear layers are one", twice, once, "one 5x5 convolution")
 
 # %%
-# *Never combine.* With `groups=16` each image is convolved by itself, and only the dense layer at
+# *Never combine.* With ``groups=16`` each image is convolved by itself, and only the dense layer at
 # the end sees all of them.
 #
 # What does each cost? Four networks, alike but for this, are trained twice from different starts.
