@@ -98,6 +98,7 @@ def test_what_a_package_tests_itself_with_is_marked(sites, file, tests):
     assert all(site.tests is tests for site in sites.in_source(PLANTED, file))
 
 
+@pytest.mark.slow
 def test_every_site_of_the_audited_versions_has_a_result(sites):
     versions = {(r["package"], r["version"]) for r in RESULTS}
     installed = [package for package, version in versions if _version(package) == version]

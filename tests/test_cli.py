@@ -60,6 +60,7 @@ def test_train_then_eval_agree(tmp_path, capsys):
     assert trained == evaluated
 
 
+@pytest.mark.slow
 def test_resume_continues_and_keeps_the_record(tmp_path, capsys):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     longer = ["--set", "train.steps=7"]
@@ -231,7 +232,9 @@ def test_absent_gpu_is_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_the_resumed_run_equals_the_straight_one(number, tmp_path, capsys):
     long = ["--set", "train.steps=2003", "--set", "train.checkpoint_every=0"]
     command = [sys.executable, "-m", "funcnn", "train", str(ROOT / "configs/digits_mlp.toml")]

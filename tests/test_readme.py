@@ -50,7 +50,12 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+# One of them in the quick suite.
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[] if p.stem == "rule_by_hand" else pytest.mark.slow) for p in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_examples_run(path):
     # As a user runs them: in a process of its own, with JAX's default settings.
     done = subprocess.run(

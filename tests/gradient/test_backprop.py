@@ -96,7 +96,9 @@ def test_both_agree_with_automatic_differentiation_in_float64(name, key):
             assert error < 1e-12, path
 
 
-@pytest.mark.parametrize("name", ["a whole network", "parallel sum"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("a whole network", marks=pytest.mark.slow), "parallel sum"]
+)
 def test_in_float32_each_leaf_is_as_near_to_the_truth_as_autodiff(name, key):
     model, params, x, dy = setting(name, key)
     loss = lambda p, x: jnp.vdot(dy, model(p, x, key=key))  # noqa: E731

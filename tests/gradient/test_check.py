@@ -233,7 +233,10 @@ def test_bad_calls_are_named():
 
 # Real rules
 
-RIGHT = ("linear", "silu", "logistic", "dropout")
+RIGHT = (
+    "linear",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("silu", "logistic", "dropout")),
+)
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -199,6 +199,7 @@ def run(capsys, *arguments):
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_config_may_name_a_model_with_batch_norm(tmp_path, capsys):
     config = tmp_path / "norm.toml"
     config.write_text(CONFIG)
