@@ -30,7 +30,8 @@ MANY_OUTPUTS = 128  # from here, and more than inputs, dx is faster as products
 FEW_INPUTS = 4  # so, too, up to here where each has as many outputs
 LARGE_WINDOW = 25  # elements in two dimensions; from here, the patches cost more than they save
 FEWEST_OUTPUTS = 32  # below, the product for dw is too thin
-FEWEST_MULTIPLICATIONS = 50_000_000  # below, the chunks for dw are too small
+FEWEST_MULTIPLICATIONS = 100_000_000  # below, the chunks for dw are too small
+FEWEST_ROWS = 64  # and below so many outputs of an image, too
 
 
 def images_per_chunk(images: int, rows: int, columns: int, itemsize: int) -> int:
@@ -105,7 +106,8 @@ def convolve_products(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any 
     plain = groups == 1 and len(windows.size) < 3
     if set(windows.window) == {1}:
         chunk = x.shape[0]  # one product; the patches are x itself
-        plain = plain and (set(windows.stride) != {1} or columns < FEWEST_INPUTS)
+        thin = columns < FEWEST_INPUTS or len(windows.size) == 1
+        plain = plain and (set(windows.stride) != {1} or thin)
     if chunk is None or plain:
         return None
     flat = _flat(w, groups)  # (G, h*w*I/G, O/G)
@@ -130,7 +132,7 @@ def input_gradient_products(dy: Any, w: Any, windows: Windows, groups: int = 1) 
     inputs, outputs = w.shape[-2] * groups, w.shape[-1]
     columns, rows = math.prod(windows.window) * inputs, math.prod(windows.output)
     chunk = _equal_chunks(dy.shape[0], rows, columns, dy.dtype.itemsize)
-    if set(windows.window) == {1}:
+    if set(windows.window) == {1} and (groups > 1 or len(windows.size) > 1):
         chunk = dy.shape[0]
     elif groups == 1 and len(windows.size) < 3 and set(windows.stride) == {1}:
         many = outputs >= MANY_OUTPUTS and outputs > inputs and len(windows.size) == 2
@@ -166,7 +168,10 @@ def is_dw_by_products(images: int, windows: Windows, inputs: int, outputs: int) 
     if len(windows.size) == 1 or elements >= LARGE_WINDOW:
         return False
     wider = inputs if _is_exchanged(windows, inputs, outputs) else outputs
-    patches = math.prod(windows.output) * elements * inputs  # elements, of one image
+    rows = math.prod(windows.output)
+    if rows < FEWEST_ROWS:
+        return False
+    patches = rows * elements * inputs  # elements, of one image
     # To write large patches costs more than a product with few outputs saves.
     fewest = FEWEST_OUTPUTS if 8 * patches <= CHUNK_BYTES else 2 * FEWEST_OUTPUTS
     return wider >= fewest and images * patches * outputs >= FEWEST_MULTIPLICATIONS

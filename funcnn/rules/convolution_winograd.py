@@ -32,7 +32,7 @@ from funcnn.rules.precision import accumulator
 from funcnn.rules.windows import Windows
 
 # Measured on two CPU cores.
-FEWEST_CHANNELS = 32  # on either side
+FEWEST_CHANNELS = 32  # on either side, and twice as many on the other
 FEWEST_TILES = 512
 CHUNK_BYTES = 16_000_000  # of V and m
 
@@ -49,7 +49,9 @@ def is_best_by_winograd(x: Any, w: Any, windows: Windows) -> bool:
     tiles = x.shape[0] * math.prod(windows.output) // 4
     # With fewer digits the sums would lose too many of them.
     exact = accumulator(x) == x.dtype
-    return plain and exact and min(w.shape[-2:]) >= FEWEST_CHANNELS and tiles >= FEWEST_TILES
+    narrow, wide = sorted(w.shape[-2:])
+    many = narrow >= FEWEST_CHANNELS and wide >= 2 * FEWEST_CHANNELS
+    return plain and exact and many and tiles >= FEWEST_TILES
 
 
 def convolve_winograd(x: Any, w: Any, windows: Windows) -> Any:

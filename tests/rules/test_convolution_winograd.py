@@ -71,20 +71,22 @@ def is_taken(images, size, inputs, outputs, window=3, dtype="float32", **static)
 
 
 def test_it_is_taken_where_it_pays_and_fits():
-    assert is_taken(8, (16, 16), 32, 32)
-    assert not is_taken(1, (16, 16), 32, 32)
-    assert not is_taken(8, (16, 16), 31, 32)
-    assert not is_taken(8, (16, 16), 32, 31)
-    assert not is_taken(8, (16, 16), 32, 32, dtype="bfloat16")
-    assert not is_taken(8, (16, 16), 32, 32, window=5)
-    assert not is_taken(32, (16, 16), 32, 32, stride=2)
-    assert not is_taken(8, (16, 16), 32, 32, dilation=2)
+    assert is_taken(8, (16, 16), 32, 64)
+    assert is_taken(8, (16, 16), 64, 32)
+    assert not is_taken(8, (16, 16), 32, 63)
+    assert not is_taken(1, (16, 16), 32, 64)
+    assert not is_taken(8, (16, 16), 31, 64)
+    assert not is_taken(8, (16, 16), 64, 31)
+    assert not is_taken(8, (16, 16), 32, 64, dtype="bfloat16")
+    assert not is_taken(8, (16, 16), 32, 64, window=5)
+    assert not is_taken(32, (16, 16), 32, 64, stride=2)
+    assert not is_taken(8, (16, 16), 32, 64, dilation=2)
 
 
 def test_the_rule_takes_it_for_y_and_dx_and_stays_right():
-    x, w = arrays(8, (16, 16), 32, 33)
+    x, w = arrays(8, (16, 16), 32, 65)
     windows = Windows.of("conv", (16, 16), (3, 3), 1, "SAME")
-    dy = jnp.zeros((8, 16, 16, 33))
+    dy = jnp.zeros((8, 16, 16, 65))
     programs = (
         jax.make_jaxpr(lambda x, w: forms.convolve_fastest(x, w, windows))(x, w),
         jax.make_jaxpr(lambda dy, w: forms.input_gradient_fastest(dy, w, windows))(dy, w),
@@ -92,7 +94,7 @@ def test_the_rule_takes_it_for_y_and_dx_and_stays_right():
     for program in programs:
         assert "dot_general" in str(program)
         assert "conv_general_dilated" not in str(program)
-    report = fnn.check(fnn.rules.conv, x, w, jnp.ones(33))
+    report = fnn.check(fnn.rules.conv, x, w, jnp.ones(65))
     assert report.ok, str(report)
 
 
@@ -109,7 +111,7 @@ def test_its_rounding_is_that_of_a_convolution():
 
 
 def test_the_same_bits_inside_and_outside_a_loop():
-    x, w = arrays(8, (16, 16), 32, 32)
+    x, w = arrays(8, (16, 16), 32, 64)
 
     def loop(x, w):
         return lax.scan(lambda c, _: (c, fnn.rules.conv(x, w)), 0, None, length=2)[1]
