@@ -193,7 +193,12 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "check hand-derived rules against independent derivatives")
     _check_options(check)
     _target_options(check)
-    bench = command("bench", _bench, "times and bytes beside autodiff and other libraries")
+    _bench_options(command("bench", _bench, "times and bytes beside autodiff and other libraries"))
+    command("doctor", _doctor, "versions, devices and settings of this machine")
+    return parser
+
+
+def _bench_options(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("names", metavar="NAME", nargs="*", help="by default all")
     bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="of each arm; 15")
     kept = bench.add_mutually_exclusive_group()
@@ -202,8 +207,6 @@ def _parser() -> argparse.ArgumentParser:
         "--config", metavar="CONFIG", help="how many steps a call this config should take, instead"
     )
     bench.set_defaults(set=[])
-    command("doctor", _doctor, "versions, devices and settings of this machine")
-    return parser
 
 
 def _visualize_options(visualize: argparse.ArgumentParser) -> None:

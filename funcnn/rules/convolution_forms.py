@@ -120,10 +120,11 @@ def input_gradient_fastest(dy: Any, w: Any, windows: Windows, groups: int = 1) -
         return input_gradient_depthwise(dy, w, windows, groups)
     if groups == 1 and is_best_in_phases(windows):
         return input_gradient_in_phases(dy, w, windows)
-    by_products = input_gradient_products(dy, w, windows, groups)
-    if by_products is None or (groups == 1 and is_best_by_winograd(dy, w, windows)):
-        return input_gradient_forward_form(dy, w, windows, groups)
-    return by_products
+    if groups > 1 or not is_best_by_winograd(dy, w, windows):
+        by_products = input_gradient_products(dy, w, windows, groups)
+        if by_products is not None:
+            return by_products
+    return input_gradient_forward_form(dy, w, windows, groups)
 
 
 def filter_gradient_fastest(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
