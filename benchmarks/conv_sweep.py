@@ -39,6 +39,7 @@ STEPS = 2  # of the loop
 SHORTEST = 1e-3  # seconds; a shorter call is repeated
 LIMIT = 0.95
 REST = 0.05  # seconds
+BLOCK = 0.06  # seconds; beside PyTorch, as long a run of calls as this is timed
 FEWEST_ROUNDS, CLEAR = 6, 2.0  # after so many pairs, all of them above this ratio, no more are run
 PARTS = ("y", "dx", "dw", "all")
 
@@ -244,13 +245,16 @@ def _agree(found: Any, truth: Any) -> None:
 
 
 def beside_torch(shape: Shape, args: Any, rounds: int) -> dict[str, Any]:
-    """Both passes by hand and in PyTorch, with a rest before each: its threads go on waiting."""
+    """Both passes by hand and in PyTorch, each after a rest, since its threads go on waiting.
+
+    As in a training loop, a run of calls is timed: after a rest the first ones are slower.
+    """
     by_hand = jax.jit(parts_of(shape)["all"]["by hand"])
     calls = {
         "by hand": lambda: jax.block_until_ready(by_hand(*args)),
         "PyTorch": torch_arm(shape, *args),
     }
-    return _timed(calls, rounds, 1, "PyTorch", rest=REST)
+    return _timed(calls, rounds, 1, "PyTorch", shortest=BLOCK, rest=REST)
 
 
 def pair(arms: dict[str, Callable[..., Any]], args: Any, rounds: int, steps: int) -> dict[str, Any]:
@@ -265,11 +269,16 @@ def pair(arms: dict[str, Callable[..., Any]], args: Any, rounds: int, steps: int
 
 
 def _timed(
-    calls: dict[str, Callable[[], Any]], rounds: int, steps: int, other: str, rest: float = 0.0
+    calls: dict[str, Callable[[], Any]],
+    rounds: int,
+    steps: int,
+    other: str,
+    shortest: float = SHORTEST,
+    rest: float = 0.0,
 ) -> dict[str, Any]:
     for call in calls.values():
         call()
-    repeats = {n: max(1, round(SHORTEST / seconds(call, 1))) for n, call in calls.items()}
+    repeats = {n: max(1, round(shortest / seconds(call, 1))) for n, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     ratios: list[float] = []
     while len(ratios) < rounds and not (len(ratios) >= FEWEST_ROUNDS and min(ratios) > CLEAR):

@@ -59,7 +59,8 @@ def conv(
 
     On a CPU y and dx are such products too, where they are faster: y = P w, and dP = dy wᵀ, whose
     columns are added where P took them from; no zeros are multiplied, whatever the stride. Windows
-    of 3x3 with many channels take Winograd's products, 16 for 36 (convolution_winograd.py). Where
+    of 3x3 with many channels take Winograd's products, 16 for 36 (convolution_winograd.py). A
+    volume is convolved plane by plane (convolution_planes.py), and wide groups one by one. Where
     channels stand alone, w[j] is a number for each, and y, dx and dw are sums of elementwise
     products. With large or thin windows, whose patches cost more than they save, dw is the
     convolution of x with dy as its window, with batch and channels exchanged in memory.

@@ -20,8 +20,8 @@ from funcnn.rules.precision import accumulator
 from funcnn.rules.windows import Windows, add_back, cut
 
 MOST_OUTPUTS = 4  # of each input channel; above, products of patches are faster
-BLOCK = 32_768  # elements of dy at a time, for dw: they and their windows stay in the cache
-LONG_ROW = 3_000  # elements; a sum over a single row is the fastest where rows are that long
+BLOCK = 300_000  # products at a time, for dw: their sums stay in the cache
+WIDE = 64  # channels; from here, vectors are full without joining the columns
 
 
 def is_depthwise(inputs: int, outputs: int, groups: int) -> bool:
@@ -73,47 +73,92 @@ def filter_gradient_depthwise(x: Any, dy: Any, windows: Windows) -> Any:
     >>> filter_gradient_depthwise(x, dy, Windows.of("conv", (2,), 1, 1, "VALID")).tolist()
     [[[3.0, 4.0]]]
     """
-    shape = (*windows.window, 1, dy.shape[-1])
+    channels, outputs = x.shape[-1], dy.shape[-1]
+    shape = (*windows.window, 1, outputs)
     if 0 in (*x.shape, *dy.shape):
         return jnp.zeros(shape, x.dtype)
-    x = _repeated(x, dy.shape[-1])
+    if len(windows.size) == 1:  # a plane of one row
+        x, dy, windows = x[:, None], dy[:, None], _as_plane(windows)
     borders = ((0, 0, 0), *((lo, hi, 0) for lo, hi in windows.padding), (0, 0, 0))
     x = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), borders))
-    images, rows = _block(dy.shape)
+    each = outputs // channels
+    dw = [_sums(x, dy[..., k::each], windows) for k in range(each)]  # m of (h*w, C)
+    return jnp.stack(dw, -1).reshape(shape).astype(x.dtype)
+
+
+def _as_plane(windows: Windows) -> Windows:
+    return Windows(
+        (1, *windows.size),
+        (1, *windows.window),
+        (1, *windows.stride),
+        (1, *windows.dilation),
+        ((0, 0), *windows.padding),
+    )
+
+
+def _sums(x: Any, dy: Any, windows: Windows) -> Any:
+    """dw (h*w, C) from padded x (N, *size, C) and dy (N, *output, C).
+
+    One array of the size of a block for each element of the window: the products are added to it
+    block by block, elementwise, and only at the end it is summed.
+    """
+    channels = dy.shape[-1]
+    images, rows = _block(dy.shape, len(windows.offsets))
+    across, count = dy.shape[1] // rows, dy.shape[0] // images * (dy.shape[1] // rows)
     stride = windows.stride[0]
     size = ((rows - 1) * stride + windows.extent[0], *x.shape[2:-1])
     block = Windows(size, windows.window, windows.stride, windows.dilation, ((0, 0),) * len(size))
-    across, rest = dy.shape[1] // rows, (0,) * (dy.ndim - 2)
+    if windows.stride[-1] == 1 and channels < WIDE:
+        x, dy, block = _along_rows(x), _along_rows(dy), _windows_along_rows(block, channels)
+    rest = (0,) * (dy.ndim - 2)
 
-    def sums(i: Any) -> Any:
+    def products(i: Any) -> list[Any]:
         image, row = i // across * images, i % across * rows
-        x_part = lax.dynamic_slice(x, (image, row * stride, *rest), (images, *size, x.shape[-1]))
+        x_part = lax.dynamic_slice(x, (image, row * stride, *rest), (images, size[0], *x.shape[2:]))
         dy_part = lax.dynamic_slice(dy, (image, row, *rest), (images, rows, *dy.shape[2:]))
         x_part, dy_part = lax.optimization_barrier((x_part, dy_part))
         dy_part = dy_part.astype(accumulator(dy))
-        axes = range(dy.ndim - 1)
-        parts = cut(x_part, block, 0)
-        return jnp.stack([jnp.sum(a.astype(dy_part.dtype) * dy_part, axes) for a in parts])
+        return [a.astype(dy_part.dtype) * dy_part for a in cut(x_part, block, 0)]
 
-    dw = sums(0)  # (h*w, C m)
-    count = dy.shape[0] // images * across
+    def add(totals: list[Any], i: Any) -> tuple[list[Any], None]:
+        return [a + b for a, b in zip(totals, products(i), strict=True)], None
+
+    totals = products(0)  # h*w of (images, rows, ..., C)
     if count > 1:
-        dw, _ = lax.scan(lambda total, i: (total + sums(i), None), dw, jnp.arange(1, count))
-    return dw.reshape(shape).astype(x.dtype)
+        totals, _ = lax.scan(add, totals, jnp.arange(1, count))
+    totals = lax.optimization_barrier(totals)
+    return jnp.stack([jnp.sum(total.reshape(-1, channels), 0) for total in totals])
 
 
-def _block(shape: tuple[int, ...]) -> tuple[int, int]:
+# XLA:CPU runs an elementwise operation along the last axis only, so with few channels it would
+# fill its vectors badly. A row of columns and channels is one long axis, where the windows are
+# dilated by the channels.
+
+
+def _along_rows(x: Any) -> Any:
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1], 1)
+
+
+def _windows_along_rows(windows: Windows, channels: int) -> Windows:
+    return Windows(
+        (*windows.size[:-1], windows.size[-1] * channels),
+        windows.window,
+        windows.stride,
+        (*windows.dilation[:-1], windows.dilation[-1] * channels),
+        windows.padding,
+    )
+
+
+def _block(shape: tuple[int, ...], elements: int) -> tuple[int, int]:
     """How many images of dy (N, H', ..., C), or else rows of one, are taken at a time.
 
-    Divisors of theirs, so that all blocks are equal.
+    Divisors of theirs, so that all blocks are equal. The window has so many elements.
 
-    >>> _block((16, 8, 8, 32)), _block((16, 56, 56, 16)), _block((16, 56, 56, 128))
-    ((16, 8), (1, 28), (1, 1))
+    >>> _block((16, 8, 8, 32), 9), _block((16, 56, 56, 16), 9), _block((16, 56, 56, 128), 9)
+    ((16, 8), (1, 28), (1, 4))
     """
     images, rows, *rest = shape
-    if len(rest) == 2 and math.prod(rest) >= LONG_ROW:
-        return 1, 1
-    fitting = max(1, BLOCK // math.prod(rest))  # rows
+    fitting = max(1, BLOCK // (elements * math.prod(rest)))  # rows
     if fitting >= rows:
         return _divisor(images, fitting // rows), rows
     return 1, _divisor(rows, fitting)

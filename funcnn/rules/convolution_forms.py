@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +21,15 @@ from funcnn.rules.convolution_depthwise import (
     input_gradient_depthwise,
     is_depthwise,
 )
+from funcnn.rules.convolution_phases import input_gradient_in_phases, is_best_in_phases
+from funcnn.rules.convolution_planes import (
+    convolve_by_planes,
+    filter_gradient_by_planes,
+    is_by_planes,
+)
 from funcnn.rules.convolution_products import (
+    FEW_INPUTS,
+    FEWEST_ROWS,
     LARGE_WINDOW,
     LAYOUT,
     convolve,
@@ -29,11 +38,17 @@ from funcnn.rules.convolution_products import (
     input_gradient_products,
     is_dw_by_products,
 )
-from funcnn.rules.convolution_winograd import convolve_winograd, is_best_by_winograd
+from funcnn.rules.convolution_winograd import (
+    convolve_winograd,
+    filter_gradient_winograd,
+    is_best_by_winograd,
+    is_dw_best_by_winograd,
+)
 from funcnn.rules.windows import Windows
 
 # Up to so many channels that stand alone, the dw of a dense convolution costs less than their sums.
 FEW_CHANNELS = 8
+FEWEST_OF_GROUP = 16  # channels on either side; below, one product for each group is faster
 
 # All three are jitted for eager use: a loop and a choice of platform are compiled anew at each
 # eager call otherwise. Inside another jit this changes nothing.
@@ -89,8 +104,9 @@ def filter_gradient(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
     )
 
 
-# On a CPU: sums over the window where each channel stands alone, else Winograd's products or those
-# of patches where they are faster, else a convolution of forward form.
+# On a CPU: sums over the window where each channel stands alone, group by group where groups are
+# wide, plane by plane in a volume, else Winograd's products or those of patches where they are
+# faster, else a convolution of forward form.
 
 
 def convolve_fastest(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
@@ -103,6 +119,10 @@ def convolve_fastest(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
     """
     if is_depthwise(x.shape[-1], w.shape[-1], groups):
         return convolve_depthwise(x, w, windows)
+    if _is_group_by_group(w.shape[-2], w.shape[-1], windows, groups):
+        return _each_group(functools.partial(convolve_fastest, windows=windows), groups, x, w)
+    if groups == 1 and is_by_planes(windows):
+        return convolve_by_planes(convolve_fastest, x, w, windows)
     if groups == 1 and is_best_by_winograd(x, w, windows):
         return convolve_winograd(x, w, windows)
     by_products = convolve_products(x, w, windows, groups)
@@ -116,11 +136,19 @@ def input_gradient_fastest(dy: Any, w: Any, windows: Windows, groups: int = 1) -
     >>> input_gradient_fastest(dy, w, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
     Array([ 1., 11., 10.], dtype=float32)
     """
-    if is_depthwise(w.shape[-2] * groups, w.shape[-1], groups):
+    inputs, outputs = w.shape[-2], w.shape[-1]
+    if is_depthwise(inputs * groups, outputs, groups):
+        alone = outputs == groups and set(windows.stride) == {1}
+        if alone and math.prod(windows.window) >= LARGE_WINDOW:
+            return input_gradient_forward_form(dy, w, windows, groups)
         return input_gradient_depthwise(dy, w, windows, groups)
+    if _is_group_by_group(inputs, outputs, windows, groups):
+        each = functools.partial(input_gradient_fastest, windows=windows)
+        return _each_group(each, groups, dy, w)
     if groups == 1 and is_best_in_phases(windows):
         return input_gradient_in_phases(dy, w, windows)
-    if groups > 1 or not is_best_by_winograd(dy, w, windows):
+    by_planes = is_by_planes(windows) and set(windows.stride) == {1} and inputs > FEW_INPUTS
+    if groups > 1 or not (by_planes or is_best_by_winograd(dy, w, windows)):
         by_products = input_gradient_products(dy, w, windows, groups)
         if by_products is not None:
             return by_products
@@ -134,14 +162,37 @@ def filter_gradient_fastest(x: Any, dy: Any, windows: Windows, groups: int = 1) 
     >>> filter_gradient_fastest(x, dy, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
     Array([3., 5.], dtype=float32)
     """
-    if is_depthwise(x.shape[-1], dy.shape[-1], groups):
-        if dy.shape[-1] > FEW_CHANNELS:
+    inputs, outputs = x.shape[-1], dy.shape[-1]
+    if is_depthwise(inputs, outputs, groups):
+        if outputs > FEW_CHANNELS:
             return filter_gradient_depthwise(x, dy, windows)
         dense = filter_gradient_fastest(x, dy, windows)  # (*window, I, O)
         return _own_channel(dense, groups)
-    if groups > 1 or is_dw_by_products(x.shape[0], windows, x.shape[-1], dy.shape[-1]):
-        return filter_gradient_products(x, dy, windows, groups)
+    if groups > 1:
+        if set(windows.stride) != {1} or set(windows.window) == {1}:
+            return filter_gradient_products(x, dy, windows, groups)
+        each = functools.partial(filter_gradient_fastest, windows=windows)
+        return _each_group(each, groups, x, dy)
+    if is_by_planes(windows) and math.prod(windows.output[1:]) >= FEWEST_ROWS:
+        return filter_gradient_by_planes(filter_gradient_fastest, x, dy, windows)
+    if is_dw_best_by_winograd(x, dy, windows):
+        return filter_gradient_winograd(x, dy, windows)
+    if is_dw_by_products(x.shape[0], windows, inputs, outputs):
+        return filter_gradient_products(x, dy, windows)
     return filter_gradient_forward_form(x, dy, windows)
+
+
+def _is_group_by_group(inputs: int, outputs: int, windows: Windows, groups: int) -> bool:
+    """Whether y and dx of groups with so many inputs each are faster one group after the other."""
+    wide = min(inputs, outputs // groups) >= FEWEST_OF_GROUP
+    return groups > 1 and wide and len(windows.size) > 1 and set(windows.window) != {1}
+
+
+def _each_group(f: Callable[..., Any], groups: int, *arrays: Any) -> Any:
+    """f of the channels (..., C/G) of each group of the arrays, joined along the channels."""
+    parts = [jnp.split(a, groups, -1) for a in arrays]
+    results = [f(*lax.optimization_barrier(of_group)) for of_group in zip(*parts, strict=True)]
+    return jnp.concatenate(results, -1)
 
 
 def _own_channel(dense: Any, groups: int) -> Any:
@@ -174,53 +225,6 @@ def input_gradient_forward_form(dy: Any, w: Any, windows: Windows, groups: int =
     flipped = lax.optimization_barrier(_exchanged(w, groups))  # (h, w, O/G, I)
     z = Windows(dy.shape[1:-1], windows.window, ones, windows.dilation, padding)
     return convolve_fastest(dy, flipped, z, groups)
-
-
-def is_best_in_phases(windows: Windows) -> bool:
-    """Whether the window is large, and so much larger than the stride that few zeros fill it up.
-
-    >>> is_best_in_phases(Windows.of("conv", (9, 9), (7, 7), 2, "SAME"))
-    True
-    """
-    large = len(windows.size) == 2 and math.prod(windows.window) >= LARGE_WINDOW
-    return large and set(windows.dilation) == {1} and set(windows.stride) != {1}
-
-
-def input_gradient_in_phases(dy: Any, w: Any, windows: Windows) -> Any:
-    """dx for a stride s as one convolution of forward form with stride 1, to s channels for each.
-
-    The element j = q s + r of a window only reaches positions i + lo = m s + r, so each remainder r
-    is a convolution of its own, with every s-th element of w:
-        dx[m s + r - lo] = Σ_q dy[m - q] w[q s + r]ᵀ.
-    All of them are one, with the remainders as channels, which are then laid out side by side.
-
-    >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0, 100.0]).reshape(3, 1, 1)
-    >>> input_gradient_in_phases(dy, w, Windows.of("conv", (5,), 3, 2, "VALID")).ravel()
-    Array([  1.,  10., 101.,  10., 100.], dtype=float32)
-    """
-    axes, inputs = range(len(windows.size)), w.shape[-2]
-    stride = windows.stride
-    taps = tuple(-(-k // s) for k, s in zip(windows.window, stride, strict=True))
-    filled = [(0, q * s - k) for q, s, k in zip(taps, stride, windows.window, strict=True)]
-    w = jnp.pad(w, [*filled, (0, 0), (0, 0)])
-    w = w.reshape(*(n for pair in zip(taps, stride, strict=True) for n in pair), *w.shape[-2:])
-    q, r = [2 * a for a in axes], [2 * a + 1 for a in axes]
-    w = lax.rev(w.transpose(*q, -1, *r, -2), axes).reshape(*taps, dy.shape[-1], -1)
-    first = [lo for lo, _ in windows.padding]
-    blocks = [-(-(lo + n) // s) for lo, n, s in zip(first, windows.size, stride, strict=True)]
-    borders = zip(taps, blocks, windows.output, strict=True)
-    padding = tuple((q - 1, max(0, m - n)) for q, m, n in borders)
-    ones = (1,) * len(stride)
-    every = Windows(dy.shape[1:-1], taps, ones, ones, padding)
-    # Without the barrier XLA makes the flip an attribute of the convolution again: a slow path.
-    dx = convolve(dy, lax.optimization_barrier(w), every)  # (N, M, M', s s' I)
-    blocks = dx.shape[1:-1]
-    dx = dx.reshape(dx.shape[0], *blocks, *stride, inputs)
-    order = [axis for a in axes for axis in (1 + a, 1 + len(stride) + a)]
-    dx = dx.transpose(0, *order, -1)  # (N, M, s, M', s', I)
-    dx = dx.reshape(dx.shape[0], *(m * s for m, s in zip(blocks, stride, strict=True)), inputs)
-    inside = (slice(lo, lo + n) for lo, n in zip(first, windows.size, strict=True))
-    return dx[(slice(None), *inside)]  # (N, *size, I)
 
 
 def input_gradient_transposed_form(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:

@@ -30,7 +30,7 @@ MANY_OUTPUTS = 128  # from here, and more than inputs, dx is faster as products
 FEW_INPUTS = 4  # so, too, up to here where each has as many outputs
 LARGE_WINDOW = 25  # elements in two dimensions; from here, the patches cost more than they save
 FEWEST_OUTPUTS = 32  # below, the product for dw is too thin
-FEWEST_MULTIPLICATIONS = 100_000_000  # below, the chunks for dw are too small
+FEWEST_MULTIPLICATIONS = 50_000_000  # below, the chunks for dw are too small
 FEWEST_ROWS = 64  # and below so many outputs of an image, too
 
 
@@ -194,6 +194,10 @@ def filter_gradient_products(x: Any, dy: Any, windows: Windows, groups: int = 1)
     >>> filter_gradient_products(x, dy, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
     Array([3., 5.], dtype=float32)
     """
+    if groups == 1 and set(windows.window) == {1}:
+        (x,) = cut(x, windows, 0)
+        dw = product_over_rows(x[..., None, :], dy[..., None, :])  # (1, I, O)
+        return dw.reshape(*windows.window, *dw.shape[1:]).astype(dy.dtype)
     if groups == 1 and _is_exchanged(windows, x.shape[-1], dy.shape[-1]):
         return _filter_gradient_exchanged(x, dy, windows)
     images, columns = x.shape[0], math.prod(windows.window) * x.shape[-1]

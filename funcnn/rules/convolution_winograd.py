@@ -15,6 +15,16 @@ product: m_k = V_k U_k over the input channels, k = 1, ..., 16, for all tiles of
 made of x by additions, U of w once, y of m by additions. As U_k are 16 matrices (I, O) against the
 9 of w, and V is four times as large as x, it pays where there are many channels and many tiles.
 
+All of that is linear in x and in w, so dw takes the same way back: the gradients of m are dy spread
+out by the transpose of the last line,
+
+    s_0 = dy_0,    s_1 = dy_0 + dy_1,    s_2 = dy_0 - dy_1,    s_3 = -dy_1,
+
+those of U_k are V_kᵀ S_k over all tiles, again 16 products for 36, and dw is the transpose of what
+made U of w:
+
+    dw_0 = dU_0 + a,    dw_1 = (dU_1 - dU_2) / 2,    dw_2 = a + dU_3    with a = (dU_1 + dU_2) / 2.
+
 Source: Winograd, Arithmetic complexity of computations, 1980; Lavin, Gray, Fast algorithms for
 convolutional neural networks, 2015, F(2x2, 3x3).
 """
@@ -32,9 +42,11 @@ from funcnn.rules.precision import accumulator
 from funcnn.rules.windows import Windows
 
 # Measured on two CPU cores.
-FEWEST_CHANNELS = 32  # on either side, and twice as many on the other
+FEWEST_CHANNELS = 32
 FEWEST_TILES = 512
-CHUNK_BYTES = 16_000_000  # of V and m
+CHUNK_BYTES = 16_000_000  # of V and m, or V and S
+FEWEST_MULTIPLICATIONS = 50_000_000  # of a direct dw; below, nothing is gained
+MOST_ELEMENTS = 3_000_000  # of x and dy; above, V and S come from memory, not from the cache
 
 
 def is_best_by_winograd(x: Any, w: Any, windows: Windows) -> bool:
@@ -45,13 +57,32 @@ def is_best_by_winograd(x: Any, w: Any, windows: Windows) -> bool:
     >>> is_best_by_winograd(x, w, windows), is_best_by_winograd(x, w[..., :8], windows)
     (True, False)
     """
-    plain = windows.window == (3, 3) and windows.stride == windows.dilation == (1, 1)
     tiles = x.shape[0] * math.prod(windows.output) // 4
+    return (
+        _is_possible(x, windows) and min(w.shape[-2:]) >= FEWEST_CHANNELS and tiles >= FEWEST_TILES
+    )
+
+
+def is_dw_best_by_winograd(x: Any, dy: Any, windows: Windows) -> bool:
+    """Whether dw of a single group on a CPU is fastest so.
+
+    >>> windows = Windows.of("conv", (14, 14), (3, 3), 1, "SAME")
+    >>> x, dy = jnp.zeros((64, 14, 14, 64)), jnp.zeros((64, 14, 14, 64))
+    >>> is_dw_best_by_winograd(x, dy, windows), is_dw_best_by_winograd(x, dy[..., :8], windows)
+    (True, False)
+    """
+    inputs, outputs = x.shape[-1], dy.shape[-1]
+    positions = x.shape[0] * math.prod(windows.output)
+    enough = 9 * positions * inputs * outputs >= FEWEST_MULTIPLICATIONS
+    fitting = positions * (inputs + outputs) <= MOST_ELEMENTS
+    many = min(inputs, outputs) >= FEWEST_CHANNELS
+    return _is_possible(x, windows) and many and enough and fitting
+
+
+def _is_possible(x: Any, windows: Windows) -> bool:
+    plain = windows.window == (3, 3) and windows.stride == windows.dilation == (1, 1)
     # With fewer digits the sums would lose too many of them.
-    exact = accumulator(x) == x.dtype
-    narrow, wide = sorted(w.shape[-2:])
-    many = narrow >= FEWEST_CHANNELS and wide >= 2 * FEWEST_CHANNELS
-    return plain and exact and many and tiles >= FEWEST_TILES
+    return plain and accumulator(x) == x.dtype
 
 
 def convolve_winograd(x: Any, w: Any, windows: Windows) -> Any:
@@ -61,22 +92,81 @@ def convolve_winograd(x: Any, w: Any, windows: Windows) -> Any:
     >>> convolve_winograd(x, w, Windows.of("conv", (4, 5), (3, 3), 1, "VALID")).ravel()
     Array([9., 9., 9., 9., 9., 9.], dtype=float32)
     """
-    images, outputs = x.shape[0], w.shape[-1]
-    # (16, I, O); without the barrier the loop below would make it anew for each chunk.
+    # 16 matrices (I, O); without the barrier the loop below would make them anew for each chunk.
     u = lax.optimization_barrier(_on_both_axes(_of_w, w))
-    area = math.prod(windows.output)
-    each = 4 * area * (x.shape[-1] + outputs) * x.dtype.itemsize
-    fitting = min(images, max(1, CHUNK_BYTES // max(each, 1)))
-    chunk = next((n for n in range(fitting, 1, -1) if images % n == 0), 1)
-    if chunk >= images:
-        return _of_chunk(x, u, windows)
-    parts = x.reshape(images // chunk, chunk, *x.shape[1:])
-    y = lax.map(lambda part: _of_chunk(part, u, windows), parts)
-    return y.reshape(images, *y.shape[2:])
+    chunk = _images_per_chunk(x, w.shape[-1], windows)
+    y = lax.map(lambda part: _of_chunk(part, u, windows), _split(x, chunk))
+    return y.reshape(x.shape[0], *y.shape[2:])
 
 
 def _of_chunk(x: Any, u: Any, windows: Windows) -> Any:
-    """y of some images from U (16, I, O)."""
+    """y of some images from the matrices U."""
+    v = _of_tiles(x, windows)  # 16 of (N, h, w, I)
+    axes = (((3,), (0,)), ((), ()))
+    pairs = zip(v, u, strict=True)
+    m = [lax.dot_general(a, b, axes, preferred_element_type=accumulator(x)) for a, b in pairs]
+    m = lax.optimization_barrier(m)  # 16 of (N, h, w, O); else each y computes its sums again
+    y = jnp.stack(_on_both_axes(_of_m, _in_rows(m)))
+    y = y.reshape(2, 2, *y.shape[1:])  # (2, 2, N, h, w, O)
+    h, w = (2 * n for n in y.shape[3:5])
+    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(x.shape[0], h, w, -1)
+    return y[:, : windows.output[0], : windows.output[1]]
+
+
+def filter_gradient_winograd(x: Any, dy: Any, windows: Windows) -> Any:
+    """dw (3, 3, I, O) from x (N, H, W, I) and dy (N, H', W', O), a chunk of images at a time.
+
+    >>> x, dy = jnp.ones((1, 4, 5, 1)), jnp.ones((1, 2, 3, 1))
+    >>> dw = filter_gradient_winograd(x, dy, Windows.of("conv", (4, 5), (3, 3), 1, "VALID"))
+    >>> dw.ravel()
+    Array([6., 6., 6., 6., 6., 6., 6., 6., 6.], dtype=float32)
+    """
+    chunk = _images_per_chunk(x, dy.shape[-1], windows)
+    parts = _split(x, chunk), _split(dy, chunk)
+
+    def products(i: Any) -> list[Any]:
+        x_part, dy_part = (lax.dynamic_index_in_dim(a, i, keepdims=False) for a in parts)
+        odd = [(0, n % 2) for n in windows.output]
+        dy_part = jnp.pad(dy_part, [(0, 0), *odd, (0, 0)])
+        outputs = [[dy_part[:, i::2, j::2] for j in range(2)] for i in range(2)]
+        s = lax.optimization_barrier(_on_both_axes(_of_dy, outputs))  # 16 of (N, h, w, O)
+        pairs = zip(_of_tiles(x_part, windows), s, strict=True)
+        return [_product_over_tiles(a, b) for a, b in pairs]
+
+    def add(du: list[Any], i: Any) -> tuple[list[Any], None]:
+        return [a + b for a, b in zip(du, products(i), strict=True)], None
+
+    du = products(0)  # 16 of (I, O); the sum begins with the first chunk instead of with 0
+    if chunk < x.shape[0]:
+        du, _ = lax.scan(add, du, jnp.arange(1, x.shape[0] // chunk))
+    dw = jnp.stack(_on_both_axes(_of_du, _in_rows(lax.optimization_barrier(du))))
+    return dw.reshape(3, 3, *dw.shape[1:]).astype(x.dtype)
+
+
+def _product_over_tiles(v: Any, s: Any) -> Any:
+    """Vᵀ S (I, O)."""
+    v, s = (a.reshape(-1, a.shape[-1]) for a in (v, s))
+    axes = (((0,), (0,)), ((), ()))
+    return lax.dot_general(v, s, axes, preferred_element_type=accumulator(v))
+
+
+def _images_per_chunk(x: Any, outputs: int, windows: Windows) -> int:
+    """A divisor of the images, so that all chunks are equal."""
+    images = x.shape[0]
+    each = 4 * math.prod(windows.output) * (x.shape[-1] + outputs) * x.dtype.itemsize
+    fitting = min(images, max(1, CHUNK_BYTES // max(each, 1)))
+    return next((n for n in range(fitting, 1, -1) if images % n == 0), 1)
+
+
+def _split(x: Any, chunk: int) -> Any:
+    return x.reshape(x.shape[0] // chunk, chunk, *x.shape[1:])
+
+
+def _of_tiles(x: Any, windows: Windows) -> list[Any]:
+    """V of some images, 16 of (N, h, w, I).
+
+    They are arrays of their own: XLA:CPU writes them three times as fast as one that joins them.
+    """
     tiles = tuple(-(-n // 2) for n in windows.output)
     borders = [
         (lo, 2 * t + 2 - n - lo, 0)
@@ -86,14 +176,7 @@ def _of_chunk(x: Any, u: Any, windows: Windows) -> Any:
     h, w = (2 * t for t in tiles)
     # The elements (i, j) of all tiles: every second row and column, from i and j on.
     elements = [[x[:, i : i + h : 2, j : j + w : 2] for j in range(4)] for i in range(4)]
-    v = lax.optimization_barrier(_on_both_axes(_of_x, elements))  # (16, N, h, w, I)
-    axes = (((4,), (1,)), ((0,), (0,)))
-    m = lax.dot_general(v, u, axes, preferred_element_type=accumulator(x))
-    m = lax.optimization_barrier(m)  # (16, N, h, w, O); else each y computes its sums again
-    y = _on_both_axes(_of_m, [[m[4 * a + b] for b in range(4)] for a in range(4)])
-    y = y.reshape(2, 2, *y.shape[1:])  # (2, 2, N, h, w, O)
-    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(x.shape[0], h, w, -1)
-    return y[:, : windows.output[0], : windows.output[1]]
+    return lax.optimization_barrier(_on_both_axes(_of_x, elements))
 
 
 def _of_x(x: Sequence[Any]) -> list[Any]:
@@ -108,8 +191,22 @@ def _of_m(m: Sequence[Any]) -> list[Any]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
-def _on_both_axes(f: Callable[[Sequence[Any]], list[Any]], elements: Any) -> Any:
-    """f along the first index, then along the second; the results stacked, row by row."""
+def _of_dy(dy: Sequence[Any]) -> list[Any]:
+    return [dy[0], dy[0] + dy[1], dy[0] - dy[1], -dy[1]]
+
+
+def _of_du(du: Sequence[Any]) -> list[Any]:
+    half = (du[1] + du[2]) / 2
+    return [du[0] + half, (du[1] - du[2]) / 2, half + du[3]]
+
+
+def _on_both_axes(f: Callable[[Sequence[Any]], list[Any]], elements: Any) -> list[Any]:
+    """f along the first index, then along the second; the results row by row."""
     columns = [f([row[j] for row in elements]) for j in range(len(elements[0]))]
     rows = [f([column[i] for column in columns]) for i in range(len(columns[0]))]
-    return jnp.stack([element for row in rows for element in row])
+    return [element for row in rows for element in row]
+
+
+def _in_rows(elements: Sequence[Any]) -> list[Sequence[Any]]:
+    """The 16 as four rows of four."""
+    return [elements[4 * i : 4 * i + 4] for i in range(4)]

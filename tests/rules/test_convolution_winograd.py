@@ -29,6 +29,17 @@ def distance(images, size, padding):
         return witness.relative_error(found, convolve(x, w, windows))
 
 
+def distance_of_dw(images, size, padding):
+    """From the gradient of lax's convolution, in float64."""
+    with jax.enable_x64(True):
+        windows = Windows.of("conv", size, (3, 3), 1, padding)
+        x, _ = arrays(images, size, 2, 3, "float64")
+        dy = jnp.sin(jnp.arange(images * np.prod(windows.output) * 3.0, dtype="float64"))
+        dy = dy.reshape(images, *windows.output, 3)
+        found = jax.jit(lambda x, dy: winograd.filter_gradient_winograd(x, dy, windows))(x, dy)
+        return witness.relative_error(found, forms.filter_gradient_convolution(x, dy, windows))
+
+
 SHAPES = [
     (3, (6, 8), "SAME"),
     (2, (5, 7), "SAME"),
@@ -42,12 +53,14 @@ SHAPES = [
 @pytest.mark.parametrize(("images", "size", "padding"), SHAPES)
 def test_it_is_the_convolution(images, size, padding):
     assert distance(images, size, padding) < 1e-14
+    assert distance_of_dw(images, size, padding) < 1e-14
 
 
 @pytest.mark.parametrize("limit", [1, 5_000, 10_000])
 def test_chunks_of_images_stand_in_order(limit, monkeypatch):
     monkeypatch.setattr(winograd, "CHUNK_BYTES", limit)
     assert distance(6, (5, 6), "SAME") < 1e-14
+    assert distance_of_dw(6, (5, 6), "SAME") < 1e-14
 
 
 MISTAKES = [
@@ -63,34 +76,58 @@ def test_a_wrong_transform_is_seen(name, wrong, monkeypatch):
     assert distance(2, (6, 6), "SAME") > 0.01
 
 
+MISTAKES_OF_DW = [
+    ("_of_x", lambda x: [x[0] - x[2], x[1] + x[2], x[1] - x[2], x[1] - x[3]]),
+    ("_of_dy", lambda dy: [dy[0], dy[0] + dy[1], dy[0] - dy[1], dy[1]]),
+    (
+        "_of_du",
+        lambda du: [du[0] + du[1] + du[2], (du[1] - du[2]) / 2, (du[1] + du[2]) / 2 + du[3]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong"), MISTAKES_OF_DW, ids=[n for n, _ in MISTAKES_OF_DW])
+def test_a_wrong_transform_is_seen_in_dw(name, wrong, monkeypatch):
+    monkeypatch.setattr(winograd, name, wrong)
+    assert distance_of_dw(2, (6, 6), "SAME") > 0.01
+
+
 def is_taken(images, size, inputs, outputs, window=3, dtype="float32", **static):
+    """Whether y takes it, and whether dw does."""
     options = {"stride": 1, "padding": "SAME", "dilation": 1, **static}
     windows = Windows.of("conv", size, (window, window), **options)
     x = jnp.zeros((images, *size, inputs), dtype)
-    return winograd.is_best_by_winograd(x, jnp.zeros((window, window, inputs, outputs)), windows)
+    w = jnp.zeros((window, window, inputs, outputs))
+    dy = jnp.zeros((images, *windows.output, outputs))
+    of_y = winograd.is_best_by_winograd(x, w, windows)
+    return of_y, winograd.is_dw_best_by_winograd(x, dy, windows)
 
 
 def test_it_is_taken_where_it_pays_and_fits():
-    assert is_taken(8, (16, 16), 32, 64)
-    assert is_taken(8, (16, 16), 64, 32)
-    assert not is_taken(8, (16, 16), 32, 63)
-    assert not is_taken(1, (16, 16), 32, 64)
-    assert not is_taken(8, (16, 16), 31, 64)
-    assert not is_taken(8, (16, 16), 64, 31)
-    assert not is_taken(8, (16, 16), 32, 64, dtype="bfloat16")
-    assert not is_taken(8, (16, 16), 32, 64, window=5)
-    assert not is_taken(32, (16, 16), 32, 64, stride=2)
-    assert not is_taken(8, (16, 16), 32, 64, dilation=2)
+    assert is_taken(16, (16, 16), 32, 64) == (True, True)
+    assert is_taken(16, (16, 16), 64, 32) == (True, True)
+    assert is_taken(1, (16, 16), 256, 256) == (False, True)
+    assert is_taken(8, (16, 16), 32, 32) == (True, False)
+    assert is_taken(200, (16, 16), 32, 64) == (True, False)
+    no = (False, False)
+    assert is_taken(16, (16, 16), 31, 64) == no
+    assert is_taken(16, (16, 16), 64, 31) == no
+    assert is_taken(16, (16, 16), 32, 64, dtype="bfloat16") == no
+    assert is_taken(16, (16, 16), 32, 64, window=5) == no
+    assert is_taken(64, (16, 16), 32, 64, stride=2) == no
+    assert is_taken(16, (16, 16), 32, 64, dilation=2) == no
 
 
-def test_the_rule_takes_it_for_y_and_dx_and_stays_right():
-    x, w = arrays(8, (16, 16), 32, 65)
+def test_the_rule_takes_it_and_stays_right():
+    x, w = arrays(12, (16, 16), 32, 65)
     windows = Windows.of("conv", (16, 16), (3, 3), 1, "SAME")
-    dy = jnp.zeros((8, 16, 16, 65))
+    dy = jnp.zeros((12, 16, 16, 65))
     programs = (
         jax.make_jaxpr(lambda x, w: forms.convolve_fastest(x, w, windows))(x, w),
         jax.make_jaxpr(lambda dy, w: forms.input_gradient_fastest(dy, w, windows))(dy, w),
+        jax.make_jaxpr(lambda x, dy: forms.filter_gradient_fastest(x, dy, windows))(x, dy),
     )
+    assert str(programs[2]).count("dot_general") == 16
     for program in programs:
         assert "dot_general" in str(program)
         assert "conv_general_dilated" not in str(program)
@@ -100,14 +137,18 @@ def test_the_rule_takes_it_for_y_and_dx_and_stays_right():
 
 def test_its_rounding_is_that_of_a_convolution():
     x, w = arrays(8, (16, 16), 64, 32)
+    dy = jnp.asarray(np.random.default_rng(1).normal(size=(8, 16, 16, 32)), "float32")
     windows = Windows.of("conv", (16, 16), (3, 3), 1, "SAME")
-    with jax.enable_x64(True):
-        exact = np.asarray(convolve(x.astype("float64"), w.astype("float64"), windows))
 
-    def error(f):
-        return np.linalg.norm(np.asarray(f(x, w, windows), "float64") - exact)
+    def error(f, reference, *args):
+        with jax.enable_x64(True):
+            exact = np.asarray(reference(*(a.astype("float64") for a in args), windows))
+        return np.linalg.norm(np.asarray(f(*args, windows), "float64") - exact)
 
-    assert error(winograd.convolve_winograd) < 3 * error(convolve)
+    assert error(winograd.convolve_winograd, convolve, x, w) < 3 * error(convolve, convolve, x, w)
+    plain = forms.filter_gradient_convolution
+    by_products = error(winograd.filter_gradient_winograd, plain, x, dy)
+    assert by_products < 3 * error(plain, plain, x, dy)
 
 
 def test_the_same_bits_inside_and_outside_a_loop():
