@@ -354,6 +354,11 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true", help="with PyTorch")
     parser.add_argument("--out", type=Path, help="by default in benchmarks/results/")
     given = parser.parse_args()
+    chosen = [shape for shape in dict.fromkeys(shapes()) if given.only in shape.name]
+    if not chosen:
+        parser.error(
+            f"no shape's name contains {given.only!r}; the names look like 16x28x28 1->8 3x3"
+        )
     keep_freed_memory()
     kinds = ("plain",) if given.plain else ("plain", "loop")
     columns = [f"{part}, {kind}" for part in PARTS for kind in kinds]
@@ -362,10 +367,9 @@ def main() -> None:
         "autodiff's time by ours, median [95 % interval]".ljust(44), *(c.ljust(21) for c in columns)
     )
     rows = {}
-    for shape in dict.fromkeys(shapes()):
-        if given.only in shape.name:
-            rows[shape.name] = measure(shape, given.rounds, not given.plain, given.torch)
-            print(line(shape, rows[shape.name]), flush=True)
+    for shape in chosen:
+        rows[shape.name] = measure(shape, given.rounds, not given.plain, given.torch)
+        print(line(shape, rows[shape.name]), flush=True)
     slower = {
         name: [p for p in PARTS if row[p]["plain"]["ratio"]["high"] < LIMIT]
         for name, row in rows.items()

@@ -40,9 +40,13 @@ def convolve_depthwise(x: Any, w: Any, windows: Windows) -> Any:
     >>> convolve_depthwise(x, w, Windows.of("conv", (2,), 1, 1, "SAME")).tolist()
     [[[1.0, 10.0], [2.0, 30.0]]]
     """
-    x = _repeated(x, w.shape[-1])  # (N, *size, C m)
-    y: Any = sum(_products(cut(x, windows, 0), w))
-    return y.astype(x.dtype)  # (N, *output, C m)
+    return _sum_over_window(_repeated(x, w.shape[-1]), w, windows).astype(x.dtype)
+
+
+def _sum_over_window(x: Any, w: Any, windows: Windows) -> Any:
+    """y (N, *output, C) from x (N, *size, C) and w (*window, 1, C), not yet rounded."""
+    products = _products(cut(x, windows, 0), w)
+    return sum(products[1:], products[0])
 
 
 def _products(parts: list[Any], w: Any) -> list[Any]:
@@ -55,14 +59,25 @@ def _products(parts: list[Any], w: Any) -> list[Any]:
 
 
 def input_gradient_depthwise(dy: Any, w: Any, windows: Windows, channels: int) -> Any:
-    """dx (N, *size, C): dy w[j], added where x[. + j] was taken from.
+    """dx (N, *size, C) from dy (N, *output, C m) and w (*window, 1, C m).
+
+    With stride 1 it is the same sum over the flipped window, for each of the m outputs of a
+    channel; else dy w[j] is added where x[. + j] was taken from.
 
     >>> dy, w = jnp.ones((1, 2, 2)), jnp.array([[1.0, 2.0], [10.0, 20.0]]).reshape(2, 1, 2)
     >>> input_gradient_depthwise(dy, w, Windows.of("conv", (3,), 2, 1, "VALID"), 2).tolist()
     [[[1.0, 2.0], [11.0, 22.0], [10.0, 20.0]]]
     """
+    each = dy.shape[-1] // channels
+    if set(windows.stride) == {1}:
+        ones = (1,) * len(windows.size)
+        padding = windows.gradient_padding
+        back = Windows(windows.output, windows.window, ones, windows.dilation, padding)
+        w = lax.rev(w, range(len(ones)))
+        parts = [_sum_over_window(dy[..., k::each], w[..., k::each], back) for k in range(each)]
+        return sum(parts[1:], parts[0]).astype(dy.dtype)  # (N, *size, C)
     dx = add_back(_products([dy] * len(windows.offsets), w), windows)  # (N, *size, C m)
-    dx = dx.reshape(*dx.shape[:-1], channels, dy.shape[-1] // channels)
+    dx = dx.reshape(*dx.shape[:-1], channels, each)
     return jnp.sum(dx, -1).astype(dy.dtype)  # (N, *size, C)
 
 

@@ -30,7 +30,6 @@ from funcnn.rules.convolution_planes import (
 from funcnn.rules.convolution_products import (
     FEW_INPUTS,
     FEWEST_ROWS,
-    LARGE_WINDOW,
     LAYOUT,
     convolve,
     convolve_products,
@@ -138,9 +137,6 @@ def input_gradient_fastest(dy: Any, w: Any, windows: Windows, groups: int = 1) -
     """
     inputs, outputs = w.shape[-2], w.shape[-1]
     if is_depthwise(inputs * groups, outputs, groups):
-        alone = outputs == groups and set(windows.stride) == {1}
-        if alone and math.prod(windows.window) >= LARGE_WINDOW:
-            return input_gradient_forward_form(dy, w, windows, groups)
         return input_gradient_depthwise(dy, w, windows, groups)
     if _is_group_by_group(inputs, outputs, windows, groups):
         each = functools.partial(input_gradient_fastest, windows=windows)
