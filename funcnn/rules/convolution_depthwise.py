@@ -10,7 +10,9 @@ is that of the dense convolution, of whose C x C windows it keeps the diagonal.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -45,8 +47,7 @@ def convolve_depthwise(x: Any, w: Any, windows: Windows) -> Any:
 
 def _sum_over_window(x: Any, w: Any, windows: Windows) -> Any:
     """y (N, *output, C) from x (N, *size, C) and w (*window, 1, C), not yet rounded."""
-    products = _products(cut(x, windows, 0), w)
-    return sum(products[1:], products[0])
+    return functools.reduce(operator.add, _products(cut(x, windows, 0), w))
 
 
 def _products(parts: list[Any], w: Any) -> list[Any]:
@@ -75,7 +76,7 @@ def input_gradient_depthwise(dy: Any, w: Any, windows: Windows, channels: int) -
         back = Windows(windows.output, windows.window, ones, windows.dilation, padding)
         w = lax.rev(w, range(len(ones)))
         parts = [_sum_over_window(dy[..., k::each], w[..., k::each], back) for k in range(each)]
-        return sum(parts[1:], parts[0]).astype(dy.dtype)  # (N, *size, C)
+        return functools.reduce(operator.add, parts).astype(dy.dtype)  # (N, *size, C)
     dx = add_back(_products([dy] * len(windows.offsets), w), windows)  # (N, *size, C m)
     dx = dx.reshape(*dx.shape[:-1], channels, each)
     return jnp.sum(dx, -1).astype(dy.dtype)  # (N, *size, C)

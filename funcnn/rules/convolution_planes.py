@@ -12,7 +12,9 @@ planes that meet w[0], w[1], ...; each needs stride 1 along the depth.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +75,7 @@ def convolve_by_planes(
     for j, of_one in enumerate(_elements(planes, count, outputs)):
         of_one = of_one.reshape(images, depth, 1, math.prod(of_one.shape[1:]))
         parts.append(cut(of_one, _along_depth(windows, depth), 0)[j])  # (N, D', 1, H' W' O)
-    return sum(parts[1:], parts[0]).reshape(images, *windows.output, outputs)
+    return functools.reduce(operator.add, parts).reshape(images, *windows.output, outputs)
 
 
 def _elements(planes: Any, count: int, outputs: int) -> list[Any]:

@@ -12,6 +12,7 @@ from funcnn.rules.draws import normal
 from funcnn.rules.precision import accumulator
 from funcnn.rules.sequence import (
     active_steps,
+    add_bias,
     before_each_step,
     bias_gradient,
     checked,
@@ -21,6 +22,7 @@ from funcnn.rules.sequence import (
     steps_first,
     weight_gradient,
     where_active,
+    with_step,
 )
 
 
@@ -99,8 +101,7 @@ def gru_forward(x: Any, h: Any, w: Any, u: Any, b: Any, lengths: Any, *, reverse
 
     def step(h: Any, now: Any) -> Any:
         a, active = now
-        s = recur(h, u)
-        s = s + jnp.broadcast_to(b_recurrent, s.shape).astype(s.dtype)  # (N, 3H)
+        a, s = add_bias(a, b_input), add_bias(recur(h, u), b_recurrent)  # (N, 3H)
         (a_r, a_z, a_n), (s_r, s_z, m) = (jnp.split(v, 3, axis=-1) for v in (a, s))
         r, z = jax.nn.sigmoid(a_r + s_r), jax.nn.sigmoid(a_z + s_z)
         n = jnp.tanh(a_n + r * m)
@@ -108,7 +109,7 @@ def gru_forward(x: Any, h: Any, w: Any, u: Any, b: Any, lengths: Any, *, reverse
         kept = tuple(v.astype(h.dtype) for v in (r, z, n, m))
         return where_active(active, h_new, h), (where_active(active, h_new, 0), *kept)
 
-    a = project(where_active(active, steps_first(x), 0), w, b_input)  # (T, N, 3H)
+    a = project(where_active(active, steps_first(x), 0), w)  # (T, N, 3H)
     h, (y, *kept) = jax.lax.scan(step, start, (a, active), reverse=reverse)
     y = steps_first(y)  # (N, T, H)
     return (y, h), (x, start, w, u, lengths, y, *kept)
@@ -122,23 +123,25 @@ def gru_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
     h_before = before_each_step(h, steps_first(y), active, reverse)  # (T, N, H)
     ut, precise = u.T, accumulator(x)  # a transposed operand inside a loop can be slow
 
-    def step(dh: Any, now: Any) -> Any:
-        active, *arrays = now
+    def step(carry: Any, now: Any) -> Any:
+        (dh, ds), (t, active, *arrays) = carry, now
         dy, h_before, r, z, n, m = (v.astype(precise) for v in arrays)
         dh_inside = dh + dy
         da_n = dh_inside * (1 - z) * (1 - n) * (1 + n)  # where n is near 1, 1 - n² loses digits
         da_z = dh_inside * (h_before - n) * z * (1 - z)
         da_r = da_n * m * r * (1 - r)
-        ds = jnp.concatenate([da_r, da_z, da_n * r], axis=-1)  # (N, 3H)
-        da_n, ds = (where_active(active, v, 0).astype(ut.dtype) for v in (da_n, ds))
-        return where_active(active, dh_inside * z + recur(ds, ut), dh), (da_n, ds)
+        ds = with_step(ds, t, [where_active(active, v, 0) for v in (da_r, da_z, da_n * r)])
+        dh = where_active(active, dh_inside * z + recur(ds[t], ut), dh)
+        return (dh, ds), where_active(active, da_n, 0).astype(ut.dtype)
 
-    steps = active, dy, h_before, *kept
-    dh, (da_n, ds) = jax.lax.scan(step, dh.astype(precise), steps, reverse=not reverse)
+    start = dh.astype(precise), jnp.zeros((*dy.shape[:2], u.shape[1]), u.dtype)
+    steps = jnp.arange(dy.shape[0]), active, dy, h_before, *kept
+    (dh, ds), da_n = jax.lax.scan(step, start, steps, reverse=not reverse)
     hidden = h.shape[1]
     da = jnp.concatenate([ds[..., : 2 * hidden], da_n], axis=-1)  # (T, N, 3H)
     dw, du = weight_gradient(x, da), weight_gradient(h_before, ds)
-    db = bias_gradient(jnp.concatenate([da, ds[..., 2 * hidden :]], axis=-1))  # (4H,)
+    of_gates, of_m = jnp.split(bias_gradient(ds), [2 * hidden])
+    db = jnp.concatenate([of_gates, bias_gradient(da_n), of_m])  # (4H,)
     dx = steps_first(where_active(active, input_gradient(da, w), 0))  # (N, T, D)
     return dx, dh.astype(h.dtype), dw, du, db, None
 

@@ -12,6 +12,7 @@ from funcnn.rules.draws import normal
 from funcnn.rules.precision import accumulator
 from funcnn.rules.sequence import (
     active_steps,
+    add_bias,
     before_each_step,
     bias_gradient,
     checked,
@@ -21,6 +22,7 @@ from funcnn.rules.sequence import (
     steps_first,
     weight_gradient,
     where_active,
+    with_step,
 )
 
 
@@ -97,7 +99,7 @@ def lstm_forward(
 
     def step(carry: Any, now: Any) -> Any:
         (h, c), (z, active) = carry, now
-        a_i, a_f, a_g, a_o = jnp.split(z + recur(h, u), 4, axis=-1)
+        a_i, a_f, a_g, a_o = jnp.split(add_bias(z + recur(h, u), b), 4, axis=-1)
         i, f, g, o = jax.nn.sigmoid(a_i), jax.nn.sigmoid(a_f), jnp.tanh(a_g), jax.nn.sigmoid(a_o)
         c_new = f * c + i * g
         h_new = (o * jnp.tanh(c_new)).astype(h.dtype)
@@ -105,7 +107,7 @@ def lstm_forward(
         kept = tuple(a.astype(h.dtype) for a in (c, i, f, g, o))
         return (where_active(active, h_new, h), c), (where_active(active, h_new, 0), *kept)
 
-    z = project(where_active(active, steps_first(x), 0), w, b)  # (T, N, 4H)
+    z = project(where_active(active, steps_first(x), 0), w)  # (T, N, 4H)
     carry = h, c.astype(z.dtype)
     (h, c), (y, *kept) = jax.lax.scan(step, carry, (z, active), reverse=reverse)
     y = steps_first(y)  # (N, T, H)
@@ -123,23 +125,23 @@ def lstm_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
     ut, precise = u.T, accumulator(x)  # a transposed operand inside a loop can be slow
 
     def step(carry: Any, now: Any) -> Any:
-        (dh, dc), (active, *arrays) = carry, now
+        (dh, dc, da), (t, active, *arrays) = carry, now
         dy, c, c_before, i, f, g, o = (a.astype(precise) for a in arrays)
         e = jnp.exp(-2 * jnp.abs(c))
-        t, slope = jnp.tanh(c), 4 * e / ((1 + e) * (1 + e))  # 1 - t² loses its digits near 1
+        tanh, slope = jnp.tanh(c), 4 * e / ((1 + e) * (1 + e))  # 1 - tanh² loses its digits near 1
         dh = dh + dy
         dc_inside = dc + dh * o * slope
         of_gates = (
             *(dc_inside * g * i * (1 - i), dc_inside * c_before * f * (1 - f)),
-            *(dc_inside * i * (1 - g) * (1 + g), dh * t * o * (1 - o)),
+            *(dc_inside * i * (1 - g) * (1 + g), dh * tanh * o * (1 - o)),
         )
-        da = where_active(active, jnp.concatenate(of_gates, axis=-1), 0).astype(ut.dtype)  # (N, 4H)
+        da = with_step(da, t, [where_active(active, a, 0) for a in of_gates])
         dc = where_active(active, dc_inside * f, dc)
-        return (where_active(active, recur(da, ut), dh), dc), da
+        return (where_active(active, recur(da[t], ut), dh), dc, da), None
 
-    start = dh.astype(precise), dc.astype(precise)
-    steps = active, dy, cs, c_before, *gates
-    (dh, dc), da = jax.lax.scan(step, start, steps, reverse=not reverse)
+    start = dh.astype(precise), dc.astype(precise), jnp.zeros((*dy.shape[:2], u.shape[1]), u.dtype)
+    steps = jnp.arange(dy.shape[0]), active, dy, cs, c_before, *gates
+    (dh, dc, da), _ = jax.lax.scan(step, start, steps, reverse=not reverse)
     dw, du, db = weight_gradient(x, da), weight_gradient(h_before, da), bias_gradient(da)
     dx = steps_first(where_active(active, input_gradient(da, w), 0))  # (N, T, D)
     return dx, dh.astype(h.dtype), dc.astype(h.dtype), dw, du, db, None

@@ -12,6 +12,7 @@ from funcnn.rules.draws import normal
 from funcnn.rules.precision import accumulator
 from funcnn.rules.sequence import (
     active_steps,
+    add_bias,
     before_each_step,
     bias_gradient,
     checked,
@@ -95,12 +96,12 @@ def rnn_forward(
 
     def step(h: Any, now: Any) -> Any:
         z, active = now
-        a = z + recur(h, u)
+        a = add_bias(z + recur(h, u), b)
         h_new = _activate(a, activation).astype(h.dtype)
         slope = _tanh_slope(a).astype(h.dtype) if activation == "tanh" else None
         return where_active(active, h_new, h), (where_active(active, h_new, 0), slope)
 
-    z = project(where_active(active, steps_first(x), 0), w, b)  # (T, N, H)
+    z = project(where_active(active, steps_first(x), 0), w)  # (T, N, H)
     h, (y, slope) = jax.lax.scan(step, start, (z, active), reverse=reverse)
     y = steps_first(y)  # (N, T, H)
     return (y, h), (x, start, w, u, lengths, y, slope)

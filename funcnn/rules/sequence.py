@@ -5,6 +5,7 @@ Inside the rules time is the first axis, (T, N, ...), so that a step of a scan i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -46,15 +47,39 @@ def where_active(active: Any, new: Any, old: Any) -> Any:
     return new if active is None else jnp.where(active, new, old)
 
 
-def project(x: Any, w: Any, b: Any) -> Any:
-    """x w + b for all steps in one product, at least in float32: (T, N, D) to (T, N, K).
+def project(x: Any, w: Any) -> Any:
+    """x w for all steps in one product, at least in float32: (T, N, D) to (T, N, K).
 
-    >>> project(jnp.ones((5, 2, 3)), jnp.ones((3, 4)), jnp.zeros(4)).shape
+    >>> project(jnp.ones((5, 2, 3)), jnp.ones((3, 4))).shape
     (5, 2, 4)
     """
     z = jnp.matmul(_rows(x), w, preferred_element_type=accumulator(x))  # (T * N, K)
-    z = z.reshape(*x.shape[:2], w.shape[1])  # (T, N, K)
-    return z + jnp.broadcast_to(b, z.shape).astype(z.dtype)
+    return z.reshape(*x.shape[:2], w.shape[1])  # (T, N, K)
+
+
+def add_bias(a: Any, b: Any) -> Any:
+    """a + b of one step, in the dtype of a: added to all steps at once, z would be written twice.
+
+    >>> add_bias(jnp.zeros((1, 2)), jnp.array([1.0, 2.0]))
+    Array([[1., 2.]], dtype=float32)
+    """
+    return a + jnp.broadcast_to(b, a.shape).astype(a.dtype)
+
+
+def with_step(stacked: Any, step: Any, blocks: Sequence[Any]) -> Any:
+    """The array (T, N, K) with the blocks of columns of one step, (N, H) each, written in place.
+
+    Joined to (N, K) first, XLA:CPU would choose the block anew for each of their elements.
+
+    >>> with_step(jnp.zeros((2, 1, 2)), 1, [jnp.ones((1, 1)), jnp.full((1, 1), 2.0)])[1]
+    Array([[1., 2.]], dtype=float32)
+    """
+    column = 0
+    for block in blocks:
+        block = block.astype(stacked.dtype)[None]
+        stacked = jax.lax.dynamic_update_slice(stacked, block, (step, 0, column))
+        column += block.shape[-1]
+    return stacked
 
 
 def recur(h: Any, u: Any) -> Any:
