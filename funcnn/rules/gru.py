@@ -20,6 +20,7 @@ from funcnn.rules.sequence import (
     project,
     recur,
     steps_first,
+    unwritten,
     weight_gradient,
     where_active,
     with_step,
@@ -134,10 +135,10 @@ def gru_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
         dh = where_active(active, dh_inside * z + recur(ds[t], ut), dh)
         return (dh, ds), where_active(active, da_n, 0).astype(ut.dtype)
 
-    start = dh.astype(precise), jnp.zeros((*dy.shape[:2], u.shape[1]), u.dtype)
+    start = dh.astype(precise), unwritten(*dy.shape[:2], u.shape[1], u.dtype)
     steps = jnp.arange(dy.shape[0]), active, dy, h_before, *kept
     (dh, ds), da_n = jax.lax.scan(step, start, steps, reverse=not reverse)
-    hidden = h.shape[1]
+    ds, hidden = ds[: dy.shape[0]], h.shape[1]  # (T, N, 3H)
     da = jnp.concatenate([ds[..., : 2 * hidden], da_n], axis=-1)  # (T, N, 3H)
     dw, du = weight_gradient(x, da), weight_gradient(h_before, ds)
     of_gates, of_m = jnp.split(bias_gradient(ds), [2 * hidden])

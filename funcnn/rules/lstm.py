@@ -20,6 +20,7 @@ from funcnn.rules.sequence import (
     project,
     recur,
     steps_first,
+    unwritten,
     weight_gradient,
     where_active,
     with_step,
@@ -139,9 +140,10 @@ def lstm_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
         dc = where_active(active, dc_inside * f, dc)
         return (where_active(active, recur(da[t], ut), dh), dc, da), None
 
-    start = dh.astype(precise), dc.astype(precise), jnp.zeros((*dy.shape[:2], u.shape[1]), u.dtype)
+    start = dh.astype(precise), dc.astype(precise), unwritten(*dy.shape[:2], u.shape[1], u.dtype)
     steps = jnp.arange(dy.shape[0]), active, dy, cs, c_before, *gates
     (dh, dc, da), _ = jax.lax.scan(step, start, steps, reverse=not reverse)
+    da = da[: dy.shape[0]]  # (T, N, 4H)
     dw, du, db = weight_gradient(x, da), weight_gradient(h_before, da), bias_gradient(da)
     dx = steps_first(where_active(active, input_gradient(da, w), 0))  # (N, T, D)
     return dx, dh.astype(h.dtype), dc.astype(h.dtype), dw, du, db, None

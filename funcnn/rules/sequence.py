@@ -66,6 +66,15 @@ def add_bias(a: Any, b: Any) -> Any:
     return a + jnp.broadcast_to(b, a.shape).astype(a.dtype)
 
 
+def unwritten(steps: int, rows: int, columns: int, dtype: Any) -> Any:
+    """What `with_step` fills: (T, N, K), or of one step where there is none, since it is traced.
+
+    >>> unwritten(0, 2, 3, "float32").shape
+    (1, 2, 3)
+    """
+    return jnp.zeros((max(steps, 1), rows, columns), dtype)
+
+
 def with_step(stacked: Any, step: Any, blocks: Sequence[Any]) -> Any:
     """The array (T, N, K) with the blocks of columns of one step, (N, H) each, written in place.
 
