@@ -95,8 +95,6 @@ def filter_gradient_depthwise(x: Any, dy: Any, windows: Windows) -> Any:
         return jnp.zeros(shape, x.dtype)
     if len(windows.size) == 1:  # a plane of one row
         x, dy, windows = x[:, None], dy[:, None], _as_plane(windows)
-    borders = ((0, 0, 0), *((lo, hi, 0) for lo, hi in windows.padding), (0, 0, 0))
-    x = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), borders))
     each = outputs // channels
     dw = [_sums(x, dy[..., k::each], windows) for k in range(each)]  # m of (h*w, C)
     return jnp.stack(dw, -1).reshape(shape).astype(x.dtype)
@@ -113,7 +111,7 @@ def _as_plane(windows: Windows) -> Windows:
 
 
 def _sums(x: Any, dy: Any, windows: Windows) -> Any:
-    """dw (h*w, C) from padded x (N, *size, C) and dy (N, *output, C).
+    """dw (h*w, C) from x (N, *size, C) and dy (N, *output, C).
 
     One array of the size of a block for each element of the window: the products are added to it
     block by block, elementwise, and only at the end it is summed.
@@ -121,11 +119,18 @@ def _sums(x: Any, dy: Any, windows: Windows) -> Any:
     channels = dy.shape[-1]
     images, rows = _block(dy.shape, len(windows.offsets))
     across, count = dy.shape[1] // rows, dy.shape[0] // images * (dy.shape[1] // rows)
-    stride = windows.stride[0]
-    size = ((rows - 1) * stride + windows.extent[0], *x.shape[2:-1])
+    stride, borders = windows.stride[0], [(lo, hi, 0) for lo, hi in windows.padding]
+    size = tuple(n + lo + hi for n, (lo, hi, _) in zip(windows.size, borders, strict=True))
+    size = ((rows - 1) * stride + windows.extent[0], *size[1:])
     block = Windows(size, windows.window, windows.stride, windows.dilation, ((0, 0),) * len(size))
-    if windows.stride[-1] == 1 and channels < WIDE:
-        x, dy, block = _along_rows(x), _along_rows(dy), _windows_along_rows(block, channels)
+    in_rows = windows.stride[-1] == 1 and channels < WIDE
+    if in_rows:
+        x, dy = _in_rows(x), _in_rows(dy)
+        lo, hi = windows.padding[-1]
+        borders[-1] = (lo * channels, hi * channels, 0)
+    else:
+        borders.append((0, 0, 0))
+    x = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *borders]))
     rest = (0,) * (dy.ndim - 2)
 
     def products(i: Any) -> list[Any]:
@@ -134,7 +139,8 @@ def _sums(x: Any, dy: Any, windows: Windows) -> Any:
         dy_part = lax.dynamic_slice(dy, (image, row, *rest), (images, rows, *dy.shape[2:]))
         x_part, dy_part = lax.optimization_barrier((x_part, dy_part))
         dy_part = dy_part.astype(accumulator(dy))
-        return [a.astype(dy_part.dtype) * dy_part for a in cut(x_part, block, 0)]
+        parts = _cut_rows(x_part, block, channels) if in_rows else cut(x_part, block, 0)
+        return [part.astype(dy_part.dtype) * dy_part for part in parts]
 
     def add(totals: list[Any], i: Any) -> tuple[list[Any], None]:
         return [a + b for a, b in zip(totals, products(i), strict=True)], None
@@ -147,22 +153,25 @@ def _sums(x: Any, dy: Any, windows: Windows) -> Any:
 
 
 # XLA:CPU runs an elementwise operation along the last axis only, so with few channels it would
-# fill its vectors badly. A row of columns and channels is one long axis, where the windows are
-# dilated by the channels.
+# fill its vectors badly. A row of columns and channels is one long axis.
 
 
-def _along_rows(x: Any) -> Any:
-    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1], 1)
+def _in_rows(x: Any) -> Any:
+    """(N, ..., W, C) as (N, ..., W C)."""
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def _windows_along_rows(windows: Windows, channels: int) -> Windows:
-    return Windows(
-        (*windows.size[:-1], windows.size[-1] * channels),
-        windows.window,
-        windows.stride,
-        (*windows.dilation[:-1], windows.dilation[-1] * channels),
-        windows.padding,
-    )
+def _cut_rows(x: Any, windows: Windows, channels: int) -> list[Any]:
+    """What `cut` gives, of rows (N, ..., W C) without padding and with stride 1 along them."""
+    stride = (*windows.stride[:-1], 1)
+    length = windows.output[-1] * channels
+    parts = []
+    for offset in windows.offsets:
+        start = (*offset[:-1], offset[-1] * channels)
+        each = zip(start, (*windows.output[:-1], length), stride, strict=True)
+        ends = tuple(first + (count - 1) * s + 1 for first, count, s in each)
+        parts.append(lax.slice(x, (0, *start), (x.shape[0], *ends), (1, *stride)))
+    return parts  # h*w of (N, ..., W' C)
 
 
 def _block(shape: tuple[int, ...], elements: int) -> tuple[int, int]:

@@ -135,7 +135,7 @@ def gru_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
         dh = where_active(active, dh_inside * z + recur(ds[t], ut), dh)
         return (dh, ds), where_active(active, da_n, 0).astype(ut.dtype)
 
-    start = dh.astype(precise), unwritten(*dy.shape[:2], u.shape[1], u.dtype)
+    start = dh.astype(precise), unwritten(dy, u.shape[1])
     steps = jnp.arange(dy.shape[0]), active, dy, h_before, *kept
     (dh, ds), da_n = jax.lax.scan(step, start, steps, reverse=not reverse)
     ds, hidden = ds[: dy.shape[0]], h.shape[1]  # (T, N, 3H)

@@ -140,7 +140,7 @@ def lstm_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
         dc = where_active(active, dc_inside * f, dc)
         return (where_active(active, recur(da[t], ut), dh), dc, da), None
 
-    start = dh.astype(precise), dc.astype(precise), unwritten(*dy.shape[:2], u.shape[1], u.dtype)
+    start = dh.astype(precise), dc.astype(precise), unwritten(dy, u.shape[1])
     steps = jnp.arange(dy.shape[0]), active, dy, cs, c_before, *gates
     (dh, dc, da), _ = jax.lax.scan(step, start, steps, reverse=not reverse)
     da = da[: dy.shape[0]]  # (T, N, 4H)

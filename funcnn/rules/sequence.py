@@ -66,13 +66,15 @@ def add_bias(a: Any, b: Any) -> Any:
     return a + jnp.broadcast_to(b, a.shape).astype(a.dtype)
 
 
-def unwritten(steps: int, rows: int, columns: int, dtype: Any) -> Any:
-    """What `with_step` fills: (T, N, K), or of one step where there is none, since it is traced.
+def unwritten(like: Any, columns: int) -> Any:
+    """What `with_step` fills: (T, N, columns) for the steps and rows of `like`, in its dtype.
 
-    >>> unwritten(0, 2, 3, "float32").shape
-    (1, 2, 3)
+    Of one step where there is none, as a step is traced all the same.
+
+    >>> unwritten(jnp.zeros((5, 2, 3)), 4).shape, unwritten(jnp.zeros((0, 2, 3)), 4).shape
+    ((5, 2, 4), (1, 2, 4))
     """
-    return jnp.zeros((max(steps, 1), rows, columns), dtype)
+    return jnp.zeros((max(like.shape[0], 1), like.shape[1], columns), like.dtype)
 
 
 def with_step(stacked: Any, step: Any, blocks: Sequence[Any]) -> Any:
