@@ -81,18 +81,30 @@ def _largest(x: Any, windows: Windows) -> tuple[Any, Any]:
 
 @functools.partial(jax.jit, static_argnames="windows")
 def _places(x: Any, windows: Windows) -> Any:
-    """The places alone, on a CPU computed in a loop over parts of the batch.
+    """The places alone, on a CPU computed in a loop over the halves of the batch.
 
     XLA:CPU would find the place of a window anew wherever its backward pass asks for it, once for
-    each element of a window. It does not look into what a loop has computed.
+    each element of a window. It does not look into what a loop has computed. The halves are carried
+    and not stacked, as a single core computes what a loop stacks.
     """
 
     def in_a_loop(x: Any) -> Any:
         images = x.shape[0]
-        parts = next((n for n in range(2, images + 1) if images % n == 0), 1)
-        shape = (parts, images // parts, *x.shape[1:])
-        place = lax.map(lambda part: _largest(part, windows)[1], x.reshape(shape))
-        return place.reshape(images, *place.shape[2:])
+        if images < 2:
+            return _largest(x, windows)[1]
+        half = -(-images // 2)
+        if images % 2:  # both halves hold the image in the middle
+            halves = jnp.stack([x[:half], x[images - half :]])
+        else:
+            halves = x.reshape(2, half, *x.shape[1:])
+
+        def step(places: tuple[Any, Any], part: Any) -> tuple[tuple[Any, Any], None]:
+            return (places[1], _largest(part, windows)[1]), None
+
+        shape = jax.eval_shape(lambda: _largest(x[:half], windows)[1])
+        empty = jnp.zeros(shape.shape, shape.dtype)
+        (first, second), _ = lax.scan(step, (empty, empty), halves)
+        return jnp.concatenate([first, second[2 * half - images :]])
 
     return lax.platform_dependent(x, cpu=in_a_loop, default=lambda x: _largest(x, windows)[1])
 

@@ -209,7 +209,7 @@ SCORES = {
     "softplus": (20, 0, 0),
     "sigmoid": (32, 0, 3),
     "tanh": (37, 0, 3),
-    "conv": (710, 0, 43),
+    "conv": (1143, 0, 48),
     "conv_transposed": (283, 0, 12),
     "dropout": (17, 0, 8),
     "silu": (49, 0, 6),

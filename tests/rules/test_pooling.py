@@ -10,6 +10,7 @@ import pytest
 import witness
 from jax import lax
 
+from funcnn.rules import pooling
 from funcnn.rules.global_pooling import global_average_pool, global_max_pool
 from funcnn.rules.pooling import average_pool, max_pool
 from funcnn.rules.windows import Windows, add_back, cut, tile
@@ -238,6 +239,17 @@ def test_the_residual_is_one_byte_an_output():
     y, res = max_pool.forward(jnp.ones((2, 6, 4, 3)), window=2, stride=None, padding="VALID")
     assert [leaf.nbytes for leaf in jax.tree.leaves(res)] == [y.size]
     assert not jax.tree.leaves(average_pool.forward(y, window=2, stride=None, padding="VALID")[1])
+
+
+@pytest.mark.parametrize("images", [0, 1, 2, 5, 6])
+def test_the_places_of_all_images_stand_in_order(images):
+    x = jnp.asarray(np.random.default_rng(images).normal(size=(images, 7, 6, 2)), "float32")
+    windows = Windows.of("max_pool", (7, 6), 3, 2, "VALID")
+    found = pooling._places(x, windows)
+    np.testing.assert_array_equal(found, pooling._largest(x, windows)[1])
+    if images > 2:
+        assert not np.array_equal(found, np.roll(found, images // 2, 0))
+        assert "scan" in str(jax.make_jaxpr(lambda x: pooling._places(x, windows))(x))
 
 
 def test_the_same_bits_inside_and_outside_a_loop():
