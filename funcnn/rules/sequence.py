@@ -80,17 +80,27 @@ def unwritten(like: Any, columns: int) -> Any:
 def with_step(stacked: Any, step: Any, blocks: Sequence[Any]) -> Any:
     """The array (T, N, K) with the blocks of columns of one step, (N, H) each, written in place.
 
-    Joined to (N, K) first, XLA:CPU would choose the block anew for each of their elements.
+    On a CPU one by one: joined first, the block would be chosen anew for each of the elements. On
+    other platforms together, as each writing is a kernel.
 
     >>> with_step(jnp.zeros((2, 1, 2)), 1, [jnp.ones((1, 1)), jnp.full((1, 1), 2.0)])[1]
     Array([[1., 2.]], dtype=float32)
     """
-    column = 0
-    for block in blocks:
-        block = block.astype(stacked.dtype)[None]
-        stacked = jax.lax.dynamic_update_slice(stacked, block, (step, 0, column))
-        column += block.shape[-1]
-    return stacked
+
+    def one_by_one(stacked: Any, step: Any, *blocks: Any) -> Any:
+        column = 0
+        for block in blocks:
+            stacked = jax.lax.dynamic_update_slice(stacked, block[None], (step, 0, column))
+            column += block.shape[-1]
+        return stacked
+
+    def together(stacked: Any, step: Any, *blocks: Any) -> Any:
+        joined = jnp.concatenate(blocks, axis=-1)[None]
+        return jax.lax.dynamic_update_slice(stacked, joined, (step, 0, 0))
+
+    blocks = [block.astype(stacked.dtype) for block in blocks]
+    arguments = stacked, step, *blocks
+    return jax.lax.platform_dependent(*arguments, cpu=one_by_one, default=together)
 
 
 def recur(h: Any, u: Any) -> Any:

@@ -13,6 +13,7 @@ from witness import finite_difference_error, float64_args, gradient_error, gradi
 from funcnn.gradient.residuals import ledger
 from funcnn.gradient.without_rules import without_rules
 from funcnn.rules import gru, lstm, rnn
+from funcnn.rules.sequence import with_step
 
 RULES = {"rnn": rnn, "lstm": lstm, "gru": gru}
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
@@ -385,3 +386,17 @@ def test_shapes_in_the_errors_of_the_others():
         rnn(X, CARRY, W, jnp.ones((5, 5)), jnp.ones(5))
     with pytest.raises(ValueError, match="rnn: activation is 'tanh' or 'relu', found 'gelu'"):
         rnn(X, CARRY, jnp.ones((4, 5)), jnp.ones((5, 5)), jnp.ones(5), activation="gelu")
+
+
+def test_a_step_is_written_block_by_block_on_a_cpu_and_at_once_elsewhere():
+    def write(stacked, step, first, second):
+        return with_step(stacked, step, [first, second])
+
+    args = jnp.zeros((3, 2, 5)), 1, jnp.ones((2, 2)), jnp.full((2, 3), 2.0)
+    expected = np.zeros((3, 2, 5))
+    expected[1] = [1, 1, 2, 2, 2]
+    np.testing.assert_array_equal(write(*args), expected)
+    traced = jax.jit(write).trace(*args)
+    for platform, writes in (("cpu", 2), ("cuda", 1)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.dynamic_update_slice") == writes
