@@ -72,6 +72,7 @@ def draw(rows, path):
     )
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(right=2 * max(row["ratio_high"] for row in shown))  # room for the last number
     axes.axvline(1, color="#0072B2")
     axes.set_xlabel("time of a step, times funcnn's (right of the line funcnn is faster)")
     figure.tight_layout()

@@ -199,7 +199,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _bench_options(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("names", metavar="NAME", nargs="*", help="by default all")
+    bench.add_argument(
+        "names", metavar="NAME", nargs="*", help="by default all; large_... on a GPU only"
+    )
     bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="of each arm; 15")
     kept = bench.add_mutually_exclusive_group()
     kept.add_argument("--out", metavar="FILE", help="keep the result as JSON lines")
@@ -222,7 +224,9 @@ def _visualize_options(visualize: argparse.ArgumentParser) -> None:
 
 
 def _check_options(check: argparse.ArgumentParser) -> None:
-    check.add_argument("rules", metavar="RULE", nargs="*", help="by default all")
+    check.add_argument(
+        "rules", metavar="RULE", nargs="*", help="by default all; large_... on a GPU only"
+    )
     check.add_argument("--level", choices=("fast", "full", "release"), default="fast")
     check.add_argument("--case", metavar="NAME", help="only this case of one rule")
     check.add_argument(

@@ -33,7 +33,11 @@ def train_mlp(capsys, folder, *more):
     return run(capsys, "train", config, "--out", folder, *SHORT, *more)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(c, marks=pytest.mark.slow if c.stem == "mnist_cnn" else ()) for c in CONFIGS],
+    ids=lambda path: path.stem,
+)
 def test_every_config_trains(config, tmp_path, capsys):
     data = []
     if "mnist" in config.stem:

@@ -13,7 +13,7 @@ from funcnn.train import fit, make_step
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
-@pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn"])
+@pytest.mark.parametrize("name", ["digits_mlp", pytest.param("digits_cnn", marks=pytest.mark.slow)])
 def test_steps_per_call_1_and_8_end_in_equal_bits(name):
     experiment = build_experiment(load_config(CONFIGS / f"{name}.toml"))
     finals = {}

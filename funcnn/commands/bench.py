@@ -24,7 +24,7 @@ from funcnn.train import keep_freed_memory
 def bench(
     names: Sequence[str], *, rounds: int, out: str | None = None, as_json: bool = False
 ) -> int:
-    """Run benchmarks by name, all where none is given. 1 where an arm was refused.
+    """Run benchmarks by name, the usual ones where none is given. 1 where an arm was refused.
 
     Raises:
         ConfigError: an unknown name, or a file that cannot be written.

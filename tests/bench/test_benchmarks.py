@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.bench import operations, peers, suite
+from funcnn.bench import absent_works, large, operations, peers, suite
 from funcnn.bench.measure import Arm, measure
 from funcnn.bench.networks import Network, loss_of, training_arm
 from funcnn.cli import main
@@ -69,6 +69,29 @@ def test_every_benchmark_says_what_it_does():
     assert len(suite.BENCHMARKS) >= 9
     for name in suite.BENCHMARKS:
         assert suite.describe(name).endswith(".")
+
+
+def test_the_large_ones_run_on_a_gpu_alone(monkeypatch):
+    assert not [name for name in suite.usual() if name.startswith("large_")]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert set(suite.usual()) == {f.__name__ for f in large.LARGE}
+    assert len(suite.usual()) == 4
+
+
+def test_large_works_agree_on_the_loss_and_on_the_length_of_each_gradient():
+    small = Network((("dense", 4), "relu", ("dense", 10)), (5,), 6, 10)
+    gradients, shapes = absent_works.network(small)
+    gradients["wrong"] = jax.jit(
+        lambda *a: jax.tree.map(lambda v: 1.01 * v, gradients["autodiff"](*a))
+    )
+    arms, absent = large._run((gradients, shapes))
+    rows = measure("small", arms, 2, absent)
+    assert [(row.arm, row.note[:7]) for row in rows] == [
+        ("funcnn", ""),
+        ("autodiff", ""),
+        ("wrong", "refused"),
+    ]
+    assert len(arms[0].values()) == 5  # the loss, and w and b of two layers
 
 
 # The command

@@ -258,7 +258,8 @@ def test_shard_map(rule, plain, check_vma):
     assert_stripped(sharded(rule, check_vma), sharded(plain, check_vma))
 
 
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("check_vma", [True, False])
 def test_a_rule_around_collectives(check_vma):
     plain = with_collectives(jnp.sin)
     rule = jax.custom_vjp(with_collectives(sine))

@@ -112,6 +112,7 @@ def test_the_reference_agrees_with_finite_differences(key):
             assert max(finite_difference_error(reference, case.args, key).values()) < 1e-7
 
 
+@pytest.mark.slow
 def test_second_derivative_equals_that_of_the_reference():
     case = CASES["every option"]
     with jax.enable_x64(True):
