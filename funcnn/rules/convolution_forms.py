@@ -48,6 +48,7 @@ from funcnn.rules.windows import Windows
 # Up to so many channels that stand alone, the dw of a dense convolution costs less than their sums.
 FEW_CHANNELS = 8
 FEWEST_OF_GROUP = 16  # channels on either side; below, one product for each group is faster
+MOST_UNROLLED = 4  # groups; more of them would take long to compile, so they are a loop
 
 # All three are jitted for eager use: a loop and a choice of platform are compiled anew at each
 # eager call otherwise. Inside another jit this changes nothing.
@@ -186,9 +187,14 @@ def _is_group_by_group(inputs: int, outputs: int, windows: Windows, groups: int)
 
 def _each_group(f: Callable[..., Any], groups: int, *arrays: Any) -> Any:
     """f of the channels (..., C/G) of each group of the arrays, joined along the channels."""
-    parts = [jnp.split(a, groups, -1) for a in arrays]
-    results = [f(*lax.optimization_barrier(of_group)) for of_group in zip(*parts, strict=True)]
-    return jnp.concatenate(results, -1)
+    if groups <= MOST_UNROLLED:
+        parts = [jnp.split(a, groups, -1) for a in arrays]
+        results = [f(*lax.optimization_barrier(of_group)) for of_group in zip(*parts, strict=True)]
+        return jnp.concatenate(results, -1)
+    apart = [a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups) for a in arrays]
+    stacked = tuple(jnp.moveaxis(a, -2, 0) for a in apart)  # each (G, ..., C/G)
+    joined = jnp.moveaxis(lax.map(lambda of_group: f(*of_group), stacked), 0, -2)
+    return joined.reshape(*joined.shape[:-2], groups * joined.shape[-1])
 
 
 def _own_channel(dense: Any, groups: int) -> Any:

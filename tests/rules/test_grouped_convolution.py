@@ -36,6 +36,7 @@ SHAPES = [
     ((3, 9, 10), (4,), 10, {"groups": 10, "dilation": 2}),
     ((2, 5, 4, 32), (2, 3), 34, {"groups": 2}),  # group by group
     ((2, 5, 6, 34), (3, 2), 32, {"groups": 2, "stride": (1, 2), "padding": "VALID"}),
+    ((1, 4, 5, 80), (2, 3), 85, {"groups": 5}),  # in a loop
     ((0, 5, 4, 4), (3, 2), 4, {"groups": 4}),
     ((0, 5, 4, 4), (3, 2), 4, {"groups": 2}),
 ]
@@ -198,6 +199,15 @@ def test_chunks_of_grouped_products_stand_in_order(limit, monkeypatch):
     monkeypatch.setattr(products, "CHUNK_ROWS", 1)
     image, window, outputs, static = (6, 5, 4, 4), (3, 2), 6, {"groups": 2, "stride": 2}
     assert max(distances(conv, image, window, outputs, static).values()) < 1e-12
+
+
+def test_the_program_of_many_groups_is_that_of_one():
+    def size(groups):
+        x, w = jnp.zeros((1, 4, 4, 16 * groups)), jnp.zeros((2, 2, 16, 16 * groups))
+        f = jax.vjp(functools.partial(conv, groups=groups), x, w)[1]
+        return str(jax.make_jaxpr(f)(jnp.zeros((1, 4, 4, 16 * groups)))).count("\n")
+
+    assert size(32) == size(5)
 
 
 # In a loop XLA:CPU runs a convolution slowly unless it is of forward form with a single group.
