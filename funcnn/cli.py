@@ -200,7 +200,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _bench_options(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
-        "names", metavar="NAME", nargs="*", help="by default all; large_... on a GPU only"
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="by default those called large_ on a GPU, else the others",
     )
     bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="of each arm; 15")
     kept = bench.add_mutually_exclusive_group()
@@ -224,9 +227,7 @@ def _visualize_options(visualize: argparse.ArgumentParser) -> None:
 
 
 def _check_options(check: argparse.ArgumentParser) -> None:
-    check.add_argument(
-        "rules", metavar="RULE", nargs="*", help="by default all; large_... on a GPU only"
-    )
+    check.add_argument("rules", metavar="RULE", nargs="*", help="by default all")
     check.add_argument("--level", choices=("fast", "full", "release"), default="fast")
     check.add_argument("--case", metavar="NAME", help="only this case of one rule")
     check.add_argument(

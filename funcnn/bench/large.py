@@ -13,10 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.bench import absent_works
-from funcnn.bench.measure import Arm
-from funcnn.bench.operations import Arms
+from funcnn.bench.operations import Arms, compiled_arm
 from funcnn.bench.training import CNN
-from funcnn.gradient.expense import compiled_expense, count_operations
 
 BATCH = 1024  # of the network
 _OURS = {"by hand": "funcnn"}
@@ -48,7 +46,8 @@ LARGE = (large_cnn, large_stack, large_cross_entropy, large_lstm)
 def _run(work: absent_works.Work) -> Arms:
     gradients, shapes = work
     args = drawn(shapes)
-    return [_arm(_OURS.get(name, name), f, args) for name, f in gradients.items()], {}
+    arms = gradients.items()
+    return [compiled_arm(_OURS.get(name, name), f, args, _lengths) for name, f in arms], {}
 
 
 def drawn(shapes: Any) -> Any:
@@ -67,16 +66,9 @@ def drawn(shapes: Any) -> Any:
     return jax.tree.map(one, shapes)
 
 
-def _arm(name: str, gradient: Any, args: Any) -> Arm:
-    compiled = gradient.lower(*args).compile()
-    flops = count_operations(jax.make_jaxpr(gradient)(*args)).flops
-
-    def values() -> list[float]:
-        # The loss, and how long each gradient is: single elements in bfloat16 differ by rounding.
-        loss, gradients = compiled(*args)
-        lengths = [jnp.linalg.norm(g.astype(jnp.float32)) for g in jax.tree.leaves(gradients)]
-        scale = max(float(length) for length in lengths)
-        return [float(loss), *(float(length) / scale for length in lengths)]
-
-    call = lambda: jax.block_until_ready(compiled(*args))  # noqa: E731
-    return Arm(name, call, values, 1, compiled_expense(compiled).temporary_bytes, flops)
+def _lengths(results: Any) -> list[float]:
+    """The loss, and how long each gradient is: single elements in bfloat16 differ by rounding."""
+    loss, gradients = results
+    lengths = [jnp.linalg.norm(g.astype(jnp.float32)) for g in jax.tree.leaves(gradients)]
+    scale = max(float(length) for length in lengths)
+    return [float(loss), *(float(length) / scale for length in lengths)]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, blocks_of, cut, laid_out
+from funcnn.rules.windows import Windows, blocks_of, cut, laid_out, largest_divisor
 
 MOST_OUTPUTS = 4  # of each input channel; above, products of patches are faster
 BLOCK = 300_000  # products at a time, for dw: their sums stay in the cache
@@ -197,13 +197,8 @@ def _block(shape: tuple[int, ...], elements: int) -> tuple[int, int]:
     images, rows, *rest = shape
     fitting = max(1, BLOCK // (elements * math.prod(rest)))  # rows
     if fitting >= rows:
-        return _divisor(images, fitting // rows), rows
-    return 1, _divisor(rows, fitting)
-
-
-def _divisor(number: int, limit: int) -> int:
-    """The largest divisor that is not above the limit."""
-    return next(n for n in range(min(limit, number), 0, -1) if number % n == 0)
+        return largest_divisor(images, fitting // rows), rows
+    return 1, largest_divisor(rows, fitting)
 
 
 def _repeated(x: Any, outputs: int) -> Any:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, add_back, cut
+from funcnn.rules.windows import Windows, add_back, cut, largest_divisor
 
 LAYOUT = {
     1: ("NWC", "WIO", "NWC"),
@@ -54,7 +54,7 @@ def _equal_chunks(images: int, rows: int, columns: int, itemsize: int) -> int | 
     images leads to.
     """
     largest = images_per_chunk(images, rows, columns, itemsize)
-    chunk = next((n for n in range(largest, 0, -1) if images % n == 0), 1)
+    chunk = largest_divisor(images, largest)
     return chunk if chunk == images or chunk * rows >= CHUNK_ROWS else None
 
 

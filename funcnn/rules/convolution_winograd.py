@@ -39,7 +39,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows
+from funcnn.rules.windows import Windows, largest_divisor
 
 # Measured on two CPU cores.
 FEWEST_CHANNELS = 32
@@ -154,8 +154,7 @@ def _images_per_chunk(x: Any, outputs: int, windows: Windows) -> int:
     """A divisor of the images, so that all chunks are equal."""
     images = x.shape[0]
     each = 4 * math.prod(windows.output) * (x.shape[-1] + outputs) * x.dtype.itemsize
-    fitting = min(images, max(1, CHUNK_BYTES // max(each, 1)))
-    return next((n for n in range(fitting, 1, -1) if images % n == 0), 1)
+    return largest_divisor(images, max(1, CHUNK_BYTES // max(each, 1)))
 
 
 def _split(x: Any, chunk: int) -> Any:

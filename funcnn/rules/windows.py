@@ -157,6 +157,15 @@ def _pairs(
     return pairs
 
 
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor that is not above the limit, so that parts of that size are all equal.
+
+    >>> largest_divisor(28, 10), largest_divisor(7, 3), largest_divisor(0, 5)
+    (7, 1, 1)
+    """
+    return next((n for n in range(min(limit, number), 1, -1) if number % n == 0), 1)
+
+
 def cut(x: Any, windows: Windows, fill: float) -> list[Any]:
     """The first, second, ... elements of all windows: arrays (N, *output, C), padded with `fill`.
 
