@@ -13,6 +13,7 @@ import jax
 import jax.extend.core as jex
 
 from funcnn.gradient.checkpointing import POLICIES, Placement, place, whole
+from funcnn.gradient.error_lines import first_line, kind_and_line
 from funcnn.gradient.expense import Compiled, Count, compiled_expense, count_operations
 from funcnn.gradient.residuals import ledger
 from funcnn.gradient.subject import compiled as compiled_once
@@ -144,15 +145,20 @@ def measure(name: str, built: Built, *notes: str) -> Arm:
     """
     count = built.count()
     gradient = built.gradient
-    kept = ledger(lambda *x: _loss(gradient.run(*x)), gradient.program.leaves, gradient.leaves)
+    kept, more = math.nan, []
+    try:
+        found = ledger(lambda *x: _loss(gradient.run(*x)), gradient.program.leaves, gradient.leaves)
+        kept = found.total - found.argument
+    except Exception as error:  # JAX cannot always differentiate a rule with symbolic zeros twice
+        more = [f"residuals not counted: {kind_and_line(error)}"]
     return Arm(
         name,
         count.flops,
         built.expense.bytes_accessed,
         built.expense.temporary_bytes,
-        kept.total - kept.argument,
+        kept,
         built.seconds,
-        note="; ".join([*notes, *count.notes]),
+        note="; ".join([*notes, *count.notes, *more]),
     )
 
 
@@ -178,7 +184,7 @@ def build_checkpointed(automatic: Gradient) -> tuple[Built | None, str]:
             return build(_with(automatic, placed)), placed.where
         return _better(automatic)
     except NotImplementedError as error:
-        return None, f"jax.checkpoint refuses this program: {str(error).splitlines()[0]}"
+        return None, f"jax.checkpoint refuses this program: {first_line(error)}"
 
 
 def _with(automatic: Gradient, placed: Placement) -> Gradient:

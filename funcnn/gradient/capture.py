@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.jaxprs import Site, inside_of, join, site_of, wrapped
+from funcnn.gradient.jaxprs import Site, inside_of, join, operands, site_of, sites, wrapped
 from funcnn.gradient.pieces import closed, inner_program, read_all, scan_layout, subprograms
 from funcnn.gradient.subject import compiled
 from funcnn.gradient.without_rules import Program
@@ -63,6 +62,36 @@ def capture(program: Program) -> list[Visit]:
     ]
 
 
+def listed(program: Any) -> list[Visit]:
+    """Every site of a custom rule in a closed jaxpr, without what flows there; nothing is run.
+
+    >>> [str(visit.site) for visit in listed(jax.make_jaxpr(jax.nn.relu)(1.0))]
+    ['relu']
+    """
+    walk = _Walk([], [])
+    walk._list(closed(program), _Place())
+    return walk.visits
+
+
+def rules_never_run(program: Program) -> tuple[str, ...]:
+    """The names of the rules that stand in branches and loops which the arguments never enter.
+
+    >>> from funcnn.gradient.without_rules import trace
+    >>> def f(x):
+    ...     return jax.lax.cond(x[0] > 0, jax.nn.relu, lambda x: x, x)
+    >>> rules_never_run(trace(f, (np.array([-1.0], np.float32),), {}))
+    ('relu',)
+    """
+    found = sites(program.jaxpr)
+    if not any({"branches", "body_jaxpr", "cond_jaxpr"} & set(s.position) for s in found):
+        return ()
+    reached: dict[tuple[str, str], bool] = {}
+    for visit in capture(program):
+        rule = visit.site.name, visit.site.source
+        reached[rule] = reached.get(rule, False) or visit.operands is not None
+    return tuple(name for (name, _), run in reached.items() if not run)
+
+
 def _seen(visit: Visit, reached: Any, operands: tuple[Any, ...]) -> Visit:
     if not reached:
         return dataclasses.replace(visit, note=_and(visit.note, "not reached"))
@@ -85,7 +114,7 @@ class _Place:
             position=(*self.position, *position),
             note=_and(self.note, note),
             calls=self.calls * calls,
-            reached=jnp.logical_and(self.reached, when),
+            reached=self.reached if when is True else jnp.logical_and(self.reached, when),
         )
 
 
@@ -112,7 +141,7 @@ class _Walk:
     def _evaluate(self, eqn: Any, x: list[Any], place: _Place) -> list[Any]:
         site = site_of(eqn, place.position, place.path)
         if site is not None:
-            flowing = [v for v, a in zip(x, eqn.invars, strict=True) if _is_variable(a)]
+            flowing = [x[i] for i in operands(eqn)]
             self.visits.append(Visit(site, eqn, place.calls, place.note))
             self.flows.append((place.reached, flowing))
             return self.run(wrapped(eqn), x, place.at("call"))
@@ -122,7 +151,7 @@ class _Walk:
             return self.run(inner, x, place.at("jaxpr"))
         look_inside = getattr(self, f"_{eqn.primitive.name}", self._other)
         look_inside(eqn, x, place)
-        outs = eqn.primitive.bind(*x, **eqn.params)
+        outs = eqn.primitive.bind(*x, **eqn.primitive.get_bind_params(eqn.params))
         return list(outs) if eqn.primitive.multiple_results else [outs]
 
     def _scan(self, eqn: Any, x: list[Any], place: _Place) -> None:
@@ -190,10 +219,6 @@ class _Walk:
 
 def _and(note: str, more: str) -> str:
     return ", ".join(filter(None, [note, more]))
-
-
-def _is_variable(atom: Any) -> bool:
-    return not isinstance(atom, jex.Literal)
 
 
 def _zeros(aval: Any) -> Any:

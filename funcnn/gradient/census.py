@@ -10,17 +10,20 @@ import dataclasses
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.extend.core as jex
 
+from funcnn.gradient.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.capture import Visit, capture
-from funcnn.gradient.jaxprs import Rewriting, alone
+from funcnn.gradient.error_lines import kind_and_line
+from funcnn.gradient.jaxprs import Rewriting, alone, operands, sites
 from funcnn.gradient.judge import Row
+from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.residuals import Ledger, ledger
-from funcnn.gradient.site_error import evaluate_sites, judge_site
+from funcnn.gradient.site_error import evaluate_sites, follow, judge_site, questioned
 from funcnn.gradient.subject import cotangents
 from funcnn.gradient.taps import Tap
 from funcnn.gradient.truth import NoTruth, is_float
@@ -46,7 +49,8 @@ class CensusRow:
         automatic_extra: the extra bytes that autodiff keeps in its place.
         manual, automatic: the error of the rule, and of autodiff in its place.
         floor: the noise floor.
-        verdict: "MANUAL" or "AUTO", whichever is more accurate, "TIE", "WRONG" or "INCONCLUSIVE".
+        verdict: "MANUAL" or "AUTO", whichever is more accurate, "TIE", "WRONG", "INCONCLUSIVE", or
+            "SURROGATE" where it was declared one.
         note: what is wrong, or why nothing can be said.
     """
 
@@ -76,15 +80,20 @@ class Census:
         rows: one for each rule and kind of operands, in the order of the program.
 
     >>> print(Census(()))
-    OK: 0 hand-written rules found
+    NOT COMPARED: 0 hand-written rules found
     """
 
     rows: tuple[CensusRow, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether no rule is wrong at the operands that flow there."""
-        return all(row.verdict != "WRONG" for row in self.rows)
+        """Whether something was compared, and no rule is wrong at the operands that flow there."""
+        return self._judged > 0 and all(row.verdict != "WRONG" for row in self.rows)
+
+    @property
+    def _judged(self) -> int:
+        """At how many sites a rule was held against a truth that is not zero."""
+        return sum(r.sites for r in self.rows if r.verdict != "INCONCLUSIVE")
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON object a line; what was not measured, or is infinite, is null.
@@ -112,49 +121,85 @@ class Census:
 
     def _conclusion(self) -> str:
         rules, sites = self._counts()
-        wrong = [_where(row) for row in self.rows if row.verdict == "WRONG"]
         if not rules:
-            return "OK: 0 hand-written rules found"
-        judged = sum(r.sites for r in self.rows if r.verdict != "INCONCLUSIVE")
+            return "NOT COMPARED: 0 hand-written rules found"
+        wrong = [_where(row) for row in self.rows if row.verdict == "WRONG"]
         told = (
             f"{rules} hand-written rule{'' if rules == 1 else 's'} at {sites} "
-            f"site{'' if sites == 1 else 's'}, {judged} of them compared with float64 truth"
+            f"site{'' if sites == 1 else 's'}, {self._judged} of them compared with float64 truth"
         )
-        return f"FAILED: {told}; wrong: {', '.join(wrong)}" if wrong else f"OK: {told}"
+        if wrong:
+            return f"FAILED: {told}; wrong: {', '.join(wrong)}"
+        left = [_where(row) for row in self.rows if row.verdict == "INCONCLUSIVE"]
+        head = f"{'OK' if self.ok else 'NOT COMPARED'}: {told}"
+        return f"{head}; not compared: {', '.join(left)}" if left else head
 
 
-def census(f: Callable[..., Any], *args: Any) -> Census:
+def census(
+    f: Callable[..., Any],
+    *args: Any,
+    intent: str | Mapping[str, str] = "derivative",
+    reference: Mapping[str, Callable[..., Any]] | None = None,
+) -> Census:
     """Every hand-written rule that a program calls, with its cost and its error.
 
     Rules are `jax.custom_vjp` and `jax.custom_jvp`, whoever wrote them. What stands in a loop is
     looked at in the first iteration; what stands in a branch that is not taken, or inside a
     primitive that cannot be looked into, is listed without an error. Truth is the float64
-    derivative of what the rule wraps; elements on a kink or a tie are left out.
+    derivative of what the rule wraps, questioned as in `check` where a rule contradicts it: at a
+    kink or a tie any slope between the two sides is right.
 
     Args:
         f: any JAX function, not differentiated: in what `jax.grad` returns a rule has left no
             trace.
         args: its arguments.
+        intent: "derivative", or "surrogate" where the rules differ from it on purpose; or a dict,
+            name of a rule -> intent.
+        reference: name of a rule -> a function of its operands whose automatic gradient is the
+            truth, as a surrogate's.
 
     >>> import numpy as np
     >>> report = census(lambda x: jax.nn.relu(jax.nn.relu(x) - 1.0), np.ones((2, 3), np.float32))
     >>> [(row.name, row.sites, row.operands) for row in report.rows]
     [('relu', 2, 'float32[2,3]')]
     """
+    program = trace(of_real_arrays(f), real_arrays(args), {})
+    intents = _Intents.of(intent, reference, {site.name for site in sites(program.jaxpr)})
     groups: dict[Any, list[Visit]] = defaultdict(list)
-    for visit in capture(trace(f, args, {})):
+    for visit in capture(program):
         groups[(visit.site.name, visit.site.source, visit.site.kind, _operands(visit))] += [visit]
-    return Census(tuple(map(_row, groups.values())))
+    return Census(tuple(_row(visits, intents) for visits in groups.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Intents:
+    """Which rules are surrogates, by name, and which functions they follow."""
+
+    surrogates: frozenset[str]
+    references: Mapping[str, Callable[..., Any]]
+
+    @classmethod
+    def of(cls, intent: Any, reference: Any, known: set[str]) -> _Intents:
+        named = dict.fromkeys(known, intent) if isinstance(intent, str) else dict(intent)
+        for name in (*named, *(reference or {})):
+            if name not in known:
+                told = ", ".join(sorted(known)) or "none"
+                raise ValueError(f"census: no rule {name!r} in the program; it calls {told}")
+        for value in named.values():
+            if value not in ("derivative", "surrogate"):
+                raise ValueError(f"census: intent is derivative or surrogate, found {value!r}")
+        chosen = frozenset(name for name, value in named.items() if value == "surrogate")
+        return cls(chosen, reference or {})
 
 
 def _operands(visit: Visit) -> str:
-    avals = [v.aval for v in visit.eqn.invars if not isinstance(v, jex.Literal)]
+    avals = [visit.eqn.invars[i].aval for i in operands(visit.eqn)]
     return ", ".join(a.str_short() for a in avals)
 
 
-def _row(visits: Sequence[Visit]) -> CensusRow:
+def _row(visits: Sequence[Visit], intents: _Intents) -> CensusRow:
     """The row of the sites of one rule with operands of one kind: the worst of them."""
-    found = [(visit, *_judged(visit)) for visit in visits]
+    found = [(visit, *_judged(visit, intents)) for visit in visits]
     worst, error, why = max(found, key=lambda each: _badness(each[1]))
     manual, automatic = _kept(worst, True), _kept(worst, False)
     site = worst.site
@@ -185,21 +230,31 @@ def _badness(row: Row | None) -> tuple[bool, bool, float]:
     return row.verdict == "WRONG", True, row.manual
 
 
-def _judged(visit: Visit) -> tuple[Row | None, str]:
+def _judged(visit: Visit, intents: _Intents) -> tuple[Row | None, str]:
     """The row of a site's worst operand, None where there is none; and a note."""
+    name = visit.site.name
+    reference = intents.references.get(name)
+    if name in intents.surrogates and reference is None:
+        nan = math.nan
+        note = "declared a surrogate: give reference= to hold it against another function"
+        return Row(name, (), "", nan, nan, nan, "SURROGATE"), note
     if visit.operands is None:
         return None, "" if visit.note else "its operands cannot be had"
     tap = Tap(visit.site, visit.eqn, ())
     if not any(map(is_float, tap.operands)) or not tap.outputs:
         return None, "nothing here is differentiable"
     dys = cotangents(tap.outputs)[0][1]
+    given = list(visit.operands)
     try:
-        (arms,) = evaluate_sites([tap], [list(visit.operands)], [dys])
+        true = None if reference is None else follow(tap, given, reference)
+        (arms,) = evaluate_sites([tap], [given], [dys], true)
+        return judge_site(arms, questioned(tap, given, dys, true))
+    except EndlessLoop as error:
+        return None, f"stopped: {error}"
     except NoTruth as error:
         return None, f"no truth: {error}"
     except Exception as error:  # what a rule raises is found out about that rule alone
-        return None, f"it raised {type(error).__name__}: {str(error).splitlines()[0]}"
-    return judge_site(arms)
+        return None, f"it raised {kind_and_line(error)}"
 
 
 def _kept(visit: Visit, with_rule: bool) -> Ledger | None:

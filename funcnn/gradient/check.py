@@ -25,14 +25,16 @@ from funcnn.gradient.checks.rounding import rounding
 from funcnn.gradient.checks.second_order import second_order
 from funcnn.gradient.checks.transforms import transforms
 from funcnn.gradient.compare import compare
+from funcnn.gradient.capture import rules_never_run
 from funcnn.gradient.diagnose import diagnose_failure
 from funcnn.gradient.jaxprs import sites
+from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.results import CheckReport, GradientError, Result
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject, cotangents, pinned_dtypes
+from funcnn.gradient.situation import Situation, trace_real
+from funcnn.gradient.subject import cotangents, pinned_dtypes
 from funcnn.gradient.truth import is_float
-from funcnn.gradient.variants import one_line
-from funcnn.gradient.without_rules import trace
+from funcnn.gradient.error_lines import first_line, kind_and_line
+from funcnn.layer import Layer
 from funcnn.registry import Case, Rule, registered_rules
 
 __all__ = ["CheckReport", "GradientError", "Result", "check"]
@@ -51,6 +53,8 @@ LEVELS: dict[str, tuple[Check, ...]] = {
     "full": _ALGEBRA + _FULL,
     "release": _ALGEBRA + _FULL + _RELEASE,
 }
+# What concerns another setting is a failure there, too.
+_STRICT_LEVELS = {"release"}
 # A surrogate need not be linear in its cotangent, nor a derivative.
 _ONLY_DERIVATIVES = {homogeneity, dot, finite_differences, edge, kink, second_order}
 # With a function to follow it has a truth.
@@ -66,6 +70,7 @@ def check(
     reference: Callable[..., Any] | None = None,
     seed: int = 0,
     case: str | None = None,
+    strict: bool | None = None,
 ) -> CheckReport:
     """Check the hand-derived gradient of a rule, or of any differentiable function.
 
@@ -77,12 +82,17 @@ def check(
     residuals, second derivatives and determinism; level "release" mutants and cost. What fails to
     hold its contract or to compute its value is not checked further: later numbers would mislead.
 
+    What has no reverse mode without the rule (a loop that ends by itself, a callback) is held
+    against forward mode of the loop's body or, where there is none either, against differences. A
+    loop that has not ended after some seconds is stopped, and what it was to show is inconclusive.
+
     Args:
         target: a Rule, checked on its own cases or on `args`; or a function, checked on `args`
             against itself without rules. Where the function calls no rule, JAX's own derivative is
             held against float64 truth and finite differences.
-        args: the arguments; integers, keys and other leaves are passed on. Other sizes are tried,
-            too: axes of equal size change together.
+        args: the arguments. Each float in them is one to differentiate, numbers of Python and of
+            NumPy too, and a complex array is its two parts; integers, keys and other leaves are
+            passed on. Other sizes are tried, too: axes of equal size change together.
         level: "fast", "full" or "release".
         static: keyword arguments.
         intent: "derivative", or "surrogate" for a gradient that differs from it on purpose (of a
@@ -90,6 +100,10 @@ def check(
         reference: a function of the same arguments whose automatic gradient is the truth.
         seed: of the cases and the cotangents.
         case: the name of the only case to check, by default all.
+        strict: whether what concerns another setting than the arguments and dtypes given fails:
+            matmul precision, dtype and rank promotion, x64, memory, dtypes and sizes that nobody
+            gave, NaN and infinite arguments. Otherwise it is a note, printed and counted apart. By
+            default at level "release", and for funcnn's own rules.
 
     Raises:
         ValueError: an unknown level, intent or case.
@@ -107,10 +121,12 @@ def check(
         if case is not None:
             _one_of("case", case, [c.name for c in cases])
             cases = [c for c in cases if c.name == case]
-        return _check_rule(target, cases, level, seed)
+        strict = _is_ours(target) or level in _STRICT_LEVELS if strict is None else strict
+        return _noted(_check_rule(target, cases, level, seed, own=not args), strict)
     if not callable(target) or not args:
-        raise TypeError("check: give a Rule, or a differentiable function and its arguments")
-    return _check_function(target, given, level, seed)
+        raise TypeError(_what_to_give(target))
+    strict = level in _STRICT_LEVELS if strict is None else strict
+    return _noted(_check_function(target, given, level, seed), strict)
 
 
 def _one_of(name: str, value: Any, known: Sequence[str] | Mapping[str, Any]) -> None:
@@ -118,13 +134,46 @@ def _one_of(name: str, value: Any, known: Sequence[str] | Mapping[str, Any]) -> 
         raise ValueError(f"check: {name} is one of {', '.join(known)}, found {value!r}")
 
 
-def _check_rule(rule: Rule, cases: list[Case], level: str, seed: int) -> CheckReport:
+def _what_to_give(target: Any) -> str:
+    if isinstance(target, Layer):
+        rule = f"its rule, fnn.check(fnn.rules.{target.kind})" if _has_rule(target) else "a rule"
+        return (
+            f"check: {target.kind} is a layer: check {rule}, or the layer at arguments, "
+            f"fnn.check({target.kind}, params, x)"
+        )
+    return "check: give a Rule, or a differentiable function and its arguments"
+
+
+def _has_rule(layer: Layer) -> bool:
+    return layer.kind in registered_rules()
+
+
+def _is_ours(rule: Rule) -> bool:
+    """One of funcnn's own rules, or such a rule with another pass."""
+    own = registered_rules().get(rule.name)
+    return "." not in rule.name and own is not None and own.reference is rule.reference
+
+
+def _noted(report: CheckReport, strict: bool) -> CheckReport:
+    """A failure in another setting as a note, unless somebody asks for those settings."""
+    if strict:
+        return report
+    results = tuple(
+        dataclasses.replace(r, verdict="note") if r.verdict == "fail" and r.setting else r
+        for r in report.results
+    )
+    return dataclasses.replace(report, results=results)
+
+
+def _check_rule(
+    rule: Rule, cases: list[Case], level: str, seed: int, *, own: bool
+) -> CheckReport:
     results: list[Result] = []
     leaves: dict[str, None] = {}
     source = ""
     for case in cases:
         try:
-            situation = Situation.of_rule(rule, case, seed)
+            situation = Situation.of_rule(rule, case, seed, own=own)
         except TypeError as error:
             results.append(Result(rule.name, "contract", case.name, "", "fail", str(error), seed))
             continue
@@ -132,7 +181,7 @@ def _check_rule(rule: Rule, cases: list[Case], level: str, seed: int) -> CheckRe
         leaves |= dict.fromkeys(_leaves_with_truth(situation))
         results += _run(situation, level)
     registered = registered_rules().get(rule.name) is rule
-    return CheckReport(rule.name, tuple(results), tuple(leaves), 1, source, registered)
+    return CheckReport(rule.name, tuple(results), tuple(leaves), 1, source, registered, own)
 
 
 def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:
@@ -144,22 +193,25 @@ def _run(situation: Situation, level: str) -> list[Result]:
     for run in _FIRST + LEVELS[level]:
         found = _results(run, situation)
         results += [_diagnosed(situation, r) for r in found]
-        if run in _FIRST and any(r.verdict == "fail" for r in found):
+        if run in _FIRST and any(r.verdict == "fail" and not r.setting for r in found):
             break
     return results
 
 
 def _results(run: Check, situation: Situation) -> list[Result]:
+    name = run.__name__
     why = _does_not_apply(run, situation.case)
     if why:
-        return [situation.result(run.__name__, "", "skip", why)]
+        return [situation.result(name, "", "skip", why)]
     try:
         return list(run(situation))
+    except EndlessLoop as error:
+        return [situation.result(name, "", "inconclusive", f"stopped: {error}")]
     except Exception as error:  # whatever the rule raises is what is wrong with it
-        verdict, note = "fail", f"it raised {type(error).__name__}: {one_line(error)}"
+        verdict, note = "fail", f"it raised {kind_and_line(error)}"
         if _raises_anyway(run, situation):
-            verdict, note = "skip", f"raises without the rule, too: {one_line(error)}"
-        return [situation.result(run.__name__, "", verdict, note)]
+            verdict, note = "skip", f"raises without the rule, too: {first_line(error)}"
+        return [situation.result(name, "", verdict, note)]
 
 
 def _raises_anyway(run: Check, situation: Situation) -> bool:
@@ -188,22 +240,32 @@ def _does_not_apply(run: Check, case: Case) -> str:
 def _check_function(f: Callable[..., Any], case: Case, level: str, seed: int) -> CheckReport:
     name = getattr(f, "__name__", type(f).__name__)
     situation = Situation.of_function(f, case, name, seed)
-    found = sites(trace(f, case.args, dict(case.static)).jaxpr)
+    program = trace_real(situation.manual, situation.args, case.args)
+    found = sites(program.jaxpr)
     if not found and case.reference is None:
         judged = tuple(native(situation))
         return CheckReport(name, judged, situation.leaves, 0, situation.source)
-    with jax.enable_x64(True):
-        pinned = _pinned(situation.subject("float64"))
-    results = list(_in_its_own_dtype(situation, pinned)) if pinned else _run(situation, level)
     leaves = _leaves_with_truth(situation)
-    return CheckReport(name, tuple(results), leaves, len(found), situation.source)
+    results: list[Result] = _results(contract, situation)
+    if not any(r.verdict == "fail" for r in results):
+        with jax.enable_x64(True):
+            pinned = _pinned(situation)
+        results = (
+            [*results, *_in_its_own_dtype(situation, pinned)] if pinned else _run(situation, level)
+        )
+    unreached = rules_never_run(program)
+    return CheckReport(
+        name, tuple(results), leaves, len(found), situation.source, unreached=unreached
+    )
 
 
-def _pinned(subject: Subject) -> set[str]:
-    """What a function computes in where float64 cannot reach; it has been traced as it is."""
+def _pinned(situation: Situation) -> set[str]:
+    """What a function, or its gradient, computes in where float64 cannot reach."""
     try:
-        return pinned_dtypes(jax.make_jaxpr(subject.manual)(*subject.x))
-    except (TypeError, ValueError):  # float64 meets the dtype that the function names
+        subject = situation.subject("float64")
+        dys = jax.eval_shape(subject.manual, *subject.x)
+        return pinned_dtypes(jax.make_jaxpr(subject.pull_manual)(subject.x, dys))
+    except Exception:  # float64 meets the dtype that the function names
         return {"a dtype that it names"}
 
 
@@ -217,10 +279,11 @@ def _in_its_own_dtype(situation: Situation, pinned: set[str]) -> Iterator[Result
         ys = [leaf for leaf in jax.tree.leaves(f(*args)) if is_float(leaf)]
         return sum(jnp.vdot(w, y) for w, y in zip(weights, ys, strict=True))
 
-    comparison = compare(weighted, *args, argnums=range(len(args)), pairs=0)
+    comparison = compare(weighted, *args, argnums=range(len(args)), pairs=0, cost=False)
     note = f"judged in its own precision, since it computes in {', '.join(sorted(pinned))}"
     if comparison.no_truth:
-        yield situation.result("truth", "", "inconclusive", comparison.no_truth)
+        for leaf in situation.leaves:
+            yield situation.result("truth", leaf, "inconclusive", comparison.no_truth)
     for leaf, row in zip(situation.leaves, comparison.rows, strict=False):
         verdict = {"WRONG": "fail", "INCONCLUSIVE": "inconclusive"}.get(row.verdict, "pass")
-        yield situation.result("truth", leaf, verdict, row.note or note)
+        yield situation.result("truth", leaf, verdict, row.note or note, zero=row.zero)

@@ -7,6 +7,7 @@ jax.checkpoint where a user would place it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcnn.gradient.appeal import Rounded, appealed
+from funcnn.gradient.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.arms import (
     Arm,
     Built,
@@ -26,16 +29,18 @@ from funcnn.gradient.arms import (
 )
 from funcnn.gradient.comparison import Comparison
 from funcnn.gradient.jaxprs import Rewriting, Site, sites
-from funcnn.gradient.judge import Row, judge_rounding
+from funcnn.gradient.error_lines import first_line
+from funcnn.gradient.judge import ZERO, Row, judge_rounding
 from funcnn.gradient.localize import SiteRow, localize
-from funcnn.gradient.subject import compiled
+from funcnn.gradient.subject import Subject, compiled
 from funcnn.gradient.timing import Timing, time_in_turn
-from funcnn.gradient.truth import NoTruth, is_float, perturbed, raise_function, raised
-from funcnn.gradient.without_rules import take_out, trace
+from funcnn.gradient.truth import is_float, perturbed, raise_function, raised
+from funcnn.gradient.without_rules import Program, take_out, trace
 from funcnn.registry import Removal
 
 __all__ = ["Comparison", "compare"]
 
+INTENTS = ("derivative", "surrogate")
 _DRAWS = 2  # of changed inputs, for the noise floor
 
 
@@ -46,6 +51,8 @@ def compare(
     has_aux: bool = False,
     pairs: int = 10,
     cost: bool = True,
+    intent: str = "derivative",
+    reference: Callable[..., Any] | None = None,
 ) -> Comparison:
     """The hand-derived gradient of a program against the automatic one and the float64 truth.
 
@@ -54,13 +61,17 @@ def compare(
             foreign rule has left no trace.
         args: its arguments.
         argnums: which of them to differentiate, as for `jax.grad`; their floating-point leaves are
-            compared one by one.
+            compared one by one, numbers of Python and the parts of complex arrays too.
         has_aux: whether `f` returns `(scalar, anything)`.
         pairs: how often the gradients are timed, in turn; 0 for not at all.
         cost: whether to count what each arm costs, the checkpointed one included.
+        intent: "derivative", or "surrogate" where the rules differ from it on purpose: without a
+            reference their value alone is compared.
+        reference: a function of the same arguments whose automatic gradient is the truth.
 
     Raises:
         TypeError: the result is not a scalar, or there is nothing to differentiate.
+        ValueError: an unknown intent.
 
     >>> import jax.numpy as jnp
     >>> import funcnn as fnn
@@ -70,45 +81,95 @@ def compare(
     >>> report.ok, [row.leaf for row in report.rows], [arm.name for arm in report.arms]
     (True, ['w'], ['automatic', 'checkpointed', 'manual'])
     """
+    if intent not in INTENTS:
+        raise ValueError(f"compare: intent is one of {', '.join(INTENTS)}, found {intent!r}")
+    real, args = of_real_arrays(f), real_arrays(args)
     chosen = _chosen_leaves(f, args, argnums)
-    with_rules = trace(f, args, {})
+    with_rules = trace(real, args, {})
     require_scalar(with_rules, has_aux)
-    stripped, kept = take_out(f, args, {}, Removal())
+    true = real if reference is None else of_real_arrays(reference)
+    stripped, kept = take_out(true, args, {}, Removal(), forward=True)
     manual, automatic = (Gradient.of(p, tuple(chosen)) for p in (with_rules, stripped))
     found = tuple(sites(with_rules.jaxpr))
     try:
         truth, moved = _truth(automatic)
-    except NoTruth as error:
-        return Comparison((), found, tuple(kept), no_truth=str(error))
+    except Exception as error:  # NoTruth, or what the compiler says of a program in float64
+        return Comparison((), found, tuple(kept), no_truth=first_line(error))
     quick = not (cost or pairs)
     built = {"automatic": build(automatic, quick=quick), "manual": build(manual, quick=quick)}
     dm, da = (built[name].call(with_rules.leaves) for name in ("manual", "automatic"))
-    judge = _Judge(tuple(chosen.values()), da, truth, moved)
-    rows, site_rows = judge.rows(dm), _site_rows(manual)
-    wrong = any(row.verdict == "WRONG" for row in rows)
+    options: dict[str, Any] = {"forward": True, "further": True}
+    on = functools.partial(take_out, true, args, {}, Removal(), **options)
+    judge = _Judge(tuple(chosen.values()), automatic, da, truth, moved, lambda: on()[0])
+    if intent == "surrogate" and reference is None:
+        arms, timing = _costs(built, cost, pairs)
+        rows = tuple(map(_declared, judge.names, dm))
+        return Comparison(rows, found, tuple(kept), timing=timing, arms=arms)
+    rows = judge.rows(dm)
+    site_rows = () if reference else _site_rows(manual)
+    wrong = any(row.verdict == "WRONG" for row in rows) and not reference
     culprits = _culprits(f, args, manual, found, site_rows, judge) if wrong else ()
     arms, timing = _costs(built, cost, pairs)
     return Comparison(rows, found, tuple(kept), culprits, timing, "", site_rows, arms)
 
 
+def _declared(name: str, manual: Any) -> Row:
+    note = "declared a surrogate: give reference= to hold it against another function"
+    nan = float("nan")
+    return Row(name, manual.shape, str(manual.dtype), nan, nan, nan, "SURROGATE", note)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Judge:
-    """What a gradient of the program is held against."""
+    """What a gradient of the program is held against; `further`: its loops run on."""
 
     names: tuple[str, ...]
-    automatic: list[Any]
+    automatic: Gradient
+    gradient: list[Any]
     truth: list[Any]
     moved: list[list[Any]]
+    further: Callable[[], Program]
 
     def rows(self, manual: list[Any]) -> tuple[Row, ...]:
+        judged = map(judge_rounding, self.names, manual, self.gradient, self.truth, self.moved)
         return tuple(
-            map(judge_rounding, self.names, manual, self.automatic, self.truth, self.moved)
+            appealed(row, self._rounded(i, manual[i]))
+            if row.verdict == "WRONG" or row.note == ZERO
+            else row
+            for i, row in enumerate(judged)
         )
 
     def rejects(self, gradient: Gradient) -> bool:
         """Whether a gradient of the program is wrong in some leaf."""
         found = compiled(gradient)(gradient.program.leaves)
         return any(row.verdict == "WRONG" for row in self.rows(found))
+
+    def _rounded(self, i: int, manual: Any) -> Rounded:
+        one = [np.ones(())]
+        return Rounded(self._subject, self._subject.x, one, i, np.asarray(manual), self.truth[i])
+
+    @functools.cached_property
+    def _subject(self) -> Subject:
+        """The program in float64, as a function of the leaves to differentiate."""
+        leaves = self.automatic.leaves
+        with jax.enable_x64(True):
+            high = [raised(x) for x in self.automatic.program.leaves]
+            x = tuple(np.asarray(high[i]) for i in leaves)
+            f, further = (
+                _loss(raise_function(program), high, leaves)
+                for program in (self.automatic.program, self.further())
+            )
+        return Subject(self.names, x, f, f, kinks=False, further=further)
+
+
+def _loss(run: Any, high: list[Any], leaves: Sequence[int]) -> Callable[..., list[Any]]:
+    def of_leaves(*x: Any) -> list[Any]:
+        filled = list(high)
+        for i, value in zip(leaves, x, strict=True):
+            filled[i] = value
+        return [run(filled)[0]]
+
+    return of_leaves
 
 
 def _chosen_leaves(f: Any, args: tuple[Any, ...], argnums: int | Sequence[int]) -> dict[int, str]:
@@ -157,7 +218,7 @@ def _truth(automatic: Gradient) -> tuple[list[Any], list[list[Any]]]:
 def _site_rows(manual: Gradient) -> tuple[SiteRow, ...]:
     try:
         return localize(manual.program.jaxpr, manual.program.leaves)
-    except NoTruth:  # of what a rule wraps; the reference of the whole program has one
+    except Exception:  # of what a rule wraps; the reference of the whole program has one
         return ()
 
 

@@ -52,9 +52,11 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether each leaf was compared with a truth that is not zero, and none is wrong."""
-        judged = all(row.verdict in {"MANUAL", "AUTO", "TIE"} for row in self.rows)
-        return bool(self.rows and self.sites and judged and not self.no_truth)
+        """Whether each leaf was compared with a truth, not all of them zero, and none is wrong."""
+        right = {"MANUAL", "AUTO", "TIE", "SURROGATE"}
+        judged = all(row.verdict in right for row in self.rows)
+        proved = any(not row.zero for row in self.rows)
+        return bool(proved and self.sites and judged and not self.no_truth)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON object a line; what was not measured, or is infinite, is null.
@@ -130,7 +132,8 @@ class Comparison:
             return "NOT COMPARED: the function calls no hand-written rule"
         counts = Counter(row.verdict for row in self.rows)
         named = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
-        head = "OK" if self.ok else "FAILED"
+        wrong = any(row.verdict == "WRONG" for row in self.rows)
+        head = "OK" if self.ok else "FAILED" if wrong else "INCONCLUSIVE"
         return f"{head}: {len(self.rows)} leaves against float64 truth: {named or 'none'}"
 
 

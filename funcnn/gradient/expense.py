@@ -10,20 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from funcnn.gradient.pieces import closed, inner_program, live, scan_outputs_needed, subprograms
-
-# These move or rename numbers, or are resolved when the program is compiled.
-_MOVES = frozenset(
-    (
-        *("bitcast_convert_type", "broadcast", "broadcast_in_dim", "concatenate"),
-        *("convert_element_type", "copy", "copy_p", "device_put", "dynamic_slice"),
-        *("dynamic_update_slice", "expand_dims", "gather", "iota", "layout_constraint"),
-        *("optimization_barrier", "pad", "platform_index", "pvary", "random_unwrap"),
-        *("random_wrap", "real", "imag", "reshape", "rev", "sharding_constraint", "slice"),
-        *("split", "squeeze", "stop_gradient", "transpose", "create_token", "name", "axis_index"),
-        *("pcast", "reduce_precision"),
-    )
+from funcnn.gradient.pieces import (
+    MOVES,
+    closed,
+    inner_program,
+    live,
+    scan_outputs_needed,
+    subprograms,
 )
+
 # The compiler's own or somebody's code: what it does is not in the jaxpr.
 _UNSEEN = frozenset(
     (
@@ -145,7 +140,7 @@ def _of_cond(eqn: Any, outs: list[bool], platforms: Any, notes: dict[str, None])
 
 def _of_primitive(eqn: Any) -> float:
     name = eqn.primitive.name
-    if name in _MOVES:
+    if name in MOVES:
         return 0.0
     counted = _COUNTED.get(name)
     if counted:

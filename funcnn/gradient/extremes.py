@@ -13,6 +13,7 @@ import numpy as np
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import is_array_of_floats
 
+NOT_FINITE = ("a NaN", "an inf", "a -inf")
 _SIZES = 8  # variants of one case; each is compiled
 
 
@@ -51,9 +52,8 @@ def _values(x: np.ndarray, subnormal: float, seed: int) -> Iterator[tuple[str, A
     yield "all -100", np.full_like(x, -100.0)
     yield "one-hot", alone(np.zeros_like(x), 1.0)
     yield "large offset", x + 1e5
-    yield "a NaN", alone(x, np.nan)
-    yield "an inf", alone(x, np.inf)
-    yield "a -inf", alone(x, -np.inf)
+    for name, value in zip(NOT_FINITE, (np.nan, np.inf, -np.inf), strict=True):
+        yield name, alone(x, value)
 
 
 def smaller_sizes(situation: Situation) -> Iterator[tuple[str, Situation]]:

@@ -19,6 +19,7 @@ import jax
 import jax.extend.core as jex
 
 from funcnn import registry
+from funcnn.gradient.forward_mode import by_forward_mode, iterated_further
 from funcnn.gradient.reverse_mode import has_reverse_mode
 from funcnn.registry import registered_rules
 
@@ -63,6 +64,8 @@ class Rewriting:
     """Takes out the rules for which `remove(site)` is true, and notes what it found.
 
     A rule without reverse mode inside (a while_loop, a kernel) is kept, and noted as irreversible.
+    With `forward` none is kept: a loop gets a reverse mode that is made of its forward mode, and
+    what has neither (a callback) is noted as irreversible and has no derivative any more.
 
     >>> import jax
     >>> closed = jax.make_jaxpr(jax.nn.relu)(1.0)
@@ -79,6 +82,13 @@ class Rewriting:
     context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     # The parameters of the shard_map inside which the jaxpr stands.
     mapped: Any = None
+    forward: bool = False
+    # Nobody will ask for a reverse mode.
+    inline: bool = False
+    # In the place of each rule stands one that autodiff has made.
+    twins: bool = False
+    # Loops run on for a while after they have ended.
+    further: bool = False
 
     def closed(self, closed: Any) -> Any:
         """The jaxpr, a closed one, without those rules."""
@@ -116,7 +126,18 @@ class Rewriting:
         site = site_of(eqn, position, path)
         if site is not None:
             return self._rule(eqn, site)
+        if (self.forward or self.further) and eqn.primitive.name == "while":
+            return self._loop(eqn, position, path)
         return self._remat(eqn, position, path)
+
+    def _loop(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+        """A loop that ends by itself, with a reverse mode."""
+        inside = dataclasses.replace(self, forward=False, further=False)
+        eqn = eqn.replace(params=inside._parameters(eqn, position, path))
+        run = iterated_further(eqn) if self.further else functools.partial(_bind, eqn)
+        if self.forward:
+            run = by_forward_mode(run)
+        return jax.make_jaxpr(run)(*(_shape(v.aval) for v in eqn.invars))
 
     def _parameters(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
         if eqn.primitive.name in _OPAQUE or site_of(eqn, position, path) is not None:
@@ -136,13 +157,16 @@ class Rewriting:
             return None
         inside = dataclasses.replace(self, removed=[], left=[], irreversible=[])
         inner = inside._nested(wrapped(eqn), (*site.position, "call"), site.path)
-        if not has_reverse_mode(inner, self.mapped):
+        if self.inline or has_reverse_mode(inner, self.mapped):
+            self.removed.append(site)
+        else:
             self.irreversible.append(site)
-            return None
-        self.removed += [site, *inside.removed]
+            if not self.forward:
+                return None
+        self.removed += inside.removed
         self.left += inside.left
         self.irreversible += inside.irreversible
-        return inner
+        return _twin(inner) if self.twins else inner
 
     def _remat(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
         """The new engine's checkpoint holds its jaxpr out of sight: it is made again around it."""
@@ -243,15 +267,41 @@ def inside_of(eqn: Any) -> Any:
     return rule.jaxpr if type(rule).__name__ == "RematTraced" else None
 
 
+def operands(eqn: Any) -> list[int]:
+    """Which operands of an equation can vary by themselves: no literals.
+
+    The functions of a custom_root close over the same arrays, each of which is an operand several
+    times; by one of them alone an implicit derivative has no meaning.
+
+    >>> operands(jax.make_jaxpr(lambda x: 2.0 * x)(1.0).jaxpr.eqns[0])
+    [1]
+    """
+    chosen = [i for i, v in enumerate(eqn.invars) if not isinstance(v, jex.Literal)]
+    site = site_of(eqn)
+    if site is None or site.name != _SHOWN[_HIGH_ROOT]:
+        return chosen
+    return list({eqn.invars[i]: i for i in reversed(chosen)}.values())[::-1]
+
+
 def alone(eqn: Any) -> Any:
-    """The closed jaxpr of one equation, in those of its operands that are no literals.
+    """The closed jaxpr of one equation, in its `operands`.
 
     >>> closed = alone(jax.make_jaxpr(lambda x: 2.0 * x)(1.0).jaxpr.eqns[0])
     >>> [float(y) for y in jex.jaxpr_as_fun(closed)(3.0)]
     [6.0]
     """
-    fresh = [v if isinstance(v, jex.Literal) else jex.Var(v.aval) for v in eqn.invars]
-    inputs = [v for v in fresh if not isinstance(v, jex.Literal)]
+    chosen = operands(eqn)
+    by_variable = {eqn.invars[i]: jex.Var(eqn.invars[i].aval) for i in chosen}
+    merged = len(by_variable) == len(chosen) and any(
+        v in by_variable
+        for i, v in enumerate(eqn.invars)
+        if i not in chosen and not isinstance(v, jex.Literal)
+    )
+    if merged:
+        fresh = [v if isinstance(v, jex.Literal) else by_variable[v] for v in eqn.invars]
+    else:
+        fresh = [v if isinstance(v, jex.Literal) else jex.Var(v.aval) for v in eqn.invars]
+    inputs = [fresh[i] for i in chosen]
     outputs = [jex.Var(v.aval) for v in eqn.outvars]
     again = eqn.replace(invars=fresh, outvars=outputs)
     name = jex.DebugInfo("site", eqn.primitive.name, None, None)
@@ -277,6 +327,27 @@ def join(path: str, scope: str) -> str:
     ('block', 'block/relu_0')
     """
     return "/".join(part for part in (path, scope) if part)
+
+
+def _twin(inner: Any) -> Any:
+    """A closed jaxpr under a custom_vjp that autodiff has made."""
+    run = jex.jaxpr_as_fun(inner)
+
+    def forward(*x: Any) -> tuple[Any, Any]:
+        return run(*x), x
+
+    def backward(x: tuple[Any, ...], dys: Any) -> tuple[Any, ...]:
+        return tuple(
+            d if d.dtype != jax.dtypes.float0 else None for d in jax.vjp(run, *x)[1](dys)
+        )
+
+    made = jax.custom_vjp(run)
+    made.defvjp(forward, backward)
+    return jax.make_jaxpr(made)(*map(_shape, inner.in_avals))
+
+
+def _bind(eqn: Any, *x: Any) -> list[Any]:
+    return list(eqn.primitive.bind(*x, **eqn.params))
 
 
 def _holds_jaxpr(value: Any) -> bool:

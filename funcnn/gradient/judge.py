@@ -18,6 +18,7 @@ import numpy as np
 _ALGEBRA_NORM = 1e-10
 _ALGEBRA_ELEMENT = 1e-9
 _CANCELLED = 1e-14
+ZERO = "the true gradient is zero everywhere"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Row:
         verdict: "MANUAL" or "AUTO", whichever is more accurate by a factor of 2 and beyond the
             floor, "TIE", "WRONG" or "INCONCLUSIVE".
         note: what is wrong, or why nothing can be said.
+        zero: whether both are zero, which is right and proves little.
     """
 
     leaf: str
@@ -43,6 +45,7 @@ class Row:
     floor: float
     verdict: str
     note: str = ""
+    zero: bool = False
 
 
 def relative_error(g: Any, truth: Any) -> float:
@@ -92,7 +95,7 @@ def _verdict(m: float, a: float, k: float, ulp: float, truth: Any) -> tuple[str,
         # Where both arms leave rounding noise, nothing is proved either way.
         if m and not a:
             return "WRONG", ""
-        return "INCONCLUSIVE", "the true gradient is zero everywhere"
+        return "INCONCLUSIVE", ZERO
     trusted = 2 * a if math.isfinite(a) else 0.0
     if m > trusted + 2 * k + 2 * ulp:
         return "WRONG", ""
@@ -128,12 +131,12 @@ def judge_algebra(manual: Any, truth: Any, moved: list[Any], size: float = 0.0) 
     if truth.size == 0:
         return "inconclusive", "no elements"
     if not np.any(truth):
-        if np.any(manual):
+        if float(np.linalg.norm(manual)) > _CANCELLED * size:
             return (
                 "fail",
                 f"{np.count_nonzero(manual)} elements differ from zero, and truth is zero",
             )
-        return "inconclusive", "the true gradient is zero everywhere"
+        return "inconclusive", ZERO
     noise_alone = _CANCELLED * size
     if np.linalg.norm(truth) <= noise_alone and np.linalg.norm(manual) <= noise_alone:
         return "inconclusive", "the true gradient cancels to rounding noise"
@@ -141,12 +144,21 @@ def judge_algebra(manual: Any, truth: Any, moved: list[Any], size: float = 0.0) 
     floor = 1e3 * float(np.linalg.norm(noise) / np.linalg.norm(truth))
     if floor > 1e-3:
         return "inconclusive", f"the truth itself is uncertain by {floor / 1e3:.1e}"
-    rms = math.sqrt(float(np.mean(truth**2)))
-    allowed = _ALGEBRA_ELEMENT * (np.abs(truth) + rms) + 1e3 * noise
+    allowed = allowed_in_algebra(truth) + 1e3 * noise
     error = relative_error(manual, truth)
     if error <= max(_ALGEBRA_NORM, floor) and np.all(np.abs(manual - truth) <= allowed):
         return "pass", f"{error:.1e}"
     return "fail", describe_error(manual, None, truth)
+
+
+def allowed_in_algebra(truth: Any, size: float = 0.0) -> np.ndarray:
+    """By how much each element may differ from the truth in float64, its noise not counted.
+
+    >>> float(allowed_in_algebra(np.array([3.0, 4.0]))[0]) < 1e-8
+    True
+    """
+    rms = math.sqrt(float(np.mean(np.square(truth)))) if np.size(truth) else 0.0
+    return _ALGEBRA_ELEMENT * (np.abs(truth) + rms) + _CANCELLED * size
 
 
 def describe_error(manual: Any, automatic: Any, truth: Any) -> str:

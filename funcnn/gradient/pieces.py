@@ -17,6 +17,19 @@ import jax.numpy as jnp
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
 _CALLS |= {"remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
 
+# These move or rename numbers, or are resolved when the program is compiled.
+MOVES = frozenset(
+    (
+        *("bitcast_convert_type", "broadcast", "broadcast_in_dim", "concatenate"),
+        *("convert_element_type", "copy", "copy_p", "device_put", "dynamic_slice"),
+        *("dynamic_update_slice", "expand_dims", "gather", "iota", "layout_constraint"),
+        *("optimization_barrier", "pad", "platform_index", "pvary", "random_unwrap"),
+        *("random_wrap", "real", "imag", "reshape", "rev", "sharding_constraint", "slice"),
+        *("split", "squeeze", "stop_gradient", "transpose", "create_token", "name", "axis_index"),
+        *("pcast", "reduce_precision"),
+    )
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Piece:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SHOWN = 3  # failures of each check that are printed in full
 
@@ -27,11 +27,14 @@ class Result:
         check: "truth", "primal", "contract", "zero", "homogeneity", "dot", "rounding", ...
         case: the case's name.
         leaf: the argument's leaf, or "" where the check is about the whole.
-        verdict: "pass", "fail", "inconclusive" or "skip".
+        verdict: "pass", "fail", "note", "inconclusive" or "skip". A note is what would be a
+            failure in another setting than that which was asked for.
         note: the error, or why.
         seed: of the cotangents.
         dtype: where the check runs in several.
         diagnosis: the usual mistake that explains the error, or "".
+        setting: the other setting that it concerns: "matmul precision", "bfloat16", "a NaN", ...
+        zero: whether what was compared is zero on both sides, which is right and proves little.
     """
 
     rule: str
@@ -43,6 +46,8 @@ class Result:
     seed: int = 0
     dtype: str = ""
     diagnosis: str = ""
+    setting: str = ""
+    zero: bool = False
 
     def __str__(self) -> str:
         named = {"leaf": self.leaf, "case": self.case, "": self.dtype, "seed": self.seed or ""}
@@ -58,11 +63,14 @@ class CheckReport:
     Attributes:
         target: what was checked.
         results: every comparison, passed or not.
-        leaves: the leaves each of which needs a truth that is not zero.
+        leaves: the leaves each of which needs a truth.
         rules: how many hand-written rules the target calls; with none, it is JAX's own derivative
             that was held against the truth.
         source: file and line of the backward pass, or of the function.
         registered: whether `funcnn check` knows the target by its name.
+        own: whether these are the cases of a rule, some of which must show each leaf a truth that
+            is not zero; of arguments that somebody gives a leaf may have the gradient zero.
+        unreached: the rules that the target holds and these arguments never run.
 
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> report.ok
@@ -77,6 +85,8 @@ class CheckReport:
     rules: int
     source: str = ""
     registered: bool = False
+    own: bool = False
+    unreached: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[Result, ...]:
@@ -84,10 +94,17 @@ class CheckReport:
         return tuple(r for r in self.results if r.verdict == "fail")
 
     @property
+    def notes(self) -> tuple[Result, ...]:
+        """What would be a failure in another setting than that which was asked for."""
+        return tuple(r for r in self.results if r.verdict == "note")
+
+    @property
     def uncovered(self) -> tuple[str, ...]:
-        """The differentiable leaves that were never compared with a truth that is not zero."""
+        """The differentiable leaves that were never compared with a truth."""
         judged = {
-            r.leaf for r in self.results if r.check == "truth" and r.verdict in {"pass", "fail"}
+            r.leaf
+            for r in self.results
+            if r.check == "truth" and r.verdict in {"pass", "fail"} and not (r.zero and self.own)
         }
         return tuple(leaf for leaf in self.leaves if leaf not in judged)
 
@@ -95,45 +112,69 @@ class CheckReport:
     def counts(self) -> dict[str, int]:
         """How many results there are of each verdict."""
         found = Counter(r.verdict for r in self.results)
-        return {v: found[v] for v in ("pass", "fail", "inconclusive", "skip")}
+        return {v: found[v] for v in ("pass", "fail", "inconclusive", "skip", "note")}
 
     @property
     def ok(self) -> bool:
         """Nothing failed, and each differentiable leaf was really compared with a truth."""
-        return self._compared and not self.failures and not self.uncovered
+        return not (self.failures or self.uncovered or self.unreached or self._nothing)
 
     @property
-    def _compared(self) -> bool:
-        """Whether numbers were compared at all; a surrogate may have no truth to meet."""
-        return any(r.verdict == "pass" and r.check != "contract" for r in self.results)
+    def _nothing(self) -> str:
+        """Why no number was compared that could have been wrong, or ""."""
+        passed = [r for r in self.results if r.verdict == "pass" and r.check != "contract"]
+        if not passed:
+            return "no case with a floating-point argument"
+        if self.rules and self.leaves and all(r.zero for r in passed if r.check == "truth"):
+            return "every true gradient is zero at these arguments"
+        return ""
 
     def __str__(self) -> str:
-        n = self.counts
-        plural = "" if n["pass"] == 1 else "s"
-        head = "OK" if self.ok else "FAILED"
-        rules = f"{self.rules} hand-written rule" + ("" if self.rules == 1 else "s")
-        summary = (
-            f"{head} {self.target}: {n['pass']} comparison{plural} passed, {n['fail']} failed, "
-            f"{n['inconclusive']} inconclusive, {n['skip']} skipped; {rules}"
-        )
-        lines = list(self._shown_failures())
+        lines = list(self._shown(self.failures))
         if lines and self.source:
             lines.append(f"  backward: {self.source}")
-        lines += [f"NOT COMPARED {self.target}: leaf {leaf}" for leaf in self.uncovered]
-        if not self._compared and not self.failures and not self.uncovered:
-            lines.append(f"NOT COMPARED {self.target}: no case with a floating-point argument")
-        return "\n".join([*lines, summary])
+        lines += self._shown(self.notes)
+        lines += [f"NOT COMPARED {self.target}: {what}" for what in self._not_compared()]
+        return "\n".join([*lines, self._summary()])
 
-    def _shown_failures(self) -> Iterable[str]:
-        """The first failures of each check; one mistake shows up at many inputs."""
-        for check, n in Counter(r.check for r in self.failures).items():
-            of_check = [r for r in self.failures if r.check == check]
+    def _not_compared(self) -> Iterable[str]:
+        why = {r.leaf: r.note for r in self.results if r.check == "truth"}
+        for leaf in self.uncovered:
+            yield f"leaf {leaf}" + (f": {why[leaf]}" if why.get(leaf) else "")
+        for name in self.unreached:
+            yield f"rule {name}: these arguments never run it"
+        if self._nothing and not self.failures and not self.uncovered:
+            yield self._nothing
+
+    def _summary(self) -> str:
+        n = self.counts
+        head = "OK" if self.ok else "FAILED" if self.failures else "INCONCLUSIVE"
+        rules = f"{self.rules} hand-written rule" + ("" if self.rules == 1 else "s")
+        notes = f", {n['note']} note{'' if n['note'] == 1 else 's'}" if n["note"] else ""
+        told = (
+            f"{head} {self.target}: {n['pass']} comparison{'' if n['pass'] == 1 else 's'} passed, "
+            f"{n['fail']} failed, {n['inconclusive']} inconclusive, {n['skip']} skipped{notes}; "
+            f"{rules}"
+        )
+        undone = self._undone()
+        return f"{told}; not done: {', '.join(undone)}" if undone else told
+
+    def _undone(self) -> list[str]:
+        """The checks of which nothing came to a verdict."""
+        done = {r.check for r in self.results if r.verdict in {"pass", "fail", "note"}}
+        return list(dict.fromkeys(r.check for r in self.results if r.check not in done))
+
+    def _shown(self, results: Sequence[Result]) -> Iterable[str]:
+        """The first of each check; one mistake shows up at many inputs."""
+        for check, n in Counter(r.check for r in results).items():
+            of_check = [r for r in results if r.check == check]
             yield from (f"{r}{self._reproduce(r)}" for r in of_check[:_SHOWN])
             if n > _SHOWN:
-                yield f"  and {n - _SHOWN} more failures of {check}"
+                kind = "notes" if of_check[0].verdict == "note" else "failures"
+                yield f"  and {n - _SHOWN} more {kind} of {check}"
 
     def _reproduce(self, result: Result) -> str:
-        if not self.registered:
+        if not self.registered or result.verdict != "fail":
             return ""
         return f'\n  again: funcnn check {self.target} --case "{result.case}" --seed {result.seed}'
 

@@ -6,6 +6,7 @@ are left out, as any rule may take either side there.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+from funcnn.gradient.appeal import Rounded, appealed
 from funcnn.gradient.jaxprs import Rewriting, alone
-from funcnn.gradient.judge import Row, judge_rounding
-from funcnn.gradient.subject import compiled
+from funcnn.gradient.judge import ZERO, Row, judge_rounding
+from funcnn.gradient.subject import Subject, compiled
 from funcnn.gradient.taps import Tap
 from funcnn.gradient.truth import evaluate_raised, is_float, perturbed, raised
 
@@ -45,10 +47,34 @@ class Arms(NamedTuple):
     moved: Any
 
 
-def evaluate_sites(taps: Sequence[Tap], operands: Any, cotangents: Any) -> list[Arms]:
+def follow(tap: Tap, given: list[Any], reference: Callable[..., Any]) -> Any:
+    """A closed jaxpr with the value of a site's rule, and the derivative of another function.
+
+    Raises:
+        ValueError: the function does not return what the rule returns.
+    """
+    own = without_any_rule(alone(tap.eqn))
+    plain = jex.jaxpr_as_fun(own)
+
+    def run(*x: Any) -> list[Any]:
+        value, followed = plain(*x), jax.tree.leaves(reference(*x))
+        if [y.shape for y in value] != [np.shape(y) for y in followed]:
+            raise ValueError(f"reference of {tap.site}: it returns other shapes than the rule")
+        return [
+            jax.lax.stop_gradient(y - z) + z if is_float(y) else y
+            for y, z in zip(value, followed, strict=True)
+        ]
+
+    return jax.make_jaxpr(run)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in own.in_avals))
+
+
+def evaluate_sites(
+    taps: Sequence[Tap], operands: Any, cotangents: Any, true: Any = None
+) -> list[Arms]:
     """Each site's arms at the given operands and cotangents of its float results.
 
-    Both are rounded to the site's own precision first; truth starts from the rounded numbers.
+    Both are rounded to the site's own precision first; truth starts from the rounded numbers. With
+    `true`, a closed jaxpr, that is the automatic arm and the truth of all sites.
 
     Raises:
         NoTruth: what a rule wraps cannot be raised to float64.
@@ -62,7 +88,7 @@ def evaluate_sites(taps: Sequence[Tap], operands: Any, cotangents: Any) -> list[
     """
     inputs = [_rounded(*given) for given in zip(taps, operands, cotangents, strict=True)]
     manual = [alone(tap.eqn) for tap in taps]
-    automatic = [Rewriting(lambda site: True).closed(one) for one in manual]
+    automatic = [without_any_rule(one) if true is None else true for one in manual]
 
     def all_of(evaluators: list[Any]) -> Callable[[Any], Any]:
         return lambda inputs: [
@@ -79,6 +105,57 @@ def evaluate_sites(taps: Sequence[Tap], operands: Any, cotangents: Any) -> list[
         shaken = exact([(shake(x, 0), dys) for x, dys in high])
     in_turn = zip(*low, truth, shaken, zip(*draws, strict=True), strict=True)
     return [Arms(m, a, t, s, moved) for m, a, t, s, moved in in_turn]
+
+
+def without_any_rule(program: Any, *, further: bool = False) -> Any:
+    """A closed jaxpr without rules, and with a reverse mode wherever JAX has a derivative.
+
+    >>> without_any_rule(jax.make_jaxpr(jax.nn.relu)(1.0)).eqns[0].primitive.name
+    'max'
+    """
+    return Rewriting(lambda site: True, forward=True, further=further).closed(program)
+
+
+def questioned(
+    tap: Tap, given: Any, cotangents: Any, true: Any = None
+) -> Callable[[Row, int, Any, Any], Row]:
+    """`(row, operand, its cotangent by the rule, its truth) -> row` after an appeal: see `Appeal`.
+
+    Args:
+        tap: a site outside of loops.
+        given: its operands.
+        cotangents: of its floating-point results.
+    """
+    floats = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
+    values, dys = _rounded(tap, list(given), list(cotangents))
+
+    @functools.cache
+    def subject() -> Subject:
+        high = [raised(v) for v in values]
+
+        def of_floats(further: bool) -> Callable[..., list[Any]]:
+            own = without_any_rule(alone(tap.eqn), further=further)
+            program = own if true is None else true
+
+            def run(*x: Any) -> list[Any]:
+                filled = list(high)
+                for i, value in zip(floats, x, strict=True):
+                    filled[i] = value
+                return [y for y in evaluate_raised(program, filled) if is_float(y)]
+
+            return run
+
+        x = tuple(np.asarray(high[i]) for i in floats)
+        names = tuple(f"operand {i}" for i in range(len(floats)))
+        return Subject(names, x, list, of_floats(False), False, further=of_floats(True))
+
+    def question(row: Row, i: int, manual: Any, truth: Any) -> Row:
+        with jax.enable_x64(True):
+            one = subject()
+            w = [np.asarray(dy, np.float64) for dy in dys]
+            return appealed(row, Rounded(one, one.x, w, i, np.asarray(manual), truth))
+
+    return question
 
 
 def _rounded(tap: Tap, operands: list[Any], cotangents: list[Any]) -> tuple[Any, Any]:
@@ -175,26 +252,29 @@ def only(smooth: np.ndarray, x: Any) -> np.ndarray:
     return kept
 
 
-def judge_site(arms: Arms) -> tuple[Row | None, str]:
+def judge_site(arms: Arms, question: Any = None) -> tuple[Row | None, str]:
     """The worst of a site's values and operands, and a note; None where nothing can be said.
+
+    Elements that stand on a kink are left out; with a `question`, see `questioned`, each operand
+    that seems wrong is looked at by itself.
 
     >>> x = np.array([1.0], np.float32)
     >>> row, note = judge_site(Arms(([x], [2 * x]), ([x], [x]), ([x], [x]), ([x], [x]), []))
     >>> row.verdict, note
     ('WRONG', 'operand 0: manual = 2 x truth; worst at [0]: manual 2, automatic 1, truth 1')
     """
-    judged, left_out = _judged(arms)
+    judged, left_out = _judged(arms, question)
     rows = [row for row in judged if row.verdict != "INCONCLUSIVE"]
     wrong = [row for row in rows if row.verdict == "WRONG"]
     kinks = f"{left_out} elements stand on a kink or tie and are left out" if left_out else ""
     if not wrong and not any(row.leaf.startswith("operand") for row in rows):
         return None, kinks or "the true cotangents are zero everywhere, or not finite"
-    worst = max(wrong or rows, key=lambda row: row.manual)
+    worst = max(wrong or rows, key=lambda row: (not row.zero, row.manual))
     what = f"{worst.leaf}: {worst.note}" if worst.note else ""
     return worst, "; ".join(filter(None, [what, kinks]))
 
 
-def _judged(arms: Arms) -> tuple[list[Row], int]:
+def _judged(arms: Arms, question: Any) -> tuple[list[Row], int]:
     """A row for each value of a site and each cotangent, and how many elements stand on kinks."""
     manual, automatic, truth, shaken, moved = arms
     rows: list[Row] = []
@@ -202,10 +282,15 @@ def _judged(arms: Arms) -> tuple[list[Row], int]:
     for part, name in enumerate(("value", "operand")):
         for i, t in enumerate(truth[part]):
             if np.size(t):
-                is_value = name == "value"  # values do not jump where their derivatives do
-                smooth = np.ones(t.shape, bool) if is_value else smooth_elements(t, shaken[part][i])
+                # Values do not jump where their derivatives do.
+                whole = name == "value" or question is not None
+                smooth = np.ones(t.shape, bool) if whole else smooth_elements(t, shaken[part][i])
                 left_out += int(np.sum(~smooth))
                 low = [only(smooth, arm[part][i]) for arm in (manual, automatic, truth)]
                 draws = [only(smooth, draw[part][i]) for draw in moved]
-                rows.append(judge_rounding(f"{name} {i}", low[0], low[1], low[2], draws))
+                row = judge_rounding(f"{name} {i}", low[0], low[1], low[2], draws)
+                doubtful = row.verdict == "WRONG" or row.note == ZERO
+                if question is not None and name == "operand" and doubtful:
+                    row = question(row, i, low[0], low[2])
+                rows.append(row)
     return rows, left_out

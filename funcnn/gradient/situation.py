@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
+import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from funcnn.contract import leaf_names
+from funcnn.gradient.arguments import of_real_arrays, real_arrays
+from funcnn.gradient.error_lines import first_line
+from funcnn.gradient.jaxprs import Site, sites
+from funcnn.gradient.loops import has_loop
 from funcnn.gradient.results import Result
-from funcnn.gradient.subject import Subject, cast, is_array_of_floats
+from funcnn.gradient.subject import Subject, cast, float_leaves, is_array_of_floats
 from funcnn.gradient.truth import is_float
-from funcnn.gradient.without_rules import without_rules
+from funcnn.gradient.without_rules import Program, differentiable, inlined, trace
 from funcnn.registry import Case, Rule
 
 
@@ -49,9 +53,11 @@ class Situation:
         args: those arguments, as they were given.
         manual: `manual(*args) -> y`, with its hand-written rules.
         automatic: the function whose automatic derivative is the truth.
-        plain: the function itself without hand-written rules; mostly the same.
+        plain: the function itself without hand-written rules, for its value and forward mode.
+        further: `automatic` with loops that run on after they have ended.
         rule: the rule that is checked, None for another function.
         seed: of the cotangents and directions.
+        asked: the dtypes that somebody has asked for; in others a finding is a note.
     """
 
     name: str
@@ -61,22 +67,35 @@ class Situation:
     manual: Callable[..., Any]
     automatic: Callable[..., Any]
     plain: Callable[..., Any]
+    further: Callable[..., Any] | None = None
     rule: Rule | None = None
     seed: int = 0
+    asked: tuple[str, ...] = ()
 
     @classmethod
-    def of_rule(cls, rule: Rule, case: Case, seed: int = 0) -> Situation:
-        """One case of a rule.
+    def of_rule(cls, rule: Rule, case: Case, seed: int = 0, *, own: bool = True) -> Situation:
+        """One case of a rule; `own` where the rule declares it, dtypes included.
 
         >>> from funcnn import rules
         >>> Situation.of_rule(rules.relu, Case("one", (jnp.ones(3),))).parameters
         ('x',)
         """
         args, static = rule.bind(*case.args, **case.static)
-        manual = functools.partial(rule, **static)
         plain = functools.partial(rule.reference, **static)
-        automatic = functools.partial(case.reference, **static) if case.reference else plain
-        return cls(rule.name, case, rule.parameters, args, manual, automatic, plain, rule, seed)
+        truth = _Truth.of(functools.partial(case.reference or rule.reference, **static), args)
+        return cls(
+            rule.name,
+            case,
+            rule.parameters,
+            real_arrays(args),
+            of_real_arrays(functools.partial(rule, **static)),
+            of_real_arrays(truth.automatic),
+            of_real_arrays(inlined(plain) if truth.further else plain),
+            truth.further and of_real_arrays(truth.further),
+            rule,
+            seed,
+            (*(case.dtypes if own else ()), *_dtypes(real_arrays(args)), "float64"),
+        )
 
     @classmethod
     def of_function(cls, f: Callable[..., Any], case: Case, name: str, seed: int = 0) -> Situation:
@@ -85,11 +104,23 @@ class Situation:
         >>> Situation.of_function(jnp.sin, Case("one", (jnp.ones(3),)), "sin").parameters
         ('argument_0',)
         """
-        parameters = tuple(f"argument_{i}" for i in range(len(case.args)))
         manual = functools.partial(f, **case.static)
-        plain = without_rules(manual)
-        automatic = functools.partial(case.reference, **case.static) if case.reference else plain
-        return cls(name, case, parameters, case.args, manual, automatic, plain, seed=seed)
+        truth = _Truth(differentiable(manual), differentiable(manual, further=True))
+        if case.reference:
+            truth = _Truth.of(functools.partial(case.reference, **case.static), case.args)
+        args = real_arrays(case.args)
+        return cls(
+            name,
+            case,
+            tuple(f"argument_{i}" for i in range(len(args))),
+            args,
+            of_real_arrays(manual),
+            of_real_arrays(truth.automatic),
+            of_real_arrays(inlined(manual)),
+            truth.further and of_real_arrays(truth.further),
+            seed=seed,
+            asked=(*_dtypes(args), "float64"),
+        )
 
     @functools.cached_property
     def leaves(self) -> tuple[str, ...]:
@@ -105,8 +136,7 @@ class Situation:
     @property
     def given_dtypes(self) -> tuple[str, ...]:
         """The floating-point dtypes of the arguments as they were given."""
-        leaves = filter(is_array_of_floats, jax.tree.leaves(self.args))
-        return tuple(dict.fromkeys(str(leaf.dtype) for leaf in leaves))
+        return _dtypes(self.args)
 
     def subject(self, dtype: Any = None) -> Subject:
         """The subject with every floating-point array in `dtype`, made and compiled once.
@@ -135,12 +165,20 @@ class Situation:
 
         x = tuple(leaves[i] for i in chosen)
         manual, automatic = of_floats(self.manual), of_floats(self.automatic)
-        return Subject(self.leaves, x, manual, automatic, self.case.kinks)
+        # With a function to follow, forward mode is that of the function.
+        plain = of_floats(self.plain) if self.case.reference is None else automatic
+        further = of_floats(self.further) if self.further else None
+        return Subject(self.leaves, x, manual, automatic, self.case.kinks, plain, further)
 
     def result(
         self, check: str, leaf: str, verdict: str, note: str = "", *, dtype: str = "", **more: Any
     ) -> Result:
-        """A result of this case; `dtype` where the check runs in several."""
+        """A result of this case; `dtype` where the check runs in several.
+
+        In a dtype that nobody asked for it concerns another setting.
+        """
+        if dtype and dtype.partition(" ")[0] not in (*self.asked, "mixed"):
+            more.setdefault("setting", dtype)
         return Result(
             self.name, check, self.case.name, leaf, verdict, note, self.seed, dtype, **more
         )
@@ -149,8 +187,61 @@ class Situation:
     def source(self) -> str:
         """File and line of the backward pass, or of the function where there is no rule."""
         function: Any = self.rule.backward if self.rule else self.manual
-        while isinstance(function, functools.partial):
-            function = function.func
-        function = inspect.unwrap(function)
+        while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
+            inside = isinstance(function, functools.partial)
+            function = function.func if inside else function.__wrapped__
         code = getattr(function, "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+
+
+class _Truth(NamedTuple):
+    """What has the true gradient; the same with loops that run on, where there may be any."""
+
+    automatic: Callable[..., Any]
+    further: Callable[..., Any] | None
+
+    @classmethod
+    def of(cls, reference: Callable[..., Any], args: Any) -> _Truth:
+        """Of a reference without the rules that it calls, but for JAX's own.
+
+        One that calls the rule whose truth it is would be compared with itself.
+        """
+        try:
+            program = trace(of_real_arrays(reference), real_arrays(args), {}).jaxpr
+        except Exception:  # the checks say what it raises
+            return cls(reference, None)
+        if all(map(_is_of_jax, sites(program))) and not has_loop(program):
+            return cls(reference, None)
+        without = functools.partial(differentiable, reference, keep=_is_of_jax)
+        return cls(without(), without(further=True))
+
+
+_JAX = str(pathlib.Path(jax.__file__).parent)
+
+
+def _is_of_jax(site: Site) -> bool:
+    return site.source.startswith(_JAX)
+
+
+def _dtypes(args: Any) -> tuple[str, ...]:
+    """The floating-point dtypes of the arguments."""
+    return tuple(dict.fromkeys(str(leaf.dtype) for leaf in float_leaves(args)))
+
+
+def trace_real(f: Callable[..., Any], args: Any, given: Any) -> Program:
+    """`f` traced on real arrays; an error that a number of Python explains says so.
+
+    >>> trace_real(lambda x, on: x if on else -x, real_arrays((1.0, 0.5)), (1.0, 0.5))
+    Traceback (most recent call last):
+    TypeError: a number among the arguments is one to differentiate, and the function cannot take it
+    as an array; give what is fixed by static=, or in a closure: ...
+    """
+    try:
+        return trace(f, args, {})
+    except Exception as error:
+        if not any(isinstance(leaf, float) for leaf in jax.tree.leaves(given)):
+            raise
+        raise TypeError(
+            "a number among the arguments is one to differentiate, and the function cannot take it "
+            f"as an array; give what is fixed by static=, or in a closure: {first_line(error)}"
+        ) from error

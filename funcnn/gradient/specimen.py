@@ -50,7 +50,7 @@ class Specimen:
             raise ValueError(f"{situation.name}: only a Rule has a backward pass to mutate")
         self._args = cast(situation.args, "float64")
         self._forward = compiled(lambda *args: rule.forward(*args, **static))
-        y, res = jax.eval_shape(self._forward, *self._args)
+        y, res = self._forward.eval_shape(*self._args)
         residuals, res_tree = jax.tree.flatten(res)
         outputs, y_tree = jax.tree.flatten(y)
         chosen = list(map(is_array_of_floats, jax.tree.leaves(self._args, is_leaf=_is_none)))

@@ -12,7 +12,11 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.truth import is_float, perturbed
+from funcnn.gradient.loops import SECONDS, Ending, has_loop
+from funcnn.gradient.truth import evaluate_raised, evaluate_shaken, is_float, perturbed
+
+_SHAKES = 2
+COARSE = 32.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Subject:
         x: those leaves.
         manual, automatic: `x -> list of float outputs`.
         kinks: whether x stands on kinks or ties.
+        plain: the function without rules, for its value and forward mode; by default `automatic`.
+        further: `automatic` with loops that run on after they have ended, where there are any.
     """
 
     leaves: tuple[str, ...]
@@ -33,21 +39,48 @@ class Subject:
     manual: Callable[..., list[Any]]
     automatic: Callable[..., list[Any]]
     kinks: bool
+    plain: Callable[..., list[Any]] | None = None
+    further: Callable[..., list[Any]] | None = None
 
     @functools.cached_property
-    def pull_manual(self) -> Callable[..., Any]:
+    def pull_manual(self) -> Ending:
         """`(x, dys) -> (y, list of cotangents, one for each leaf of x)`, compiled."""
         return _pullback(self.manual)
 
     @functools.cached_property
-    def pull_automatic(self) -> Callable[..., Any]:
+    def pull_automatic(self) -> Ending:
         """The same through the automatic derivative."""
         return _pullback(self.automatic)
 
     @functools.cached_property
-    def push_automatic(self) -> Callable[..., Any]:
+    def push_automatic(self) -> Ending:
         """`(x, v) -> J v`, by forward mode: it shares no transposition with the pullback."""
-        return compiled(lambda x, v: jax.jvp(lambda *x: self.automatic(*x), x, v)[1])
+        plain = self.plain or self.automatic
+        return compiled(lambda x, v: jax.jvp(lambda *x: plain(*x), x, v)[1])
+
+    @functools.cached_property
+    def pull_further(self) -> Ending:
+        """As `pull_automatic`, with loops that run on after they have ended."""
+        return _pullback(self.further or self.automatic)
+
+    def shaken(self, unit: float) -> list[Any]:
+        """`(x, dys) -> cotangents`, compiled: as they are, then pairs with rounding errors.
+
+        Of each pair the first with errors of a size `unit` upon every number that is computed, the
+        second with errors COARSE times larger. x64 is enabled by the caller.
+        """
+        if unit not in self._shaken:
+            self._shaken[unit] = _shaken_pullbacks(self, unit)
+        return self._shaken[unit]
+
+    @functools.cached_property
+    def _shaken(self) -> dict[float, list[Any]]:
+        return {}
+
+    @functools.cached_property
+    def has_loop(self) -> bool:
+        """Whether a loop that ends by itself stands in the function, or in what a rule wraps."""
+        return has_loop(jax.make_jaxpr(self.plain or self.automatic)(*self.x))
 
     def moved(self, dtype: Any, draws: int = 2) -> list[tuple[Any, ...]]:
         """x, in float64, changed in the last place of `dtype`.
@@ -60,7 +93,7 @@ class Subject:
         return [tuple(perturbed(self.x, u, seed)) for seed in range(draws)]
 
 
-def _pullback(f: Callable[..., list[Any]]) -> Callable[..., Any]:
+def _pullback(f: Callable[..., list[Any]]) -> Ending:
     def pull(x: Any, dys: Any) -> Any:
         y, transposed = jax.vjp(lambda *x: f(*x), *x)
         return y, transposed(dys)
@@ -68,14 +101,36 @@ def _pullback(f: Callable[..., list[Any]]) -> Callable[..., Any]:
     return compiled(pull)
 
 
-def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
+def _shaken_pullbacks(subject: Subject, unit: float) -> list[Any]:
+    def pull(x: Any, dys: Any) -> Any:
+        return jax.vjp(lambda *x: subject.automatic(*x), *x)[1](dys)
+
+    x = tuple(jnp.asarray(leaf) for leaf in subject.x)
+    shapes = jax.eval_shape(subject.automatic, *x)
+    program = jax.make_jaxpr(pull)(x, shapes)
+
+    def with_errors(size: float, seed: int) -> Ending:
+        def run(x: Any, dys: Any) -> list[Any]:
+            return evaluate_shaken(program, [*x, *dys], size, seed)
+
+        return compiled(run)
+
+    exact = compiled(lambda x, dys: evaluate_raised(program, [*x, *dys]))
+    pairs = [(with_errors(unit, s), with_errors(COARSE * unit, s)) for s in range(_SHAKES)]
+    return [exact, *pairs]
+
+
+def compiled(f: Callable[..., Any]) -> Ending:
     """jax.jit; on a CPU without LLVM's optimisations, as each program runs a few times only.
+
+    Raises:
+        EndlessLoop: when called, where a loop goes on and on.
 
     >>> float(compiled(lambda x: x + 1)(1.0))
     2.0
     """
     quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(f, compiler_options=quick)
+    return Ending(f, SECONDS, {"compiler_options": quick})
 
 
 def cotangents_of(subject: Subject, seed: int = 0) -> list[tuple[str, list[Any]]]:
@@ -113,6 +168,15 @@ def cast(args: Any, dtype: Any) -> Any:
     """
     dtype = jnp.dtype(dtype)
     return jax.tree.map(lambda a: np.asarray(a).astype(dtype) if is_array_of_floats(a) else a, args)
+
+
+def float_leaves(tree: Any) -> list[Any]:
+    """The leaves of a tree that are arrays of real floating point.
+
+    >>> len(float_leaves({"a": jnp.ones(2), "b": 3}))
+    1
+    """
+    return [leaf for leaf in jax.tree.leaves(tree) if is_array_of_floats(leaf)]
 
 
 def is_array_of_floats(leaf: Any) -> bool:

@@ -15,7 +15,7 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
-from funcnn.gradient.jaxprs import Site, alone, inside_of, site_of
+from funcnn.gradient.jaxprs import Site, alone, inside_of, operands, site_of
 from funcnn.gradient.pieces import (
     closed,
     cut,
@@ -48,7 +48,7 @@ class Tap:
     @property
     def operands(self) -> list[Any]:
         """The types of its operands, those that are no literals."""
-        return [v.aval for v in self.eqn.invars if not isinstance(v, jex.Literal)]
+        return [self.eqn.invars[i].aval for i in operands(self.eqn)]
 
     @property
     def outputs(self) -> list[Any]:
@@ -138,31 +138,29 @@ class _Walk:
     def _zeros_in(self, here: tuple[Any, ...], zeros: Zeros) -> Zeros:
         return {n: zeros[n] for p, n in self.numbers.items() if p[: len(here)] == here}
 
-    def _through(self, eqn: Any, operands: list[Any], here: tuple[Any, ...], zeros: Zeros) -> Any:
+    def _through(self, eqn: Any, values: list[Any], here: tuple[Any, ...], zeros: Zeros) -> Any:
         inner = _inner(eqn)
         if inner:
-            return self.program(inner[1], operands, (*here, inner[0]), zeros)
+            return self.program(inner[1], values, (*here, inner[0]), zeros)
         if here not in self.numbers:
-            return self._scan(eqn, operands, (*here, "jaxpr"), zeros)
-        flowing = [
-            x for x, v in zip(operands, eqn.invars, strict=True) if not isinstance(v, jex.Literal)
-        ]
+            return self._scan(eqn, values, (*here, "jaxpr"), zeros)
+        flowing = [values[i] for i in operands(eqn)]
         added = iter(zeros[self.numbers[here]])
         outs = jex.jaxpr_as_fun(alone(eqn))(*flowing)
         return [y + next(added) if is_float(y) else y for y in outs], {self.numbers[here]: flowing}
 
-    def _scan(self, eqn: Any, operands: list[Any], at: tuple[Any, ...], zeros: Zeros) -> Any:
+    def _scan(self, eqn: Any, values: list[Any], at: tuple[Any, ...], zeros: Zeros) -> Any:
         constants, carried = scan_layout(eqn)
         body = closed(eqn.params["jaxpr"])
 
         def step(carry: Any, x: Any) -> Any:
             xs, zeros = x
-            args = [*operands[:constants], *carry, *xs]
+            args = [*values[:constants], *carry, *xs]
             outs, seen = self.program(body, args, at, zeros)
             return [strong(c) for c in outs[:carried]], (outs[carried:], seen)
 
-        start = [strong(c) for c in operands[constants : constants + carried]]
+        start = [strong(c) for c in values[constants : constants + carried]]
         options = {name: eqn.params[name] for name in ("length", "reverse")}
-        xs = operands[constants + carried :], zeros
+        xs = values[constants + carried :], zeros
         carry, (ys, seen) = jax.lax.scan(step, start, xs, **options)
         return [*carry, *ys], seen

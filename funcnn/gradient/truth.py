@@ -10,20 +10,27 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-# Calls that only wrap a program: evaluating what is inside is the same program.
-_INLINED = {
-    "jit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-}
-_INLINED |= {"checkpoint": "jaxpr", "remat": "jaxpr", "pjit": "jaxpr"}
+from funcnn.gradient.error_lines import first_line
+from funcnn.gradient.evaluation import Evaluation
+from funcnn.gradient.forward_mode import by_forward_mode, is_by_forward_mode
+from funcnn.gradient.jaxprs import site_of, wrapped
+from funcnn.gradient.pieces import MOVES, inner_program, subprograms
+
 # These read or make the bits of a number, so they run in the dtype that they were written for.
 _BITWISE = frozenset({"bitcast_convert_type", "nextafter"})
+# One of their operands, or its sign changed: nothing is rounded, and what is equal stays equal.
+_EXACT = frozenset(
+    (
+        *("max", "min", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k", "clamp"),
+        *("select_n", "abs", "neg", "sign", "floor", "ceil", "round", "reduce_window_max"),
+        *("reduce_window_min", "select_and_gather_add", "scatter", "sort_key_val", "argmax"),
+    )
+)
+# Somebody's code outside of JAX, written for the dtypes that it was given.
+_HOST = frozenset({"pure_callback", "io_callback", "ffi_call", "xla_call_module"})
 
 
 class NoTruth(Exception):
@@ -65,77 +72,95 @@ def evaluate_raised(closed: Any, leaves: Sequence[Any]) -> list[Any]:
     >>> float(y)
     0.3333333333333333
     """
-    jaxpr = closed.jaxpr
-    values: dict[Any, Any] = {}
+    return _Raised()(closed, leaves)
 
-    def read(atom: Any) -> Any:
-        if not isinstance(atom, jex.Literal):
-            return values[atom]
+
+class _Raised(Evaluation):
+    """Every floating-point number in float64."""
+
+    def literal(self, atom: Any) -> Any:
         # A python number would be weakly typed, and adopt the dtype of its neighbour.
-        aval: Any = atom.aval
-        return raised(np.asarray(atom.val, aval.dtype)) if is_float(aval) else atom.val
+        return raised(np.asarray(atom.val, atom.aval.dtype)) if is_float(atom.aval) else atom.val
 
-    values.update(zip(jaxpr.constvars, map(_raise_constant, closed.consts), strict=True))
-    values.update(zip(jaxpr.invars, leaves, strict=True))
-    for eqn in jaxpr.eqns:
+    def constant(self, x: Any) -> Any:
+        return raised(x) if hasattr(x, "dtype") else x
+
+    def shape(self, aval: Any) -> Any:
+        dtype = np.dtype(np.float64) if is_float(aval) else aval.dtype
+        return jax.ShapeDtypeStruct(aval.shape, dtype)
+
+    def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
         try:
-            outs = _evaluate(eqn, [read(v) for v in eqn.invars])
+            return self._raised(eqn, x)
         except NoTruth:
             raise
         except Exception as error:
-            first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise NoTruth(f"{eqn.primitive.name} does not run in float64: {first_line}") from error
-        values.update(zip(eqn.outvars, outs, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+            reason = f"{eqn.primitive.name} does not run in float64: {first_line(error)}"
+            raise NoTruth(reason) from error
+
+    def _raised(self, eqn: Any, x: list[Any]) -> list[Any]:
+        name = eqn.primitive.name
+        inner = inner_program(eqn)
+        if inner:
+            return self(inner[1], x)
+        if site_of(eqn) is not None:
+            return self._rule(eqn, x)
+        if name == "reduce_precision":
+            return x
+        if name in _HOST and any(is_float(v.aval) for v in eqn.outvars):
+            raise NoTruth(f"{name}: code outside of JAX, which computes in its own dtypes")
+        if name in _BITWISE:
+            pairs = zip(x, eqn.invars, strict=True)
+            x = [jnp.asarray(v, a.aval.dtype) if is_float(v) else v for v, a in pairs]
+            return [raised(y) for y in self.bind(eqn, x, eqn.params)]
+        return super().equation(eqn, x)
+
+    def _rule(self, eqn: Any, x: list[Any]) -> list[Any]:
+        """A loop whose reverse mode was made of its forward mode is made once more."""
+        inner = wrapped(eqn)
+        if not is_by_forward_mode(inner):
+            name = eqn.primitive.name
+            raise NoTruth(f"{name}: a hand-written rule that could not be taken out")
+        return by_forward_mode(lambda *x: self(inner, x))(*x)
+
+    def parameter(self, value: Any) -> Any:
+        if isinstance(value, np.dtype) and jnp.issubdtype(value, jnp.floating):
+            return np.dtype(np.float64)
+        return super().parameter(value)
 
 
-def _raise_constant(x: Any) -> Any:
-    return raised(x) if hasattr(x, "dtype") else x
+class _Shaken(_Raised):
+    """The same with a rounding error upon every number that is computed.
+
+    What cancels, and what is added up in which order, decides what is left of the digits; a change
+    of the arguments shows it only where the arguments cancel.
+    """
+
+    def __init__(self, unit_roundoff: float, seed: int):
+        self.unit, self.random = unit_roundoff, np.random.default_rng(seed)
+
+    def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
+        outs = super().equation(eqn, x)
+        name = eqn.primitive.name
+        if name in MOVES or name in _EXACT or any(True for _ in subprograms(eqn)):
+            return outs
+        return [self._shaken(y) if hasattr(y, "dtype") and is_float(y) else y for y in outs]
+
+    def _shaken(self, y: Any) -> Any:
+        signs = self.random.integers(0, 2, jnp.shape(y)) * 2.0 - 1.0
+        return y * (1.0 + self.unit * signs)
 
 
-def _evaluate(eqn: Any, invals: list[Any]) -> list[Any]:
-    name, params = eqn.primitive.name, eqn.params
-    if name in _INLINED and _INLINED[name] in params:
-        return evaluate_raised(_close(params[_INLINED[name]]), invals)
-    if name.startswith("custom_"):
-        raise NoTruth(f"{name}: a hand-written rule that could not be taken out")
-    if name == "reduce_precision":
-        return invals
-    if name in _BITWISE:
-        invals = [
-            jnp.asarray(x, v.aval.dtype) if is_float(x) else x
-            for x, v in zip(invals, eqn.invars, strict=True)
-        ]
-        return [raised(y) for y in _bind(eqn.primitive, invals, params)]
-    return _bind(eqn.primitive, invals, {k: _raise_parameter(v) for k, v in params.items()})
+def evaluate_shaken(closed: Any, leaves: Sequence[Any], unit: float, seed: int) -> list[Any]:
+    """As `evaluate_raised`, with a relative error of `unit` upon every number on the way.
 
-
-def _bind(primitive: Any, invals: list[Any], params: dict[str, Any]) -> list[Any]:
-    outs = primitive.bind(*invals, **params)
-    return list(outs) if primitive.multiple_results else [outs]
-
-
-def _close(jaxpr: Any) -> Any:
-    return jaxpr if hasattr(jaxpr, "consts") else jex.ClosedJaxpr(jaxpr, ())
-
-
-def _raise_parameter(value: Any) -> Any:
-    """A parameter of a primitive: dtypes become float64, jaxprs are traced again in float64."""
-    if isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr)):
-        closed = _close(value)
-        shapes = [_raise_aval(a) for a in closed.in_avals]
-        again = jax.make_jaxpr(lambda *leaves: evaluate_raised(closed, leaves))(*shapes)
-        return again if hasattr(value, "consts") else again.jaxpr
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return tuple(map(_raise_parameter, value))
-    if isinstance(value, np.dtype) and jnp.issubdtype(value, jnp.floating):
-        return np.dtype(np.float64)
-    return value
-
-
-def _raise_aval(aval: Any) -> Any:
-    dtype = np.dtype(np.float64) if is_float(aval) else aval.dtype
-    return jax.ShapeDtypeStruct(aval.shape, dtype)
+    >>> program = jax.make_jaxpr(lambda x: (x + 1.0) - 1.0)(np.float32(1e-16))
+    >>> with jax.enable_x64(True):
+    ...     y, = evaluate_shaken(program, [np.float64(1e-16)], 2.0**-52, seed=0)
+    >>> bool(abs(np.asarray(y)) > 1e-17)
+    True
+    """
+    return _Shaken(unit, seed)(closed, leaves)
 
 
 def raise_function(program: Any) -> Callable[[list[Any]], list[Any]]:

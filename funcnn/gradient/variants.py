@@ -264,20 +264,6 @@ def attempt(
         return {k: v for one in variants for k, v in attempt([one], f, draws).items()}
 
 
-def one_line(error: Exception) -> str:
-    """The first line of what an error says; a tracer that escaped is named in plain words.
-
-    >>> one_line(ValueError("too long\\nfor a line"))
-    'too long'
-    """
-    if isinstance(error, jax.errors.UnexpectedTracerError):
-        return (
-            "a value of another trace is used: the rule closes over a tracer, or keeps one outside "
-            "its residuals; pass it as an argument or a residual"
-        )
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def axis_names(*functions: Any) -> tuple[str, ...]:
     """The mesh axes that the code of these functions may sum over, ("devices",) where none.
 

@@ -95,9 +95,25 @@ def without_rules(
 
 
 def take_out(
-    f: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any], removal: Removal
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
+    removal: Removal,
+    *,
+    forward: bool = False,
+    further: bool = False,
+    keep: Callable[[Site], bool] | None = None,
 ) -> tuple[Program, list[Site]]:
     """`f` traced without the rules that `removal` covers, and the sites that had to be kept.
+
+    Args:
+        f: any JAX function.
+        args, keywords: its arguments.
+        removal: which rules, by name.
+        forward: keep none: what has no reverse mode gets one of its forward mode, and the sites
+            returned are those that have no derivative at all any more.
+        further: loops run on for a while after they have ended.
+        keep: the sites of foreign rules that stay.
 
     >>> import jax
     >>> program, kept = take_out(jax.nn.relu, (np.ones(2),), {}, Removal())
@@ -107,7 +123,67 @@ def take_out(
     with removing(removal):
         program = trace(f, args, keywords)
     rewriting = Rewriting(
-        lambda site: removal.covers(site.name), context=functools.partial(removing, removal)
+        lambda site: removal.covers(site.name) and not (keep and keep(site)),
+        context=functools.partial(removing, removal),
+        forward=forward,
+        further=further,
     )
     jaxpr = rewriting.closed(program.jaxpr)
     return dataclasses.replace(program, jaxpr=jaxpr), rewriting.irreversible
+
+
+def differentiable(
+    f: Callable[..., Any],
+    *,
+    further: bool = False,
+    keep: Callable[[Site], bool] | None = None,
+) -> Callable[..., Any]:
+    """`f` without hand-written rules and with a reverse mode wherever JAX has any derivative.
+
+    >>> import jax, jax.numpy as jnp
+    >>> def until_large(x):
+    ...     return jax.lax.while_loop(lambda x: x < 9.0, lambda x: 2 * x, x)
+    >>> float(jax.grad(differentiable(until_large))(1.0))
+    16.0
+    """
+
+    def automatic(*args: Any, **keywords: Any) -> Any:
+        options: dict[str, Any] = {"forward": True, "further": further, "keep": keep}
+        return take_out(f, args, keywords, Removal(), **options)[0].run()
+
+    return automatic
+
+
+def with_twins(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` with a right rule in the place of each hand-written one: a custom_vjp by autodiff.
+
+    What goes wrong with these goes wrong with any rule.
+
+    >>> import jax
+    >>> float(jax.grad(with_twins(jax.nn.relu))(2.0))
+    1.0
+    """
+
+    def twins(*args: Any, **keywords: Any) -> Any:
+        program = trace(f, args, keywords)
+        jaxpr = Rewriting(lambda site: True, twins=True).closed(program.jaxpr)
+        return dataclasses.replace(program, jaxpr=jaxpr).run()
+
+    return twins
+
+
+def inlined(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` without hand-written rules, and its loops as they are: for its value, and forward mode.
+
+    >>> import jax
+    >>> float(jax.jvp(inlined(jax.nn.relu), (3.0,), (1.0,))[1])
+    1.0
+    """
+
+    def values(*args: Any, **keywords: Any) -> Any:
+        with removing(Removal()):
+            program = trace(f, args, keywords)
+        jaxpr = Rewriting(lambda site: True, inline=True).closed(program.jaxpr)
+        return dataclasses.replace(program, jaxpr=jaxpr).run()
+
+    return values

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.extend.core as jex
 import numpy as np
 
+from funcnn.gradient.pieces import live, subprograms
 from funcnn.gradient.results import Result
 from funcnn.gradient.shown import shown_elsewhere
 from funcnn.gradient.situation import Situation, in_float64
 from funcnn.gradient.subject import Subject, cotangents_of
 from funcnn.gradient.truth import is_float
-from funcnn.gradient.variants import one_line
+from funcnn.gradient.error_lines import first_line
 
 Verdict = tuple[str, str]
 
@@ -42,7 +42,8 @@ def context(situation: Situation) -> Iterator[Result]:
     yield from _same_bits(situation)
     for name, judge in _SETTINGS.items():
         verdict, note = judge(situation)
-        yield situation.result("context", "", verdict, f"{name}: {note}" if note else name)
+        told, setting = f"{name}: {note}" if note else name, "" if judge is _leaks else name
+        yield situation.result("context", "", verdict, told, setting=setting)
 
 
 @in_float64
@@ -96,8 +97,8 @@ def _raises_nothing(situation: Situation, setting: Callable[[], Any]) -> Verdict
             try:
                 _trace(subject.automatic, subject.x)
             except Exception as automatic:
-                return "skip", f"raises without the rule, too: {one_line(automatic)}"
-            return "fail", one_line(error)
+                return "skip", f"raises without the rule, too: {first_line(automatic)}"
+            return "fail", first_line(error)
     return "pass", ""
 
 
@@ -151,21 +152,21 @@ def _width(situation: Situation) -> Verdict:
 
 def _float_dtypes(jaxpr: Any) -> set[str]:
     """Of the arrays computed; scalars are the weakly typed numbers of Python, mostly."""
-    avals = [v.aval for eqn in _equations(jaxpr) for v in eqn.outvars]
+    needed = live(jaxpr, [True] * len(jaxpr.outvars))[0]  # JAX discards what an integer is given
+    avals = [v.aval for eqn, _ in needed for e in _with_inner(eqn) for v in e.outvars]
     arrays = [a for a in avals if getattr(a, "shape", ()) and hasattr(a, "dtype")]
     return {str(a.dtype) for a in arrays if is_float(a) and not a.weak_type}
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
     for eqn in jaxpr.eqns:
-        yield eqn
-        for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(value):
-                yield from _equations(getattr(value, "jaxpr", value))
+        yield from _with_inner(eqn)
 
 
-def _is_jaxpr(value: Any) -> bool:
-    return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))
+def _with_inner(eqn: Any) -> Iterator[Any]:
+    yield eqn
+    for inner in subprograms(eqn):
+        yield from _equations(inner.jaxpr)
 
 
 _SETTINGS: dict[str, Callable[[Situation], Verdict]] = {

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
 
 from funcnn.contract import describe
+from funcnn.gradient.capture import listed
+from funcnn.gradient.jaxprs import alone
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject
-from funcnn.gradient.variants import one_line
+from funcnn.gradient.error_lines import first_line
 
 
 def contract(situation: Situation) -> Iterator[Result]:
@@ -26,7 +30,9 @@ def contract(situation: Situation) -> Iterator[Result]:
     >>> [result.verdict for result in contract(one)]
     ['pass', 'pass', 'pass']
     """
-    dtypes = (*situation.case.dtypes, "float64") if situation.rule else (None,)
+    dtypes: tuple[str | None, ...] = (None,)
+    if situation.rule:
+        dtypes = tuple(dict.fromkeys((*situation.case.dtypes, *situation.asked)))
     for dtype in dtypes:
         note = _broken(situation, dtype)
         shown = dtype or ""
@@ -38,15 +44,47 @@ def _broken(situation: Situation, dtype: str | None) -> str:
         try:
             subject = situation.subject(dtype)
             shapes = jax.eval_shape(subject.manual, *subject.x)
-            _, cotangents = jax.eval_shape(subject.pull_manual, subject.x, shapes)
+            _, cotangents = subject.pull_manual.eval_shape(subject.x, shapes)
         except Exception as error:  # whatever it raises is what is wrong with the rule
-            return one_line(error)
-        return _unlike(subject, cotangents)
+            return first_line(error)
+        return _unlike(subject.leaves, subject.x, cotangents) or _at_sites(situation, subject)
 
 
-def _unlike(subject: Subject, cotangents: Any) -> str:
+def _at_sites(situation: Situation, subject: Subject) -> str:
+    """The same of each foreign rule inside a function, at its own operands."""
+    if situation.rule:
+        return ""
+    for visit in listed(jax.make_jaxpr(subject.manual)(*subject.x)):
+        shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in alone(visit.eqn).in_avals]
+        chosen = [i for i, a in enumerate(shapes) if jnp.issubdtype(a.dtype, jnp.inexact)]
+        try:
+            cotangents = _cotangents(jex.jaxpr_as_fun(alone(visit.eqn)), shapes, chosen)
+        except Exception:  # an axis that is bound outside; the whole was differentiated
+            continue
+        names = [f"operand {i} of {visit.site}" for i in chosen]
+        why = _unlike(names, [shapes[i] for i in chosen], cotangents)
+        if why:
+            return why
+    return ""
+
+
+def _cotangents(f: Any, shapes: Any, chosen: list[int]) -> Any:
+    def pull(*x: Any) -> Any:
+        def of_chosen(*inner: Any) -> Any:
+            filled = list(x)
+            for i, value in zip(chosen, inner, strict=True):
+                filled[i] = value
+            return [y for y in f(*filled) if jnp.issubdtype(y.dtype, jnp.inexact)]
+
+        y, transposed = jax.vjp(of_chosen, *(x[i] for i in chosen))
+        return transposed(y)
+
+    return jax.eval_shape(pull, *shapes)
+
+
+def _unlike(leaves: Sequence[str], arguments: Sequence[Any], cotangents: Any) -> str:
     """What JAX lets pass where a rule is not funcnn's: a cotangent of another shape or dtype."""
-    for leaf, x, d in zip(subject.leaves, subject.x, cotangents, strict=True):
+    for leaf, x, d in zip(leaves, arguments, cotangents, strict=True):
         if (x.shape, x.dtype) != (d.shape, d.dtype):
             expected, found = describe((x.shape, x.dtype)), describe((d.shape, d.dtype))
             return f"cotangent of {leaf}: expected {expected}, found {found}"

@@ -10,13 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcnn.gradient.appeal import Rounded
 from funcnn.gradient.checks.finite_differences import NAME as DIFFERENCES
-from funcnn.gradient.checks.finite_differences import Oracle
+from funcnn.gradient.error_lines import first_line
+from funcnn.gradient.judge import ZERO
+from funcnn.gradient.oracle import Oracle
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import compiled, cotangents, is_array_of_floats
-from funcnn.gradient.truth import NoTruth, is_float, perturbed, raise_function, raised
-from funcnn.gradient.without_rules import Program, trace
+from funcnn.gradient.subject import Subject, compiled, cotangents, is_array_of_floats
+from funcnn.gradient.truth import is_float, perturbed, raise_function, raised
+from funcnn.gradient.without_rules import trace
 
 _SINGLE = 16  # cotangents of one output element alone
 _DRAWS = 2
@@ -49,30 +52,69 @@ def native(situation: Situation, names: Sequence[str] | None = None) -> Iterator
     >>> judged([30.0, 0.0])
     [('truth', 'fail'), ('finite differences', 'pass')]
     """
-    program = trace(situation.automatic, situation.args, {})
-    chosen = [i for i, leaf in enumerate(program.leaves) if is_array_of_floats(leaf)]
     judged = [n for n in situation.leaves if names is None or n in names]
+    refused = dict(_without_derivative(situation))
+    for leaf in filter(refused.__contains__, judged):
+        note = f"not differentiable with respect to {leaf}: {refused[leaf]}"
+        yield situation.result("truth", leaf, "inconclusive", note)
+    kept = [leaf for leaf in situation.leaves if leaf not in refused]
+    if not kept:
+        return
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            verdicts = _verdicts(situation, program, chosen)
-    except NoTruth as error:
-        for leaf in judged:
-            yield situation.result("truth", leaf, "inconclusive", f"no float64 truth: {error}")
+            verdicts = _verdicts(situation, kept)
+    except Exception as error:  # NoTruth, or what the compiler says of a program in float64
+        for leaf in filter(kept.__contains__, judged):
+            note = f"no float64 truth: {first_line(error)}"
+            yield situation.result("truth", leaf, "inconclusive", note)
         return
     for check, found in verdicts.items():
-        for leaf, verdict in zip(situation.leaves, found, strict=True):
+        for leaf, (verdict, note) in zip(kept, found, strict=True):
             if leaf in judged:
-                yield situation.result(check, leaf, *verdict)
+                zero = verdict == "zero"
+                yield situation.result(check, leaf, "pass" if zero else verdict, note, zero=zero)
 
 
-def _verdicts(situation: Situation, program: Program, chosen: list[int]) -> Any:
+def _without_derivative(situation: Situation) -> Iterator[tuple[str, str]]:
+    """The leaves by which JAX cannot differentiate the function, and what it says."""
+    subject = situation.subject()
+
+    def refusal(chosen: list[int]) -> str:
+        def of_chosen(*inner: Any) -> Any:
+            x = list(subject.x)
+            for i, value in zip(chosen, inner, strict=True):
+                x[i] = value
+            return subject.manual(*x)
+
+        def pull(*inner: Any) -> Any:
+            y, transposed = jax.vjp(of_chosen, *inner)
+            return transposed(y)
+
+        try:
+            jax.eval_shape(pull, *(subject.x[i] for i in chosen))
+        except Exception as error:
+            return first_line(error)
+        return ""
+
+    if refusal(list(range(len(subject.x)))):
+        alone = ((leaf, refusal([i])) for i, leaf in enumerate(situation.leaves))
+        yield from ((leaf, why) for leaf, why in alone if why)
+
+
+def _verdicts(situation: Situation, kept: list[str]) -> Any:
+    program = trace(situation.automatic, situation.args, {})
+    floats = [i for i, leaf in enumerate(program.leaves) if is_array_of_floats(leaf)]
+    places = [k for k, leaf in enumerate(situation.leaves) if leaf in kept]
+    chosen = [floats[k] for k in places]
     # As JAX takes them: without x64, float64 is float32.
-    x = [np.asarray(jnp.asarray(program.leaves[i])) for i in chosen]
+    whole = [np.asarray(jnp.asarray(program.leaves[i])) for i in floats]
+    x = [whole[k] for k in places]
     shapes = [a for a in program.jaxpr.out_avals if is_float(a)]
     dys = _cotangents(shapes, situation.seed)
     if not dys:
         return {"truth": [("inconclusive", "no outputs")] * len(x)}
-    g = _pullbacks(situation.subject("float32").manual)(x, _stacked(dys))
+    manual = situation.subject("float32").manual
+    g = _pullbacks(_filled(lambda v: manual(*v), whole, places))(x, _stacked(dys))
     with jax.enable_x64(True):
         run, raised_leaves = raise_function(program), [raised(leaf) for leaf in program.leaves]
         f = _filled(run, raised_leaves, chosen)
@@ -83,12 +125,30 @@ def _verdicts(situation: Situation, program: Program, chosen: list[int]) -> Any:
         draws = [_arrays(pull(perturbed(high, unit, s), stacked)) for s in range(_DRAWS)]
         one = compiled(lambda x, dys: jax.vjp(lambda *x: f(*x), *x)[1](dys))
         differences = Oracle.of(f, high, {"automatic": one}, situation.seed).verdicts()
-    alone = np.array([name.startswith("one-hot") for name, _ in dys])
-    found = [
-        _judge(_Leaf(np.asarray(g[i], np.float64), t[i], [d[i] for d in draws], x[i].dtype), alone)
-        for i in range(len(x))
+        alone = np.array([name.startswith("one-hot") for name, _ in dys])
+        exact = _Exact(Subject(tuple(kept), tuple(high), f, f, kinks=False), stacked)
+        leaves = [_Leaf(np.asarray(g[i]), t[i], [d[i] for d in draws]) for i in range(len(x))]
+        found = [_judge(leaf, alone, i, exact) for i, leaf in enumerate(leaves)]
+    zeros = [verdict == "zero" for verdict, _ in found]
+    differences = [
+        ("pass", ZERO) if zero and verdict == "inconclusive" else (verdict, note)
+        for zero, (verdict, note) in zip(zeros, differences, strict=True)
     ]
     return {"truth": found, DIFFERENCES: differences}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Exact:
+    """The function in float64 at the point, and the cotangents, stacked."""
+
+    subject: Subject
+    stacked: list[np.ndarray]
+
+    def is_zero(self, leaf: _Leaf, i: int, cotangent: int) -> bool:
+        """Whether the gradient of a leaf is zero but for the rounding of what cancels."""
+        w = [dy[cotangent] for dy in self.stacked]
+        manual, truth = leaf.g[cotangent], leaf.t[cotangent]
+        return Rounded(self.subject, self.subject.x, w, i, manual, truth).is_zero()
 
 
 def _cotangents(shapes: list[Any], seed: int) -> list[tuple[str, list[np.ndarray]]]:
@@ -143,31 +203,33 @@ class _Leaf:
         g: as JAX computes them in the leaf's own dtype.
         t: the truth.
         moved: the truth at arguments that were changed in their last place.
-        dtype: of the leaf.
     """
 
     g: np.ndarray
     t: np.ndarray
     moved: list[np.ndarray]
-    dtype: Any
 
 
-def _judge(leaf: _Leaf, alone: np.ndarray) -> tuple[str, str]:
+def _judge(leaf: _Leaf, alone: np.ndarray, index: int, exact: _Exact) -> tuple[str, str]:
     """The verdict over all cotangents; `alone` are those of one output element."""
     n = len(leaf.g)
-    g, t = leaf.g.reshape(n, -1), leaf.t.reshape(n, -1)
+    g, t = np.asarray(leaf.g, np.float64).reshape(n, -1), leaf.t.reshape(n, -1)
     if not t.size:
         return "inconclusive", "no elements"
     if not np.all(np.isfinite(t)):
         return "inconclusive", "the truth is not finite"
-    eps = float(jnp.finfo(leaf.dtype).eps)
+    info = jnp.finfo(leaf.g.dtype)
+    eps = float(info.eps)
     size = np.linalg.norm(t, axis=1)  # (N,)
-    if not np.any(size):
-        return ("fail" if np.any(g) else "inconclusive"), "the true gradient is zero everywhere"
+    if not np.any(size) and not np.any(g):
+        return "zero", ZERO
     # What cancels to the noise of float64, or is below the normal numbers, has no digits to lose.
-    info = jnp.finfo(leaf.dtype)
     known = size > max(_CANCELLED * float(np.max(size)), float(info.smallest_normal) / eps)
     if not np.any(known):
+        if exact.is_zero(leaf, index, 0):
+            return "zero", "zero, within the rounding of the terms that cancel"
+        if not np.any(size):
+            return "fail", ZERO
         return "inconclusive", "the truth is below the normal numbers of the dtype"
     safe = np.where(known, size, 1.0)
     errors = np.where(known, np.linalg.norm(g - t, axis=1) / safe, 0.0)
@@ -176,6 +238,10 @@ def _judge(leaf: _Leaf, alone: np.ndarray) -> tuple[str, str]:
     )
     allowed = _FACTOR * floors + np.where(alone, np.sqrt(eps / 2), _FACTOR * eps / 2)
     bad = known & ~(errors <= allowed)
+    zero = [int(c) for c in np.flatnonzero(bad) if exact.is_zero(leaf, index, int(c))]
+    bad[zero] = known[zero] = False
+    if not np.any(known):
+        return "zero", "zero, within the rounding of the terms that cancel"
     worst = int(np.argmax(np.where(bad, np.nan_to_num(errors, nan=np.inf), -1.0)))
     if not np.any(bad):
         dense = float(np.max(errors[~alone], initial=0.0)) / eps

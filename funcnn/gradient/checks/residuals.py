@@ -42,11 +42,11 @@ def residuals(situation: Situation) -> Iterator[Result]:
     note = f"keeps {kept}; autodiff {automatic.total} bytes, {automatic.extra} of them extra"
     # What a function without a Rule keeps is JAX's choice, too.
     verdict = "fail" if kept.dead and situation.rule else "pass"
-    yield situation.result("residuals", "", verdict, note, dtype=dtype)
+    yield situation.result("residuals", "", verdict, note, dtype=dtype, setting="memory")
     step = _bytes_of_a_step(subject.manual, subject.x)
     note = f"each step of a scan keeps {step:g} bytes, a call {kept.total}"
     verdict = "fail" if step > kept.total else "pass"
-    yield situation.result("residuals in a loop", "", verdict, note, dtype=dtype)
+    yield situation.result("residuals in a loop", "", verdict, note, dtype=dtype, setting="memory")
 
 
 def _bytes_of_a_step(f: Callable[..., Any], x: tuple[Any, ...]) -> float:

@@ -14,7 +14,7 @@ from funcnn.gradient.results import Result
 from funcnn.gradient.shown import shown_elsewhere
 from funcnn.gradient.situation import Situation, in_float64
 from funcnn.gradient.subject import Subject, compiled, cotangents_of
-from funcnn.gradient.variants import one_line
+from funcnn.gradient.error_lines import first_line
 
 _SYMMETRY = 1e-10  # relative; both sides are sums in float64
 _CANCELLED = 1e-14  # beside the largest leaf: rounding noise
@@ -56,14 +56,14 @@ def _second_order(situation: Situation) -> Iterator[Result]:
     try:
         truth = automatic(subject.x, w, u)
     except Exception as error:
-        note = f"raises without the rule, too: {one_line(error)}"
+        note = f"raises without the rule, too: {first_line(error)}"
         yield situation.result("second_order", "", "skip", note)
         return
     manual = compiled(functools.partial(_second, subject.manual))
     try:
         found, found_v = manual(subject.x, w, u), manual(subject.x, w, v)
     except Exception as error:
-        note = f"JAX refuses to differentiate the backward pass: {one_line(error)}"
+        note = f"JAX refuses to differentiate the backward pass: {first_line(error)}"
         yield situation.result("second_order", "", "inconclusive", note)
         return
     moved = functools.cache(lambda: [automatic(x, w, u) for x in subject.moved(np.float64)])
@@ -96,7 +96,7 @@ def _forward_over_reverse(
         found = compiled(forward)(subject.x, w, u)
     except Exception as error:
         verdict = "skip" if isinstance(error, TypeError) and _DOCUMENTED in str(error) else "fail"
-        note = f"forward over reverse: {one_line(error)}"
+        note = f"forward over reverse: {first_line(error)}"
         yield situation.result("second_order", "", verdict, note)
         return
     for i, leaf in enumerate(situation.leaves):
