@@ -112,6 +112,7 @@ def _check(options: argparse.Namespace) -> int:
         processes=options.processes,
         as_json=options.json,
         html=options.html,
+        strict=options.strict or None,
     )
 
 
@@ -229,6 +230,9 @@ def _visualize_options(visualize: argparse.ArgumentParser) -> None:
 def _check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument("rules", metavar="RULE", nargs="*", help="by default all")
     check.add_argument("--level", choices=("fast", "full", "release"), default="fast")
+    check.add_argument(
+        "--strict", action="store_true", help="findings in settings that nobody gave fail, too"
+    )
     check.add_argument("--case", metavar="NAME", help="only this case of one rule")
     check.add_argument(
         "--seed", type=_whole, default=0, metavar="N", help="of cases and cotangents; 0"

@@ -28,12 +28,13 @@ def assert_gradients(
     reference: Callable[..., Any] | None = None,
     seed: int = 0,
     case: str | None = None,
+    strict: bool | None = None,
 ) -> CheckReport:
     """Raise where the gradient of a rule, or of any function of JAX, is wrong or was not compared.
 
     Args:
         target: a Rule, checked on its own cases or on `args`; or a function, checked on `args`.
-        args, level, static, intent, reference, seed: as for `fnn.check`.
+        args, level, static, intent, reference, seed, strict: as for `fnn.check`.
         case: the only case of a Rule to check. A case alone need not compare every argument with a
             truth that is not zero, so it only must not fail; `rule_tests` asks for the rest.
 
@@ -61,6 +62,7 @@ def assert_gradients(
         reference=reference,
         seed=seed,
         case=case,
+        strict=strict,
     )
     if report.failures or case is None:
         report.raise_if_failed()
@@ -90,12 +92,15 @@ def gradient_cases(*rules: Rule) -> list[Any]:
     ]
 
 
-def rule_tests(rules: Rule | Iterable[Rule], *, level: str = "fast") -> Callable[..., None]:
+def rule_tests(
+    rules: Rule | Iterable[Rule], *, level: str = "fast", strict: bool | None = None
+) -> Callable[..., None]:
     """A parametrized test: one for each case, and one that every argument was really compared.
 
     Args:
         rules: one Rule, or several.
-        level: as for `fnn.check`.
+        level, strict: as for `fnn.check`; a package that wants its rules to hold in every setting
+            asks for strict=True at the level "full".
 
     Raises:
         ValueError: there are no rules, or one has no cases.
@@ -118,7 +123,7 @@ def rule_tests(rules: Rule | Iterable[Rule], *, level: str = "fast") -> Callable
         if case is None:
             _assert_every_argument(rule)
         else:
-            assert_gradients(rule, level=level, case=case)
+            assert_gradients(rule, level=level, case=case, strict=strict)
 
     return test
 

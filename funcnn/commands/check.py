@@ -40,6 +40,7 @@ def check_rules(
     processes: int | None = None,
     as_json: bool = False,
     html: str | None = None,
+    strict: bool | None = None,
 ) -> int:
     """Check registered rules, all of them where none is named, or one target. 1 where one is wrong.
 
@@ -52,10 +53,10 @@ def check_rules(
     if target is not None:
         if names:
             raise ConfigError(["check: name rules or give --target, not both"])
-        found = iter([_check_target(target, arguments, level, case, seed)])
+        found = iter([_check_target(target, arguments, level, case, seed, strict)])
     else:
         chosen = _chosen(names, case, seed, arguments)
-        found = _checked(chosen, processes, level=level, case=case, seed=seed)
+        found = _checked(chosen, processes, level=level, case=case, seed=seed, strict=strict)
     reports = []
     for report in found:
         reports.append(report)
@@ -115,7 +116,12 @@ def _known(what: str, name: str, known: list[str]) -> None:
 
 
 def _check_target(
-    path: str, arguments: str | None, level: str, case: str | None, seed: int
+    path: str,
+    arguments: str | None,
+    level: str,
+    case: str | None,
+    seed: int,
+    strict: bool | None,
 ) -> CheckReport:
     found, args = load_target(path), load_arguments(arguments)
     if case is not None:
@@ -125,7 +131,7 @@ def _check_target(
     if not args and not isinstance(found, Rule):
         told = "is a function, which needs --args package.module:function_that_returns_a_tuple"
         raise ConfigError([f"--target {path}: {told}"])
-    return check(found, *args, level=level, case=case, seed=seed)
+    return check(found, *args, level=level, case=case, seed=seed, strict=strict)
 
 
 def _checked(
@@ -142,11 +148,33 @@ def _checked(
         wanted, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        with _interrupts_held_back():
-            reports = pool.map(functools.partial(_check_by_name, **options), own)
-        yield from reports
+        with _termination_raises():
+            with _interrupts_held_back():
+                reports = pool.map(functools.partial(_check_by_name, **options), own)
+            yield from reports
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            worker.terminate()  # what it computes is of no use to anybody any more
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _termination_raises() -> Iterator[None]:
+    """SIGTERM as an exit, so that the workers end before their parent does."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(143)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _usable_processes() -> int:

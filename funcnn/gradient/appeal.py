@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.judge import ZERO, Row, describe_error
+from funcnn.gradient.judge import ZERO, Row, describe_error, relative_error
 from funcnn.gradient.oracle import sure_slopes
 from funcnn.gradient.subject import Subject
 
@@ -31,6 +31,7 @@ _NOISE = 16.0  # of what rounding was seen to do
 _FACTOR = 8.0  # of what rounding in the precision of the gradient does
 _OWN = 4.0  # times the rounding of the truth: what is below is zero
 SOLVED = 1e-4  # relative: what a loop that stops at a tolerance may leave open
+_SOLVER = 1e-6  # relative: a solver's usual tolerance
 _STOPPED = 10.0  # of what more iterations change
 
 Found = tuple[str, str]  # verdict and note
@@ -129,9 +130,12 @@ class Appeal:
     def _stopped_loop(self) -> Found | None:
         if not self.subject.further or not self.subject.has_loop:
             return None
-        y, pulled = self.subject.pull_automatic(self.x, self.w)
+        error = relative_error(self.manual, self.truth)
+        if error <= _SOLVER:
+            return "pass", f"to {error:.0e}; a loop stops at a tolerance, which hides what is less"
+        y, _ = self.subject.pull_automatic(self.x, self.w)
         y_on, pulled_on = self.subject.pull_further(self.x, self.w)
-        moved = max(map(_relative, y, y_on), default=0.0)
+        moved = max(map(_change, y, y_on), default=0.0)
         further = np.asarray(pulled_on[self.leaf])
         if moved > 1e-3 or not np.all(np.isfinite(further)):
             return None  # it does not stop because it has converged
@@ -227,7 +231,9 @@ def appealed(row: Row, rounded: Rounded) -> Row:
         return row
     with jax.enable_x64(True):
         if not np.any(rounded.error) and not np.any(rounded.truth):
-            return dataclasses.replace(row, verdict="TIE", note=f"{ZERO}, and so is this", zero=True)
+            return dataclasses.replace(
+                row, verdict="TIE", note=f"{ZERO}, and so is this", zero=True
+            )
         if rounded.is_zero():
             note = "zero, within the rounding of the terms that cancel"
             return dataclasses.replace(row, verdict="TIE", note=note, zero=True)
@@ -241,7 +247,7 @@ def appealed(row: Row, rounded: Rounded) -> Row:
     return dataclasses.replace(row, verdict=verdict, note=found[1])
 
 
-def _relative(a: Any, b: Any) -> float:
+def _change(a: Any, b: Any) -> float:
     a, b = np.asarray(a), np.asarray(b)
     size = float(np.linalg.norm(a))
     return float(np.linalg.norm(a - b)) / size if size else float(np.any(a != b))

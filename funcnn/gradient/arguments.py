@@ -41,7 +41,9 @@ def _real_array(leaf: Any) -> Any:
         kind = complex if _is_complex_number(leaf) else float
         dtype = leaf.dtype if isinstance(leaf, np.generic) else jnp.result_type(kind)
         leaf = np.asarray(leaf, jax.dtypes.canonicalize_dtype(dtype))
-    if isinstance(leaf, (jax.Array, np.ndarray)) and jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+    if isinstance(leaf, (jax.Array, np.ndarray)) and jnp.issubdtype(
+        leaf.dtype, jnp.complexfloating
+    ):
         leaf = np.asarray(leaf)
         return Parts(np.array(leaf.real), np.array(leaf.imag))
     return leaf

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from funcnn.gradient.capture import rules_never_run
 from funcnn.gradient.checks.algebra import dot, truth
 from funcnn.gradient.checks.context import context
 from funcnn.gradient.checks.contract import contract
@@ -25,15 +26,14 @@ from funcnn.gradient.checks.rounding import rounding
 from funcnn.gradient.checks.second_order import second_order
 from funcnn.gradient.checks.transforms import transforms
 from funcnn.gradient.compare import compare
-from funcnn.gradient.capture import rules_never_run
 from funcnn.gradient.diagnose import diagnose_failure
+from funcnn.gradient.error_lines import first_line, kind_and_line
 from funcnn.gradient.jaxprs import sites
 from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.results import CheckReport, GradientError, Result
 from funcnn.gradient.situation import Situation, trace_real
 from funcnn.gradient.subject import cotangents, pinned_dtypes
 from funcnn.gradient.truth import is_float
-from funcnn.gradient.error_lines import first_line, kind_and_line
 from funcnn.layer import Layer
 from funcnn.registry import Case, Rule, registered_rules
 
@@ -165,9 +165,7 @@ def _noted(report: CheckReport, strict: bool) -> CheckReport:
     return dataclasses.replace(report, results=results)
 
 
-def _check_rule(
-    rule: Rule, cases: list[Case], level: str, seed: int, *, own: bool
-) -> CheckReport:
+def _check_rule(rule: Rule, cases: list[Case], level: str, seed: int, *, own: bool) -> CheckReport:
     results: list[Result] = []
     leaves: dict[str, None] = {}
     source = ""
@@ -180,8 +178,17 @@ def _check_rule(
         source = situation.source
         leaves |= dict.fromkeys(_leaves_with_truth(situation))
         results += _run(situation, level)
-    registered = registered_rules().get(rule.name) is rule
-    return CheckReport(rule.name, tuple(results), tuple(leaves), 1, source, registered, own)
+    again = _command(rule) if own else ""
+    return CheckReport(rule.name, tuple(results), tuple(leaves), 1, source, again, own)
+
+
+def _command(rule: Rule) -> str:
+    """What checks a registered rule on the command line: by its name, or by where it stands."""
+    if registered_rules().get(rule.name) is not rule or rule.__module__ == "__main__":
+        return ""
+    if "." not in rule.name:
+        return f"funcnn check {rule.name}"
+    return f"funcnn check --target {rule.__module__}:{rule.__qualname__}"
 
 
 def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:
@@ -254,9 +261,8 @@ def _check_function(f: Callable[..., Any], case: Case, level: str, seed: int) ->
             [*results, *_in_its_own_dtype(situation, pinned)] if pinned else _run(situation, level)
         )
     unreached = rules_never_run(program)
-    return CheckReport(
-        name, tuple(results), leaves, len(found), situation.source, unreached=unreached
-    )
+    source = situation.source
+    return CheckReport(name, tuple(results), leaves, len(found), source, unreached=unreached)
 
 
 def _pinned(situation: Situation) -> set[str]:

@@ -28,8 +28,8 @@ from funcnn.gradient.arms import (
     require_scalar,
 )
 from funcnn.gradient.comparison import Comparison
-from funcnn.gradient.jaxprs import Rewriting, Site, sites
 from funcnn.gradient.error_lines import first_line
+from funcnn.gradient.jaxprs import Rewriting, Site, sites
 from funcnn.gradient.judge import ZERO, Row, judge_rounding
 from funcnn.gradient.localize import SiteRow, localize
 from funcnn.gradient.subject import Subject, compiled

@@ -337,9 +337,7 @@ def _twin(inner: Any) -> Any:
         return run(*x), x
 
     def backward(x: tuple[Any, ...], dys: Any) -> tuple[Any, ...]:
-        return tuple(
-            d if d.dtype != jax.dtypes.float0 else None for d in jax.vjp(run, *x)[1](dys)
-        )
+        return tuple(d if d.dtype != jax.dtypes.float0 else None for d in jax.vjp(run, *x)[1](dys))
 
     made = jax.custom_vjp(run)
     made.defvjp(forward, backward)

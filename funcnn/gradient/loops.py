@@ -50,6 +50,7 @@ class Ending:
         self._watched: dict[Any, Callable[..., Any] | None] = {}
 
     def __call__(self, *args: Any) -> Any:
+        """The function at its arguments; while it is traced, as it is."""
         leaves, tree = jax.tree.flatten(args)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return self.f(*args)

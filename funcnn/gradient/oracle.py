@@ -104,7 +104,7 @@ class Oracle:
         return ("fail", sure.blame()) if sure else ("inconclusive", found[0].problem)
 
     def sure_slope(self, i: int) -> Slope | None:
-        """The first slope of leaf i whose differences are sure of themselves, at the point itself."""
+        """The first slope of leaf i, at the point itself, whose differences are sure."""
         with np.errstate(over="ignore", invalid="ignore"):
             slopes = (self._slope(i, 0, scale, largest) for scale, largest in _ATTEMPTS)
             return next((slope for slope in slopes if not slope.problem), None)
@@ -249,18 +249,22 @@ class Slope:
 
     @property
     def wrong(self) -> list[str]:
+        """The names of the derivatives that the differences contradict."""
         allowed = 10 * self.bar + max(_ALLOWED, self.slack) * self.size
         return [name for name, d in self.exact.items() if not abs(d - self.value) <= allowed]
 
     @property
     def agrees(self) -> bool:
+        """Whether they contradict none."""
         return not self.wrong
 
     def describe(self, more: str = "") -> str:
+        """All of them, and the differences with their error bar."""
         shown = ", ".join(f"{name} {d:.10g}" for name, d in self.exact.items())
         return f"{shown}, differences {self.value:.10g} +- {self.bar:.1e}{more}"
 
     def blame(self) -> str:
+        """The same, and whether it is the truth that they contradict."""
         if "automatic" not in self.wrong:
             return self.describe()
         return self.describe(

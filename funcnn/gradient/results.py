@@ -67,7 +67,7 @@ class CheckReport:
         rules: how many hand-written rules the target calls; with none, it is JAX's own derivative
             that was held against the truth.
         source: file and line of the backward pass, or of the function.
-        registered: whether `funcnn check` knows the target by its name.
+        command: what checks the target again on the command line, or "".
         own: whether these are the cases of a rule, some of which must show each leaf a truth that
             is not zero; of arguments that somebody gives a leaf may have the gradient zero.
         unreached: the rules that the target holds and these arguments never run.
@@ -84,7 +84,7 @@ class CheckReport:
     leaves: tuple[str, ...]
     rules: int
     source: str = ""
-    registered: bool = False
+    command: str = ""
     own: bool = False
     unreached: tuple[str, ...] = ()
 
@@ -174,9 +174,9 @@ class CheckReport:
                 yield f"  and {n - _SHOWN} more {kind} of {check}"
 
     def _reproduce(self, result: Result) -> str:
-        if not self.registered or result.verdict != "fail":
+        if not self.command or result.verdict != "fail":
             return ""
-        return f'\n  again: funcnn check {self.target} --case "{result.case}" --seed {result.seed}'
+        return f'\n  again: {self.command} --case "{result.case}" --seed {result.seed}'
 
     def skipped(self) -> Iterable[Result]:
         """What was skipped or is inconclusive, with the reasons."""

@@ -95,14 +95,14 @@ def evaluate_sites(
             _over_loops(*each) for each in zip(taps, evaluators, inputs, strict=True)
         ]
 
-    compiled_arms = [all_of([jex.jaxpr_as_fun(one) for one in arm]) for arm in (manual, automatic)]
-    low = compiled(lambda inputs: [arm(inputs) for arm in compiled_arms])(inputs)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True):  # first, as it may say that there is none
         exact = compiled(all_of([lambda *x, one=one: evaluate_raised(one, x) for one in automatic]))
         truth = exact(jax.tree.map(raised, inputs))
         draws = [exact(_moved(taps, inputs, seed)) for seed in range(_DRAWS)]
         high = jax.tree.map(raised, inputs)
         shaken = exact([(shake(x, 0), dys) for x, dys in high])
+    arms = [all_of([jex.jaxpr_as_fun(one) for one in arm]) for arm in (manual, automatic)]
+    low = compiled(lambda inputs: [arm(inputs) for arm in arms])(inputs)
     in_turn = zip(*low, truth, shaken, zip(*draws, strict=True), strict=True)
     return [Arms(m, a, t, s, moved) for m, a, t, s, moved in in_turn]
 

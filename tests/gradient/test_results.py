@@ -48,10 +48,10 @@ def test_the_text_counts_everything_and_shows_failures_first():
     ]
     assert str(report(*results, leaves=("x", "w"))).splitlines() == [
         "FAIL tanh truth: leaf x case normal: manual = 2 x truth",
-        "NOT COMPARED tanh: leaf w",
+        "NOT COMPARED tanh: leaf w: zero",
         (
             "FAILED tanh: 2 comparisons passed, 1 failed, 1 inconclusive, 1 skipped; "
-            "1 hand-written rule"
+            "1 hand-written rule; not done: dot"
         ),
     ]
 
@@ -59,7 +59,7 @@ def test_the_text_counts_everything_and_shows_failures_first():
 def test_a_report_about_nothing_says_so():
     text = str(report(leaves=(), rules=0))
     assert "NOT COMPARED tanh: no case with a floating-point argument" in text
-    assert text.splitlines()[-1].startswith("FAILED tanh: 0 comparisons passed")
+    assert text.splitlines()[-1].startswith("INCONCLUSIVE tanh: 0 comparisons passed")
 
 
 def test_skipped_lists_the_reasons():
@@ -73,3 +73,35 @@ def test_raise_if_failed():
     with pytest.raises(GradientError, match="FAIL tanh truth: leaf x case normal: sign"):
         failing.raise_if_failed()
     assert issubclass(GradientError, AssertionError)
+
+
+def test_a_note_is_no_failure_and_is_counted():
+    noted = report(result("pass"), result("note", check="context", leaf="", note="x64"))
+    assert noted.ok
+    assert str(noted).splitlines() == [
+        "NOTE tanh context: case normal: x64",
+        (
+            "OK tanh: 1 comparison passed, 0 failed, 0 inconclusive, 0 skipped, 1 note; "
+            "1 hand-written rule"
+        ),
+    ]
+
+
+def zero(**options):
+    both_zero = Result("tanh", "truth", "normal", "w", "pass", "zero", zero=True)
+    return CheckReport("tanh", (result("pass"), both_zero), ("x", "w"), 1, **options)
+
+
+def test_a_zero_is_right_and_shows_nothing_of_a_rule():
+    assert zero().ok
+    # A rule's own cases must show each argument a gradient that is not zero.
+    assert zero(own=True).uncovered == ("w",)
+    alone = CheckReport("tanh", zero().results[1:], ("w",), 1)
+    assert not alone.ok
+    assert "every true gradient is zero" in str(alone)
+
+
+def test_a_rule_that_was_never_run_is_not_ok():
+    unreached = CheckReport("f", (result("pass"),), ("x",), 1, unreached=("tanh",))
+    assert not unreached.ok
+    assert "NOT COMPARED f: rule tanh: these arguments never run it" in str(unreached)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -66,9 +65,7 @@ def _by_differences(situation: Situation, subject: Subject, why: str) -> Iterato
         yield situation.result("truth", leaf, verdict, told)
 
 
-def _truth_of_leaf(
-    situation: Situation, subject: Subject, drawn: Any, i: int
-) -> tuple[str, str]:
+def _truth_of_leaf(situation: Situation, subject: Subject, drawn: Any, i: int) -> tuple[str, str]:
     """The verdict over all cotangents: any failure fails, any comparison passes."""
     truths = [np.asarray(subject.pull_automatic(subject.x, dys)[1][i]) for _, dys in drawn]
     size = max(float(np.linalg.norm(truth)) for truth in truths)
@@ -98,7 +95,8 @@ def _zero_here(situation: Situation, subject: Subject, dys: Any, i: int) -> tupl
     random = np.random.default_rng([situation.seed, 6])
     beside = tuple(x + 0.1 * (np.abs(x) + 0.1) * random.normal(size=x.shape) for x in subject.x)
     manual, truth = (
-        np.asarray(pull(beside, dys)[1][i]) for pull in (subject.pull_manual, subject.pull_automatic)
+        np.asarray(pull(beside, dys)[1][i])
+        for pull in (subject.pull_manual, subject.pull_automatic)
     )
     if not np.any(truth) and not np.any(manual):
         return "zero", f"{ZERO}, here and beside"

@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.pieces import live, subprograms
 from funcnn.gradient.results import Result
 from funcnn.gradient.shown import shown_elsewhere
 from funcnn.gradient.situation import Situation, in_float64
 from funcnn.gradient.subject import Subject, cotangents_of
 from funcnn.gradient.truth import is_float
-from funcnn.gradient.error_lines import first_line
 
 Verdict = tuple[str, str]
 

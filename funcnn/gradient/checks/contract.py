@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from funcnn.contract import describe
 from funcnn.gradient.capture import listed
+from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.jaxprs import alone
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject
-from funcnn.gradient.error_lines import first_line
 
 
 def contract(situation: Situation) -> Iterator[Result]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.appeal import Appeal
+from funcnn.gradient.appeal import Appeal, Rounded
 from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.extremes import NOT_FINITE, extreme_values, smaller_sizes
 from funcnn.gradient.judge import describe_error, relative_error
@@ -296,6 +296,13 @@ def _in_low_precision(point: Point, low: Subject, x: tuple[Any, ...], w: list[An
         trusted = np.linalg.norm(a - t) if np.all(np.isfinite(a)) else 0.0
         allowed = 2 * trusted + 2 * k + 2 * eps * np.linalg.norm(t) + lost
         if np.linalg.norm(m - t) > allowed:
+            with jax.enable_x64(True):
+                rounded = Rounded(exact.subject, exact.x, exact.w, j, np.asarray(manual[j]), t)
+                excused = ("pass", "") if rounded.is_zero() else rounded.verdict()
+            if excused:
+                if excused[0] == "pass":
+                    continue
+                return excused
             ulps = (
                 f"{relative_error(m, t) / eps:.3g} ulps, autodiff {relative_error(a, t) / eps:.3g}"
             )

@@ -12,13 +12,13 @@ import numpy as np
 
 from funcnn.gradient.appeal import Rounded
 from funcnn.gradient.checks.edge import is_first_case
+from funcnn.gradient.error_lines import first_line, kind_and_line
 from funcnn.gradient.judge import describe_error, judge_rounding
 from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject, cast, cotangents_of, is_array_of_floats
 from funcnn.gradient.truth import perturbed
-from funcnn.gradient.error_lines import first_line, kind_and_line
 
 _DRAWS = 4  # of numbers changed in their last place, for the noise floor
 _QUANTILE = 0.999  # of the elements

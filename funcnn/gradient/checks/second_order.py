@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.judge import judge_algebra
 from funcnn.gradient.results import Result
 from funcnn.gradient.shown import shown_elsewhere
 from funcnn.gradient.situation import Situation, in_float64
 from funcnn.gradient.subject import Subject, compiled, cotangents_of
-from funcnn.gradient.error_lines import first_line
 
 _SYMMETRY = 1e-10  # relative; both sides are sums in float64
 _CANCELLED = 1e-14  # beside the largest leaf: rounding noise
