@@ -66,6 +66,7 @@ def visualize(
     out: str | None = None,
     images: int = 6,
     image: str | None = None,
+    foreign: bool = True,
     as_json: bool = False,
 ) -> int:
     """Draw a trained run into its folder `pictures`, or into `out`; a line for each picture.
@@ -75,6 +76,7 @@ def visualize(
         out: where the pictures go.
         images: how many test images are shown.
         image: show this one instead, a .npy file.
+        foreign: whether a function that the config of the run names may be imported.
         as_json: one JSON object a line.
 
     Raises:
@@ -86,7 +88,7 @@ def visualize(
     target = folder.pictures if out is None else Path(out)
     if target.exists() and not target.is_dir():
         raise ConfigError([f"{target}: is a file; the pictures need a folder (--out)"])
-    experiment, state = restore_run(folder)
+    experiment, state = restore_run(folder, foreign=foreign)
     params = state.evaluation_params()
     if image is None:
         shown = _test_images(experiment, params, images)

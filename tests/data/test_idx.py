@@ -167,8 +167,8 @@ def test_the_test_pair_may_be_called_test(tmp_path, names):
     ],
 )
 def test_a_pair_of_another_name_is_not_replaced_in_silence(tmp_path, name, absent):
-    there = {"train": None} if absent == "train" else {"test": None}
-    folder = write_idx_folder(tmp_path, gz=False, **there)
+    train, test = (None, 60) if absent == "train" else (60, None)
+    folder = write_idx_folder(tmp_path, train, test, gz=False)
     (folder / name).touch()
     text = error_of(idx, folder)
     assert text.startswith(f"{folder / name}: belongs to the {absent}- pair by its name, but is")
