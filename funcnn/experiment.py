@@ -15,7 +15,15 @@ import jax.numpy as jnp
 
 from funcnn import data, models, rules
 from funcnn.config import Config, ConfigError, check_known
-from funcnn.foreign import BUILDS, build_foreign, built_by, file_of, first_line, no_exit
+from funcnn.foreign import (
+    BUILDS,
+    build_foreign,
+    built_by,
+    check_builder,
+    file_of,
+    first_line,
+    no_exit,
+)
 from funcnn.layer import Layer
 from funcnn.train import TrainState, make_optimizer
 
@@ -132,6 +140,7 @@ def announce_foreign(config: Config) -> None:
     >>> announce_foreign(Config(model=ModelConfig(name="mlp")))
     """
     if config.model.function is not None:
+        check_builder(config.model.function)
         file = file_of(config.model.function, config.run.search) or "no file found"
         told = f"imports {config.model.function}, which this run names, from {file}"
         print(f"{told}; --no-foreign-code refuses it", file=sys.stderr, flush=True)

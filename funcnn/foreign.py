@@ -111,16 +111,26 @@ def build_foreign(function: str, options: dict[str, Any], search: Sequence[str] 
     chain(flatten_0=flatten, dense_0=dense)
     """
     source = f"model.function = {function!r}"
-    top = function.partition(":")[0].split(".")[0]
-    if top in sys.stdlib_module_names:
-        told = f"{top} is a module of Python itself and builds no model; call your own another name"
-        raise ConfigError([f"{source}: {told}"])
+    check_builder(function)
     build = find(function, source, search)
     if isinstance(build, Layer):  # a network that takes no options needs no function round it
         if options:
             raise ConfigError([f"{source}: is a layer and takes no model.options"])
         return build
     return built_by(build, options, source)
+
+
+def check_builder(function: str) -> None:
+    """Raise ConfigError where `package.module:name` is of Python itself, before it is imported.
+
+    >>> check_builder("os:system")
+    Traceback (most recent call last):
+    funcnn.config.load.ConfigError: model.function = 'os:system': os is a module of Python ...
+    """
+    top = function.partition(":")[0].split(".")[0]
+    if top in sys.stdlib_module_names:
+        told = f"{top} is a module of Python itself and builds no model; call your own another name"
+        raise ConfigError([f"model.function = {function!r}: {told}"])
 
 
 def built_by(build: Callable[..., Any], options: dict[str, Any], source: str) -> Layer:

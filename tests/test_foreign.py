@@ -13,7 +13,7 @@ import pytest
 from funcnn.cli import main
 from funcnn.commands.folder import RunFolder
 from funcnn.config import Config, ConfigError, ModelConfig, RunConfig, load_config
-from funcnn.experiment import build_experiment
+from funcnn.experiment import announce_foreign, build_experiment
 from funcnn.foreign import file_of, find
 from funcnn.train import Checkpoints
 
@@ -225,6 +225,12 @@ def test_whose_code_an_evaluation_runs_is_said(own, a_run, tmp_path, capsys, mon
     assert out.startswith("test accuracy ")
     told = f"imports own_nets:pair, which this run names, from {own / 'own_nets.py'}"
     assert err == [f"{told}; --no-foreign-code refuses it"]
+
+
+def test_a_module_of_python_is_not_announced_as_imported(capsys):
+    with pytest.raises(ConfigError, match="os is a module of Python itself"):
+        announce_foreign(Config(model=ModelConfig(function="os:system")))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["eval", "visualize"])
