@@ -40,11 +40,16 @@ def _guarded(command: Callable[[argparse.Namespace], int], options: argparse.Nam
     try:
         return command(options)
     except ConfigError as error:
+        if options.traceback and error.__cause__ is not None:
+            raise
         for problem in error.problems:
             print(f"funcnn: {problem}", file=sys.stderr)
         return 2
     except (BrokenPipeError, KeyboardInterrupt):
         raise
+    except SystemExit as stop:  # of a foreign module: its exit code, 0 perhaps, is no result
+        print(f"funcnn: sys.exit({stop.code!r}) was called: there is no result", file=sys.stderr)
+        return 1
     except Exception as error:
         if options.traceback:
             raise
@@ -71,7 +76,7 @@ def _train(options: argparse.Namespace) -> int:
 def _eval(options: argparse.Namespace) -> int:
     from funcnn.commands.train import evaluate_run
 
-    return evaluate_run(options.run, as_json=options.json)
+    return evaluate_run(options.run, foreign=not options.no_foreign_code, as_json=options.json)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -88,7 +93,10 @@ def _census(options: argparse.Namespace) -> int:
 
 def _on_config_or_target(command: Callable[..., int], options: argparse.Namespace) -> int:
     from funcnn.commands.gradients import run
+    from funcnn.config import ConfigError
 
+    if options.no_foreign_code and options.target is not None:
+        raise ConfigError([f"--target {options.target}: --no-foreign-code refuses it"])
     return run(
         command,
         (lambda: _config(options)) if options.config else None,
@@ -136,6 +144,7 @@ def _visualize(options: argparse.Namespace) -> int:
         out=options.out,
         images=options.images,
         image=options.image,
+        foreign=not options.no_foreign_code,
         as_json=options.json,
     )
 
@@ -148,9 +157,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace):
     from funcnn.config import load_config
+    from funcnn.config.toml import value_text
 
-    out = getattr(options, "out", None)
-    return load_config(options.config, [*options.set, *([f"run.folder={out}"] if out else [])])
+    out = [f"run.folder={value_text(options.out)}"] if getattr(options, "out", None) else []
+    return load_config(options.config, [*options.set, *out], foreign=not options.no_foreign_code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,17 +183,19 @@ def _parser() -> argparse.ArgumentParser:
 
     def configured(name: str, run: Callable[[argparse.Namespace], int], text: str, **config: Any):
         sub = command(name, run, text)
-        sub.add_argument("config", metavar="CONFIG", help="a TOML file, as in configs/", **config)
+        config |= {"metavar": "CONFIG", "type": os.path.expanduser}
+        sub.add_argument("config", help="a TOML file, as in configs/", **config)
         sub.add_argument(
             "--set", metavar="a.b=v", action="append", default=[], help="override one key"
         )
+        _foreign_option(sub)
         return sub
 
     train = configured("train", _train, "train a network, print its test accuracy")
     train.add_argument("--out", metavar="DIR", help="the run folder, in place of run.folder")
     train.add_argument("--resume", action="store_true", help="continue the run in its folder")
     evaluate = command("eval", _eval, "the test accuracy of the latest checkpoint of a run")
-    evaluate.add_argument("run", metavar="RUN", help="a run folder")
+    _run_argument(evaluate)
     _visualize_options(
         command("visualize", _visualize, "pictures of a trained run, as PNG and SVG")
     )
@@ -212,11 +224,25 @@ def _bench_options(bench: argparse.ArgumentParser) -> None:
     kept.add_argument(
         "--config", metavar="CONFIG", help="how many steps a call this config should take, instead"
     )
+    _foreign_option(bench)
     bench.set_defaults(set=[])
 
 
+def _run_argument(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", metavar="RUN", help="a run folder", type=os.path.expanduser)
+    _foreign_option(sub)
+
+
+def _foreign_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--no-foreign-code",
+        action="store_true",
+        help="refuse a config that names a function (model.function): import none of others",
+    )
+
+
 def _visualize_options(visualize: argparse.ArgumentParser) -> None:
-    visualize.add_argument("run", metavar="RUN", help="a run folder")
+    _run_argument(visualize)
     visualize.add_argument("--out", metavar="DIR", help="where they go; by default RUN/pictures")
     shown = visualize.add_mutually_exclusive_group()
     shown.add_argument(
@@ -255,13 +281,19 @@ def _target_options(sub: argparse.ArgumentParser) -> None:
 
 def _whole(text: str) -> int:
     """A seed: 32 bits, which JAX's and NumPy's generators both take."""
-    value = int(text) if text.isdecimal() else -1
+    value = _digits(text)
     if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2^32 - 1, got {text}")
+        told = f"expected a whole number from 0 to 2^32 - 1, got {text[:60]}"
+        raise argparse.ArgumentTypeError(told)
     return value
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
-    return int(text)
+    if _digits(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text[:60]}")
+    return _digits(text)
+
+
+def _digits(text: str) -> int:
+    """A number of at most 18 digits, else -1: Python refuses to read one of thousands."""
+    return int(text) if text.isdecimal() and len(text) <= 18 else -1

@@ -5,9 +5,6 @@ Nothing is written here, so that a mistake in a config leaves no half-made run b
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -17,8 +14,17 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import data, models, rules
-from funcnn.config import Config, ConfigError
-from funcnn.layer import Layer, as_layer
+from funcnn.config import Config, ConfigError, check_known
+from funcnn.foreign import (
+    BUILDS,
+    build_foreign,
+    built_by,
+    check_builder,
+    file_of,
+    first_line,
+    no_exit,
+)
+from funcnn.layer import Layer
 from funcnn.train import TrainState, make_optimizer
 
 Loss = Callable[[Any, dict[str, Any], Any], tuple[Any, dict[str, Any]]]
@@ -73,7 +79,7 @@ def build_experiment(config: Config) -> Experiment:
     wanted = config.model.options.get("classes")
     dataset = data.load(
         config.data.name,
-        path=config.data.path,
+        path=_located(config),
         test_fraction=config.data.test_fraction,
         seed=config.run.seed,
         classes=wanted if isinstance(wanted, int) else None,
@@ -95,6 +101,19 @@ def build_experiment(config: Config) -> Experiment:
     return Experiment(config, dataset, model, params, statistics, loss, row_metrics, optimizer)
 
 
+def _located(config: Config) -> str | None:
+    """The folder of the data: a relative one from the current folder, then from those of search."""
+    path = config.data.path
+    if path is None or os.path.isabs(path):
+        return path
+    places = dict.fromkeys([os.getcwd(), *map(os.path.abspath, config.run.search)])
+    found = [place for place in places if os.path.exists(os.path.join(place, path))]
+    if not found:
+        told = f"no such folder in {' or in '.join(places)}"
+        raise data.DataError(f"data.path = {path!r}: {told}")
+    return path if found[0] == os.getcwd() else os.path.join(found[0], path)
+
+
 def _hits(logits: Any, batch: dict[str, Any]) -> Any:
     return (logits.argmax(-1) == batch["y"]).astype(logits.dtype)  # (B,)
 
@@ -106,54 +125,25 @@ def build_model(config: Config) -> Layer:
     >>> build_model(Config(model=ModelConfig(name="mlp", options={"hidden": []})))
     chain(flatten_0=flatten, dense_0=dense)
     """
-    name = config.model.name
-    if name is None:
-        source = f"model.function = {config.model.function!r}"
-        build = _user_function(config.model.function or "", source)
-    else:
-        source = f"model.name = {name!r}"
-        _known("model.name", name, models.__all__)
-        build = getattr(models, name)
     options = dict(config.model.options)
-    _fits(source, build, options)
-    try:
-        built = build(**options)
-        return as_layer(built[1], init=built[0]) if isinstance(built, tuple) else as_layer(built)
-    except (TypeError, ValueError, IndexError) as error:
-        raise ConfigError([f"{source}: {_first_line(error)}"]) from error
+    if config.model.function is not None:
+        return build_foreign(config.model.function, options, config.run.search)
+    name = config.model.name or ""
+    check_known("model.name", name, models.__all__)
+    return built_by(getattr(models, name), options, f"model.name = {name!r}")
 
 
-def _user_function(path: str, source: str) -> Callable[..., Any]:
-    module, _, name = path.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the user's own module, beside the config
-    try:
-        found = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError([f"{source}: {_first_line(error)}"]) from error
-    if not callable(found):
-        raise ConfigError([f"{source}: is not a function"])
-    return found
+def announce_foreign(config: Config) -> None:
+    """Say on stderr whose code is about to run, where the config of a run names a function.
 
-
-def _fits(source: str, build: Callable[..., Any], options: dict[str, Any]) -> None:
-    accepted = inspect.signature(build).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-        return
-    for option in options:
-        _known(f"{source}: model.options", option, list(accepted))
-    missing = [n for n, p in accepted.items() if p.default is p.empty and n not in options]
-    if missing:
-        raise ConfigError([f"{source}: model.options.{missing[0]} is missing"])
-
-
-def _known(what: str, name: str, names: list[str]) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ConfigError([f"{what}: unknown {name!r}{hint}; known: {', '.join(names)}"])
+    >>> from funcnn.config import Config, ModelConfig
+    >>> announce_foreign(Config(model=ModelConfig(name="mlp")))
+    """
+    if config.model.function is not None:
+        check_builder(config.model.function)
+        file = file_of(config.model.function, config.run.search) or "no file found"
+        told = f"imports {config.model.function}, which this run names, from {file}"
+        print(f"{told}; --no-foreign-code refuses it", file=sys.stderr, flush=True)
 
 
 def _optimizer(config: Config) -> Any:
@@ -168,13 +158,13 @@ def _optimizer(config: Config) -> Any:
             **chosen.options,
         )
     except (ValueError, TypeError) as error:
-        raise ConfigError([f"optimizer: {_first_line(error)}"]) from error
+        raise ConfigError([f"optimizer: {first_line(error)}"]) from error
 
 
 def _row_losses(config: Config, classes: int) -> Callable[[Any, Any], Any]:
     """`(logits (B, classes), labels (B,)) -> (B,)`."""
     name, smoothing = config.loss.name, config.loss.smoothing
-    _known("loss.name", name, ["softmax_cross_entropy", "logistic", "squared_error"])
+    check_known("loss.name", name, ["softmax_cross_entropy", "logistic", "squared_error"])
     if smoothing and name != "softmax_cross_entropy":
         raise ConfigError([f"loss.smoothing: {name} has none; leave it out"])
 
@@ -196,22 +186,56 @@ def _init(config: Config, model: Layer, dataset: data.Dataset) -> tuple[Any, Any
     """
     image = jax.ShapeDtypeStruct((1, *dataset.train.x.shape[1:]), jnp.dtype(dataset.train.x.dtype))
     key = jax.random.key(config.run.seed)
-    try:
-        params = jax.jit(lambda key: model.init(key, image))(key)
-        logits, statistics = jax.eval_shape(model.value_and_statistics, params, image, key)
-    except (TypeError, ValueError, KeyError) as error:
-        notes = "; ".join(n for n in getattr(error, "__notes__", []) if n.startswith("in layer"))
-        told = _first_line(error) + (f" ({notes})" if notes else "")
-        raise ConfigError([f"model: does not fit images of {image.shape[1:]}: {told}"]) from error
-    if logits.shape != (1, dataset.classes):
-        told = (
-            f"model: returns {logits.shape} for one image and the data has {dataset.classes} "
-            f"classes: it must return logits of shape (batch, {dataset.classes})"
-        )
-        raise ConfigError([told])
+    source = f"model: does not fit images of {image.shape[1:]}"
+    with no_exit(source):
+        try:
+            params = jax.jit(lambda key: model.init(key, image))(key)
+        except Exception as error:
+            raise ConfigError([f"{source}: init(key, x): {_told(error)}"]) from error
+        try:
+            logits, statistics = jax.eval_shape(model.value_and_statistics, params, image, key)
+        except Exception as error:
+            raise ConfigError([f"{source}: {_told(error, params)}"]) from error
+    _check_params(params)
+    _check_logits(logits, dataset.classes)
     return params, statistics
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return text.splitlines()[0] if text else type(error).__name__
+def _told(error: Exception, params: Any = None) -> str:
+    """One line of what the user's model, or one of ours, raised."""
+    notes = "; ".join(n for n in getattr(error, "__notes__", []) if n.startswith("in layer"))
+    told = first_line(error)
+    if isinstance(error, KeyError) and " " not in told:  # a dict says nothing but the key
+        held = f"; params hold {', '.join(map(str, params))}" if isinstance(params, dict) else ""
+        told = f"there is no {told!r}{held}"
+    elif type(error).__module__ != "builtins" or isinstance(error, AttributeError | IndexError):
+        told = f"{type(error).__name__}: {told}"
+    return told + (f" ({notes})" if notes else "")
+
+
+def _check_params(params: Any) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        told = "has no parameters to train; a function alone has none"
+        raise ConfigError([f"model: {told}: {BUILDS}"])
+    for path, leaf in leaves:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            told = f"params hold {leaf.dtype} at {name!r}; every parameter must be a float"
+            raise ConfigError([f"model: {told}"])
+
+
+def _check_logits(logits: Any, classes: int) -> None:
+    wanted = f"it must return logits of shape (batch, {classes})"
+    if not hasattr(logits, "shape"):
+        kind, cure = type(logits).__name__, ""
+        if isinstance(logits, dict):
+            kind = f"a dict of {', '.join(map(str, logits))}"
+            fit = [k for k, v in logits.items() if getattr(v, "shape", None) == (1, classes)]
+            cure = f", as in apply(params, x)[{fit[0]!r}]" if fit else ""
+        raise ConfigError([f"model: returns {kind}: {wanted} alone{cure}"])
+    if logits.shape != (1, classes):
+        told = f"returns {logits.shape} for one image and the data has {classes} classes"
+        raise ConfigError([f"model: {told}: {wanted}"])
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ConfigError([f"model: returns {logits.dtype}: logits must be floats"])

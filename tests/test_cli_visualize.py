@@ -131,6 +131,8 @@ def bad_images(folder):
     np.savez(folder / "several.npz", a=np.zeros(3))
     (folder / "text.npy").write_text("no array")
     (folder / "empty.npy").touch()
+    header = (folder / "flat.npy").read_bytes().replace(b"(8, 8)", b"(8, 9999999999999)")
+    (folder / "endless.npy").write_bytes(header)
     return {
         "large.npy": "found an image of shape (9, 9, 1), the model was trained on (8, 8, 1)",
         "flat.npy": "found an image of shape (8, 8), the model was trained on (8, 8, 1)",
@@ -140,6 +142,7 @@ def bad_images(folder):
         "several.npz": "is not one array of numbers",
         "text.npy": "not a .npy file",
         "empty.npy": "not a .npy file",
+        "endless.npy": "not a .npy file",
         "absent.npy": "no such file",
         ".": "Is a directory",
     }
@@ -180,5 +183,11 @@ def test_wrong_options_are_one_line(mlp, tmp_path, capsys):
     code, _, err = run(capsys, "visualize", mlp, "--out", tmp_path / "file")
     assert code == 2
     assert "is a file; the pictures need a folder" in err
+    for out in (tmp_path / "file" / "inside", tmp_path / "dead"):
+        (tmp_path / "dead").unlink(missing_ok=True)
+        (tmp_path / "dead").symlink_to("/no/such/place")
+        code, _, err = run(capsys, "visualize", mlp, "--out", out)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert "; the pictures need a folder" in err
     for wrong in (["--images", "0"], ["--images", "2", "--image", "x.npy"]):
         assert run(capsys, "visualize", mlp, *wrong)[0] == 2

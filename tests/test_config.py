@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from funcnn.config import Config, ConfigError, ModelConfig, dump_config, load_co
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODEL = '[model]\nname = "mlp"\n'
+STRUCTURE = "a list is [64, 32], a table {a = 1}, text stands in one pair of quotes"
 
 
 @pytest.fixture
@@ -36,8 +38,9 @@ def test_shipped_configs_say_all_there_is(path):
     left_out = set(Config.model_fields) - config.model_fields_set
     for name in config.model_fields_set:
         table = getattr(config, name)
-        # Empty options, or what the chosen data, model or optimizer has no use for.
-        not_needed = {"options", "path", "function", "schedule", "learning_rate"}
+        # Empty options, what the chosen data, model or optimizer has no use for, or folders that
+        # are known when the file is read.
+        not_needed = {"options", "path", "function", "schedule", "learning_rate", "search"}
         left_out |= set(type(table).model_fields) - table.model_fields_set - not_needed
     if config.data.name != "idx":
         left_out -= {"test_fraction"}
@@ -52,7 +55,12 @@ def test_the_three_first_configs_are_there():
 
 def test_defaults(write):
     config = load_config(write(MODEL, "mine.toml"))
-    assert config.run.model_dump() == {"seed": 0, "platform": "auto", "folder": "runs/mine"}
+    assert config.run.model_dump() == {
+        "seed": 0,
+        "platform": "auto",
+        "folder": "runs/mine",
+        "search": [os.getcwd(), os.path.dirname(write(MODEL, "mine.toml"))],
+    }
     assert config.data.model_dump() == {
         "name": "digits",
         "path": None,
@@ -159,6 +167,30 @@ def test_one_line_for_each_mistake(write, text, wanted):
             'model.function: expected "package.module:build", found "my {net}.py"',
         ),
         ("[model]\nname = 3", "model.name: expected a string, found 3"),
+        (
+            MODEL + "[model.options]\nbias = False",
+            "not TOML: Invalid value (at line 4, column 8): write false",
+        ),
+        (
+            MODEL + "[optimizer]\nlearning_rate = .001",
+            "not TOML: Invalid value (at line 4, column 17): write 0.001",
+        ),
+        (
+            MODEL + "[data]\npath = None",
+            "not TOML: Invalid value (at line 4, column 8): TOML has no None; leave the key out",
+        ),
+        (MODEL + "[train]\nsteps = " + "9" * 5000, "train.steps: an integer of more than 64 bits"),
+        (MODEL + "options.a = [1, -0x" + "f" * 5000 + "]", "not TOML: "),
+        (
+            MODEL + "options.a = [1, 0x" + "f" * 5000 + "]",
+            "model.options.a.1: an integer of more than 64 bits",
+        ),
+        (MODEL + f"options.a = {2**63}", "model.options.a: an integer of more than 64 bits"),
+        (MODEL + f"options.a = {500 * '['}{500 * ']'}", "nested deeper than 32 levels"),
+        (MODEL + f"options.a = {500 * '{a='}1{500 * '}'}", "nested deeper than 32 levels"),
+        (MODEL + f"options{500 * '.a'} = 1", "model.options.a: nested deeper than 32 levels"),
+        (MODEL + f"{'a' * 5000} = 1", f'unknown key "model.{"a" * 64}...aaaaaaa" (known: '),
+        (MODEL + '"a\\n\\u001b" = 1', 'unknown key "model.a\\n\\x1b" ('),
         ("", 'is empty; a config needs at least [model] with name = "mlp"'),
         ("# nothing\n\n", "is empty; a config needs at least"),
         ("[model]\nname = \n", "not TOML: Invalid value (at line 2, column 8)"),
@@ -221,6 +253,19 @@ def test_no_file(tmp_path, write):
         ("model.options.hidden=[3, 4]", ("model", "options"), {"hidden": [3, 4], "depth": 2}),
         ("model.options.name=tanh", ("model", "options"), {"name": "tanh", "depth": 2}),
         ("model.options.a.b=2", ("model", "options"), {"a": {"b": 2}, "depth": 2}),
+        ("model.options.depth=False", ("model", "options"), {"depth": False}),
+        ("model.options.depth=TRUE", ("model", "options"), {"depth": True}),
+        ("model.options.depth=.5", ("model", "options"), {"depth": 0.5}),
+        ("model.options.depth=-1.", ("model", "options"), {"depth": -1.0}),
+        ("model.options.depth=+1", ("model", "options"), {"depth": 1}),
+        ("model.options.depth=1_000", ("model", "options"), {"depth": 1000}),
+        ("model.options.depth=Infinity", ("model", "options"), {"depth": float("inf")}),
+        ('model.options.depth="None"', ("model", "options"), {"depth": "None"}),
+        ("model.options.depth=3x3 same", ("model", "options"), {"depth": "3x3 same"}),
+        ("optimizer.learning_rate=.001", ("optimizer", "learning_rate"), 0.001),
+        ("run.folder=None", ("run", "folder"), "None"),
+        ("run.folder=[a", ("run", "folder"), "[a"),
+        ('run.search=["/a"]', ("run", "search"), ["/a"]),
     ],
 )
 def test_overrides(write, override, keys, value):
@@ -264,10 +309,79 @@ def test_an_override_takes_the_place_of_its_rival(write):
         ("train.steps", 'expected table.key=value, such as "train.steps=100"'),
         ("=3", 'expected table.key=value, such as "train.steps=100"'),
         ("train..steps=3", 'expected table.key=value, such as "train.steps=100"'),
+        ("train.steps=True", "train.steps: expected an integer, found true"),
+        ("model.options.a=", 'has no value; write "" for the empty text'),
+        ("model.options.a=yes", 'write true or false, or "yes" for the text'),
+        (
+            "model.options.a=None",
+            'TOML has no None: leave the key out, or write "None" for the text',
+        ),
+        (
+            "model.options.a=64,32",
+            'no number: 1000, 0.5 and 1e-3 are, a list is [64, 32]; "64,32" for the text',
+        ),
+        (
+            "model.options.a=(64, 32)",
+            f"not TOML: Invalid value; {STRUCTURE}",
+        ),
+        (
+            'run.folder="a',
+            f"not TOML: Unterminated string (at end of document); {STRUCTURE}",
+        ),
+        ("run.folder=a\0", "run.folder: no path: it holds a NUL character"),
+        ("run.folder=\udcff", "run.folder: holds bytes that are not UTF-8 text"),
+        ("run.search=a", 'run.search: expected a list, found "a"'),
     ],
 )
 def test_a_bad_override_is_named(write, override, wanted):
-    assert problems(write(MODEL), override) == [f"--set {override}: {wanted}"]
+    shown = override.replace("\0", "\\x00")
+    assert problems(write(MODEL), override) == [f"--set {shown}: {wanted}"]
+
+
+@pytest.mark.parametrize("key", ["train.steps", "model.options.a", "model.options.a.b"])
+@pytest.mark.parametrize("value", ["9" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000])
+def test_a_number_of_any_length_is_named_by_its_key(write, key, value):
+    (line,) = problems(write(MODEL), f"{key}={value}")
+    assert line.endswith(f": {key}: an integer of more than 64 bits")
+    assert len(line) < 200
+
+
+def test_a_long_override_is_shortened_and_stays_one_line(write):
+    (line,) = problems(write(MODEL), "train.steps=" + "a" * 5000)
+    assert line.startswith("--set train.steps=aaa")
+    assert len(line) < 250
+    (line,) = problems(write(MODEL), "train.steps=a\nb\x1b[2J")
+    assert line.startswith("--set train.steps=a\\nb\\x1b[2J: train.steps: expected an integer")
+
+
+def test_a_home_folder_is_meant(write, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    own = ["run.folder=~/runs", "data.name=idx", "data.path=~/mnist"]
+    config = load_config(write(MODEL), own)
+    assert (config.run.folder, config.data.path) == ("/home/somebody/runs", "/home/somebody/mnist")
+
+
+def test_a_run_remembers_where_its_config_stood(write, tmp_path, monkeypatch):
+    path = write(MODEL)
+    monkeypatch.chdir("/")
+    config = load_config(path)
+    assert config.run.search == ["/", str(tmp_path)]
+    (tmp_path / "run").mkdir()
+    kept = write(dump_config(config), "run/config.toml")
+    monkeypatch.chdir(tmp_path)
+    assert load_config(kept).run.search == ["/", str(tmp_path)]
+
+
+def test_foreign_code_is_refused_where_asked(write):
+    function = "my.net:build"
+    path = write(f'[model]\nfunction = "{function}"')
+    assert load_config(path).model.function == function
+    for own, source in ((path, ""), (write(MODEL, "y.toml"), f"--set model.function={function}: ")):
+        with pytest.raises(ConfigError) as caught:
+            load_config(own, [f"model.function={function}"] if source else [], foreign=False)
+        told = f'model.function = "{function}": refused, as foreign code; model.name is what is'
+        assert str(caught.value).startswith(f"{source or f'{own}: '}{told}")
+    assert load_config(write(MODEL), foreign=False).model.name == "mlp"
 
 
 def test_the_last_override_of_a_key_is_the_one_named(write):

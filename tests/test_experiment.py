@@ -5,8 +5,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from idx_folder import write_idx_folder
 
-from funcnn.config import load_config
+from funcnn.config import dump_config, load_config
+from funcnn.data import DataError
 from funcnn.experiment import build_experiment
 from funcnn.train import fit, make_step
 
@@ -49,3 +51,27 @@ def test_every_loss_trains(loss):
     _, history = fit(step, experiment.first_state(), experiment.batches(), steps=200, log_every=20)
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     assert history[-1]["accuracy"] > 0.8
+
+
+def test_relative_data_is_found_beside_the_config(tmp_path, monkeypatch):
+    config, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (config, elsewhere):
+        folder.mkdir()
+    (config / "own.toml").write_text(
+        '[model]\nname = "mlp"\noptions = {hidden = []}\n[data]\nname = "idx"\npath = "tiny"'
+    )
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(DataError) as caught:
+        build_experiment(load_config(config / "own.toml"))
+    told = f"no such folder in {elsewhere} or in {config}"
+    assert str(caught.value) == f"data.path = 'tiny': {told}"
+    write_idx_folder(config / "tiny")
+    resolved = load_config(config / "own.toml")
+    assert len(build_experiment(resolved).dataset.train.y) == 60
+    # From a third folder a run finds it by the config that the run keeps.
+    (elsewhere / "run.toml").write_text(dump_config(resolved))
+    monkeypatch.chdir(tmp_path)
+    assert len(build_experiment(load_config(elsewhere / "run.toml")).dataset.train.y) == 60
+    # The current folder comes first.
+    write_idx_folder(tmp_path / "tiny", train=70)
+    assert len(build_experiment(load_config(config / "own.toml")).dataset.train.y) == 70

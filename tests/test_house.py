@@ -25,6 +25,7 @@ ORDER = [
         "gradient",
         "testing",
         "bench",
+        "foreign",
         "experiment",
     ),
     *("commands", "cli", "__main__"),
@@ -56,7 +57,11 @@ def imported_rooms(source):
 
 def upward_imports(name, source):
     before = ORDER[: ORDER.index(name) + 1] if name in ORDER else []
-    allowed = {*before, *(["config"] if name in ("experiment", "commands", "cli") else []), name}
+    allowed = {
+        *before,
+        *(["config"] if name in ("foreign", "experiment", "commands", "cli") else []),
+        name,
+    }
     return imported_rooms(source) - allowed
 
 

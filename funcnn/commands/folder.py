@@ -10,11 +10,11 @@ from pathlib import Path
 
 from funcnn.commands.platform import choose_platform
 from funcnn.config import Config, ConfigError, dump_config, load_config
-from funcnn.experiment import Experiment, build_experiment
+from funcnn.experiment import Experiment, announce_foreign, build_experiment
 from funcnn.train import CheckpointError, Checkpoints, TrainState
 
 # What may change between a run and its resumption: how long, how often, where, on what.
-_MAY_CHANGE = {"train", "run.platform", "run.folder"}
+_MAY_CHANGE = {"train", "run.platform", "run.folder", "run.search"}
 
 
 class RunFolder:
@@ -69,8 +69,8 @@ class RunFolder:
         _write(self.config, dump_config(config))
 
 
-def restore_run(folder: RunFolder) -> tuple[Experiment, TrainState]:
-    """What a run trained, and its newest checkpoint.
+def restore_run(folder: RunFolder, *, foreign: bool = True) -> tuple[Experiment, TrainState]:
+    """What a run trained, and its newest checkpoint; without `foreign`, of funcnn's models only.
 
     Raises:
         ConfigError: the folder holds no run, or no checkpoint that fits its config.
@@ -81,7 +81,8 @@ def restore_run(folder: RunFolder) -> tuple[Experiment, TrainState]:
     """
     if not folder.config.is_file():
         raise ConfigError([f"{folder.path}: holds no run (no config.toml)"])
-    config = load_config(folder.config)
+    config = load_config(folder.config, foreign=foreign)
+    announce_foreign(config)
     choose_platform(config.run.platform)
     experiment = build_experiment(config)
     try:

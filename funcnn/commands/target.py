@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from funcnn.config import ConfigError
+from funcnn.foreign import find, first_line, no_exit
 
 
 def load_target(path: str) -> Any:
@@ -20,7 +18,7 @@ def load_target(path: str) -> Any:
     >>> load_target("funcnn.rules:relu").name
     'relu'
     """
-    return _load("--target", path)
+    return find(path, f"--target {path}")
 
 
 def load_arguments(path: str | None) -> tuple[Any, ...]:
@@ -34,15 +32,19 @@ def load_arguments(path: str | None) -> tuple[Any, ...]:
     """
     if path is None:
         return ()
+    source = f"--args {path}"
+    function = find(path, source)
     try:
-        arguments = _load("--args", path)()
+        with no_exit(source):
+            arguments = function()
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError([f"--args {path}: it raised {_told(error)}"]) from error
+        told = f"it raised {type(error).__name__}: {first_line(error)}"
+        raise ConfigError([f"{source}: {told}"]) from error
     if not isinstance(arguments, (tuple, list)):
         told = f"must return a tuple of arguments, found {type(arguments).__name__}"
-        raise ConfigError([f"--args {path}: {told}"])
+        raise ConfigError([f"{source}: {told}"])
     return tuple(arguments)
 
 
@@ -59,26 +61,3 @@ def check_writable(path: str | None) -> None:
         raise ConfigError([f"--html {path}: is a folder; name a file"])
     if not Path(path).parent.is_dir():
         raise ConfigError([f"--html {path}: there is no folder {Path(path).parent}"])
-
-
-def _load(option: str, path: str) -> Any:
-    module, colon, name = path.partition(":")
-    if not (module and colon and name):
-        raise ConfigError([f"{option} {path}: give it as package.module:name"])
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the user's own module, where the command was given
-    try:
-        found = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError([f"{option} {path}: {str(error).splitlines()[0]}"]) from error
-    except Exception as error:
-        raise ConfigError([f"{option} {path}: importing it raised {_told(error)}"]) from error
-    if not callable(found):
-        raise ConfigError([f"{option} {path}: is not a function but {type(found).__name__}"])
-    return found
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"

@@ -78,10 +78,10 @@ def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int
     return 0
 
 
-def evaluate_run(path: str, *, as_json: bool = False) -> int:
+def evaluate_run(path: str, *, foreign: bool = True, as_json: bool = False) -> int:
     """Print the test accuracy of the latest checkpoint of a run."""
     folder = RunFolder(path)
-    experiment, state = restore_run(folder)
+    experiment, state = restore_run(folder, foreign=foreign)
     result = _evaluation(experiment)(state.evaluation_params())
     _report(experiment, result, int(state.step), None, folder, as_json)
     return 0

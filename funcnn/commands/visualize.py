@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +67,7 @@ def visualize(
     out: str | None = None,
     images: int = 6,
     image: str | None = None,
+    foreign: bool = True,
     as_json: bool = False,
 ) -> int:
     """Draw a trained run into its folder `pictures`, or into `out`; a line for each picture.
@@ -75,6 +77,7 @@ def visualize(
         out: where the pictures go.
         images: how many test images are shown.
         image: show this one instead, a .npy file.
+        foreign: whether a function that the config of the run names may be imported.
         as_json: one JSON object a line.
 
     Raises:
@@ -84,9 +87,8 @@ def visualize(
         raise ConfigError([f"--images {images}: expected a number from 1 to {MOST_IMAGES}"])
     folder = RunFolder(run)
     target = folder.pictures if out is None else Path(out)
-    if target.exists() and not target.is_dir():
-        raise ConfigError([f"{target}: is a file; the pictures need a folder (--out)"])
-    experiment, state = restore_run(folder)
+    _check_folder(target)
+    experiment, state = restore_run(folder, foreign=foreign)
     params = state.evaluation_params()
     if image is None:
         shown = _test_images(experiment, params, images)
@@ -95,6 +97,16 @@ def visualize(
     for picture in _pictures(folder, shown):
         _tell(picture, target, as_json)
     return 0
+
+
+def _check_folder(target: Path) -> None:
+    """Raise ConfigError where no folder can be made, before anything is computed."""
+    there = next(
+        path for path in (target.absolute(), *target.absolute().parents) if os.path.lexists(path)
+    )
+    if not there.is_dir():
+        kind = "a file" if there.exists() else "a link that leads nowhere"
+        raise ConfigError([f"{there}: is {kind}; the pictures need a folder (--out)"])
 
 
 def _tell(picture: Picture, target: Path, as_json: bool) -> None:
@@ -226,7 +238,7 @@ def read_image(path: str, shape: tuple[int, ...]) -> np.ndarray:
         image = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ConfigError([f"{source}: no such file"]) from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:  # the header may say anything
         told = str(error).splitlines()[0] if isinstance(error, OSError) else "not a .npy file"
         raise ConfigError([f"{source}: {told}; numpy.save(file, image) writes one"]) from error
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "fiu":

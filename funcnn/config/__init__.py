@@ -4,11 +4,11 @@ An unknown key, a wrong type, a value out of range or a combination that cannot 
 that names the file, the key and what would be right; all problems of a file are listed at once. No
 JAX here: a typing mistake must not cost an import of JAX.
 
-schema: the tables and their defaults; load: file and overrides to a checked config; toml: the way
-back to text.
+schema: the tables and their defaults; load: file and overrides to a checked config; text: what the
+text means; toml: the way back to text.
 """
 
-from funcnn.config.load import ConfigError, load_config
+from funcnn.config.load import ConfigError, check_known, load_config
 from funcnn.config.schema import (
     Config,
     DataConfig,
@@ -31,6 +31,7 @@ __all__ = [
     "RunConfig",
     "ScheduleConfig",
     "TrainConfig",
+    "check_known",
     "dump_config",
     "load_config",
 ]

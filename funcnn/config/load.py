@@ -1,7 +1,7 @@
 """Read a config, put the overrides in, check it; every problem is one line that says where."""
 
 import difflib
-import tomllib
+import os
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from pydantic import ValidationError
 
 from funcnn.config.schema import Config, Options, Table
-from funcnn.config.toml import shown
+from funcnn.config.text import parse, read_value, unfit
+from funcnn.config.toml import one_line, shortened, shown
 
 # An override of one key takes the place of the other: they exclude each other.
 RIVALS: dict[tuple[str, ...], str] = {
@@ -30,17 +31,32 @@ class ConfigError(Exception):
     """
 
     def __init__(self, problems: Sequence[str]):
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(one_line(problem) for problem in problems)
+        super().__init__("\n".join(self.problems))
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def check_known(what: str, name: str, names: Sequence[str]) -> None:
+    """Raise ConfigError with the nearest of `names` where `name` is none of them.
+
+    >>> check_known("loss.name", "logistics", ["logistic", "squared_error"])
+    Traceback (most recent call last):
+    funcnn.config.load.ConfigError: loss.name: unknown 'logistics' (did you mean 'logistic'?); ...
+    """
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError([f"{what}: unknown {name!r}{hint}; known: {', '.join(names) or 'none'}"])
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), *, foreign: bool = True) -> Config:
     """Read, override, check.
 
     `overrides` are `"table.key=value"`, later ones win; the value is TOML, or plain text where that
     fails. An override of `model.function` takes the place of the file's `model.name`, one of
     `optimizer.schedule` that of `optimizer.learning_rate`, and the other way round. `run.folder` is
-    `runs/` and the name of the file where not given. Raises `ConfigError`, one line a problem.
+    `runs/` and the name of the file where not given, `run.search` the current folder and that of
+    the file. Without `foreign` a config that names a function, which would be imported and called,
+    is refused. Raises `ConfigError`, one line a problem.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "tiny.toml"
@@ -56,22 +72,33 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         _apply(raw, override, sources, problems)
     if isinstance(raw.setdefault("run", {}), dict):
         raw["run"].setdefault("folder", f"runs/{Path(path).stem}")
+        here = (os.getcwd(), os.path.dirname(os.path.abspath(path)))
+        raw["run"].setdefault("search", list(dict.fromkeys(here)))
+
+    def source(keys: tuple[str, ...]) -> str:
+        return [str(path), *(text for at, text in sources.items() if at == keys[: len(at)])][-1]
+
+    wrong = [f"{source(keys)}: {_dotted(keys)}: {told}" for keys, told in unfit(raw)]
+    if wrong:  # the validation could not even show such a value
+        raise ConfigError(problems + wrong)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             keys = tuple(str(key) for key in detail["loc"])
-            source = [text for at, text in sources.items() if at == keys[: len(at)]] or [str(path)]
-            problems.append(f"{source[-1]}: {_problem(keys, typing.cast(dict, detail))}")
+            problems.append(f"{source(keys)}: {_problem(keys, typing.cast(dict, detail))}")
         raise ConfigError(problems) from None
     if problems:
         raise ConfigError(problems)
+    if config.model.function is not None and not foreign:
+        told = f'{source(("model", "function"))}: model.function = "{config.model.function}"'
+        raise ConfigError([f"{told}: refused, as foreign code; model.name is what is accepted"])
     return config
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        raw = parse(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
         hint = f' (did you mean "{path.parent / near[0]}"?)' if near else ""
@@ -82,8 +109,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not TOML: byte {error.start} is not UTF-8 text"]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{path}: not TOML: {error}"]) from None
+    except ValueError as error:
+        raise ConfigError([f"{path}: {error}"]) from None
+    if wrong := [f"{path}: {_dotted(keys)}: {told}" for keys, told in unfit(raw)]:
+        raise ConfigError(wrong)
     if not raw:
         raise ConfigError([f'{path}: is empty; a config needs at least [model] with name = "mlp"'])
     return raw
@@ -91,7 +120,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None:
     """Put one `a.b=v` into `raw`, or add a line to `problems`; `sources` maps keys to overrides."""
-    shown = f"--set {override}"
+    shown = f"--set {shortened(override)}"
     path, equals, text = override.partition("=")
     keys = tuple(key.strip() for key in path.split("."))
     if not equals or not all(keys):
@@ -108,20 +137,15 @@ def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None
         table = table.setdefault(key, {})
         if not isinstance(table, dict):  # a mistake of the file, which the validation reports
             return
+    try:
+        value = read_value(text.strip(), wanted)
+    except ValueError as error:
+        problems.append(f"{shown}: {error}")
+        return
     table.pop(RIVALS.get(keys, ""), None)
-    table[keys[-1]] = _value(text.strip(), wanted)
+    table[keys[-1]] = value
     sources.pop(keys, None)
     sources[keys] = shown
-
-
-def _value(text: str, wanted: Any) -> Any:
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-        value = parsed["value"] if len(parsed) == 1 else text
-    except tomllib.TOMLDecodeError:
-        return text
-    # A folder called 2024 is text, whatever TOML says.
-    return text if wanted is str and not isinstance(value, str) else value
 
 
 def _schema(keys: Sequence[str]) -> Any:
@@ -153,7 +177,7 @@ def _keys(table: type[Table] = Config, prefix: tuple[str, ...] = ()) -> Iterator
 def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
     """One line for one complaint of pydantic."""
     kind, found, context = detail["type"], shown(detail["input"]), detail.get("ctx", {})
-    at = ".".join(keys)
+    at = _dotted(keys)
     if kind == "extra_forbidden":
         return _unknown(keys, detail["input"])
     if kind == "missing" and keys == ("model",):
@@ -167,6 +191,7 @@ def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
         "string_type": f"expected a string, found {found}",
         "string_too_short": "must not be empty",
         "dict_type": f"expected a table, found {found}",
+        "list_type": f"expected a list, found {found}",
         "model_type": f"expected a table, found {found}",
         "literal_error": f"expected {context.get('expected')}, found {found}".replace("'", '"'),
         "greater_than": f"must be greater than {context.get('gt')}, found {found}",
@@ -192,4 +217,8 @@ def _unknown(keys: tuple[str, ...], value: Any) -> str:
     siblings = [key[-1] for key in known if key[:-1] == keys[:-1]] or list(Config.model_fields)
     what = "table" if isinstance(value, dict) else "key"
     hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(siblings)}"
-    return f'unknown {what} "{".".join(keys)}" ({hint})'
+    return f'unknown {what} "{_dotted(keys)}" ({hint})'
+
+
+def _dotted(keys: Sequence[str]) -> str:
+    return shortened(".".join(keys))

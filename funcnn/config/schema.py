@@ -1,14 +1,23 @@
 """What a config may hold: one frozen model a table, with types, ranges and combinations."""
 
+import os
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from funcnn.config.toml import shown, tables
 
+
+def _place(path: str) -> str:
+    if "\0" in path:
+        raise PydanticCustomError("check", "no path: it holds a NUL character")
+    return os.path.expanduser(path)
+
+
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
+Place: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_place)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Options: TypeAlias = dict[str, Any]
 
@@ -20,18 +29,23 @@ class Table(BaseModel):
 
 
 class RunConfig(Table):
-    """[run]: the seed of everything random, the device, and where results go."""
+    """[run]: the seed of everything random, the device, and where results go.
+
+    `search` holds the folders where a relative `data.path` and the module of `model.function` are
+    looked for, after the current one; a run keeps it, so that it is evaluated from anywhere.
+    """
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     platform: Literal["auto", "cpu", "gpu"] = "auto"
-    folder: Name = "runs/run"
+    folder: Place = "runs/run"
+    search: list[Place] = Field(default_factory=list)
 
 
 class DataConfig(Table):
     """[data]: which images, and how many a step."""
 
     name: Literal["digits", "idx"] = "digits"
-    path: Name | None = Field(default=None, validate_default=True)
+    path: Place | None = Field(default=None, validate_default=True)
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     batch_size: Count = 32
 

@@ -40,6 +40,24 @@ def value_text(value: Any) -> str:
     return repr(value)
 
 
+def one_line(text: str) -> str:
+    """Line breaks and other characters that move the cursor as escapes.
+
+    >>> one_line("a" + chr(10) + "b") == "a" + chr(92) + "nb"
+    True
+    """
+    return re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], text)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """At most `most` characters of a text, its two ends where it is longer.
+
+    >>> shortened("train.steps=" + 100 * "9", 30)
+    'train.steps=99999999...9999999'
+    """
+    return text if len(text) <= most else f"{text[: most - 10]}...{text[-7:]}"
+
+
 def shown(value: Any) -> str:
     """A value as an error message quotes it: one short line."""
     if isinstance(value, dict | list):

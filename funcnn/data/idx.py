@@ -6,6 +6,8 @@ big-endian 32-bit integers, and the elements, big-endian too.
 
 import gzip
 import math
+import os
+import re
 import zlib
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from funcnn.data.dataset import DataError, Dataset, Split, stratified
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 SPELLINGS = ("{pair}-{kind}-idx{rank}-ubyte", "{pair}-{kind}.idx{rank}-ubyte")
+MOST_DIMENSIONS = 32  # of an array, in every NumPy
+PAIRS = {"train": ("train",), "t10k": ("t10k", "test")}
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -38,6 +42,9 @@ def read_idx(path: str | Path) -> np.ndarray:
             f"{path}: not an IDX file: magic number 0x{content[:4].hex()}; images have 0x00000803, "
             "labels 0x00000801"
         )
+    if rank > MOST_DIMENSIONS:
+        told = f"its header has {rank} dimensions, and an array at most {MOST_DIMENSIONS}"
+        raise DataError(f"{path}: damaged: {told}; images have 3, labels 1")
     start = 4 + 4 * rank
     if len(content) < start:
         raise DataError(
@@ -49,11 +56,15 @@ def read_idx(path: str | Path) -> np.ndarray:
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:
         wrong = "truncated" if len(content) < expected else "trailing bytes"
+        sizes = " x ".join([*map(str, shape[:4]), *(["..."] if rank > 4 else [])])
+        needed = expected if expected < 2**63 else "more than 2^63"
         raise DataError(
-            f"{path}: {wrong}: {' x '.join(map(str, shape))} elements make {expected} bytes, "
-            f"the file has {len(content)}"
+            f"{path}: {wrong}: {sizes} elements make {needed} bytes, the file has {len(content)}"
         )
-    array = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    try:
+        array = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    except ValueError as error:  # no element, in dimensions larger than NumPy's arrays have
+        raise DataError(f"{path}: damaged: its dimensions make no array: {error}") from None
     return array.astype(dtype.newbyteorder("="))
 
 
@@ -63,18 +74,20 @@ def idx(
     """The data set in a folder of IDX files.
 
     The folder holds `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, and the same for
-    `t10k`, each gzipped (`.gz`) or not; `.idx3-ubyte` instead of `-idx3-ubyte` will do. Where one
-    of the two pairs is absent, `test_fraction` of the other becomes the test split: shuffled by
-    `seed`, each class in its share. Images are (N, H, W) of unsigned bytes, or of floats from 0 to
-    1; they become `x` float32 (N, H, W, 1), bytes over 255. Labels run from 0 to `classes` - 1;
-    without `classes` the largest training label is the last class. Raises `DataError`, one line
-    that names the file.
+    `t10k` or `test`, each gzipped (`.gz`) or not; `.idx3-ubyte` instead of `-idx3-ubyte` will do.
+    Where one of the two pairs is absent, `test_fraction` of the other becomes the test split:
+    shuffled by `seed`, each class in its share; the name of the data set says so, and a file that
+    seems to belong to the absent pair is an error. Images are (N, H, W) of unsigned bytes, or of
+    floats from 0 to 1; they become `x` float32 (N, H, W, 1), bytes over 255. Labels run from 0 to
+    `classes` - 1; without `classes` the largest training label is the last class. Raises
+    `DataError`, one line that names the file.
 
     >>> idx("no/such/folder")
     Traceback (most recent call last):
-    funcnn.data.dataset.DataError: no/such/folder: no such folder; it must hold train-...
+    funcnn.data.dataset.DataError: no/such/folder: no such folder in ...; it must hold train-...
     """
     folder = Path(path)
+    name = folder.name or str(folder)
     pairs = _pairs(folder)
     splits = {pair: _split(*files) for pair, files in pairs.items()}
     if classes is None:
@@ -89,20 +102,21 @@ def idx(
                 f"{pairs['t10k'][0]}: images of {_size(test)}, but {pairs['train'][0].name} has "
                 f"{_size(train)}; both must be of one size"
             )
-    else:
-        ((pair, whole),) = splits.items()
-        try:
-            train, test = stratified(whole, test_fraction, seed)
-        except DataError as error:
-            raise DataError(f"{pairs[pair][1]}: {error}") from None
-    return Dataset(train, test, classes, folder.name or str(folder))
+        return Dataset(train, test, classes, name)
+    ((pair, whole),) = splits.items()
+    try:
+        train, test = stratified(whole, test_fraction, seed)
+    except DataError as error:
+        raise DataError(f"{pairs[pair][1]}: {error}") from None
+    return Dataset(train, test, classes, f"{name} (test split cut from {pairs[pair][0].name})")
 
 
 def _content(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        leads = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else ""
+        raise DataError(f"{path}: {leads or 'no such file'}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if raw[:2] != b"\x1f\x8b":
@@ -119,10 +133,11 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
     """The files of the pairs that are there: "train" and "t10k" -> (images, labels)."""
     wanted = "train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz], or the t10k- pair"
     if not folder.is_dir():
-        wrong = "is a file, not a folder" if folder.exists() else "no such folder"
+        here = "" if folder.is_absolute() else f" in {Path.cwd()}"
+        wrong = "is a file, not a folder" if folder.exists() else f"no such folder{here}"
         raise DataError(f"{folder}: {wrong}; it must hold {wanted}")
     pairs = {}
-    for pair in ("train", "t10k"):
+    for pair in PAIRS:
         images, labels = _find(folder, pair, "images", 3), _find(folder, pair, "labels", 1)
         if images and labels:
             pairs[pair] = (images, labels)
@@ -131,16 +146,33 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
             raise DataError(f"{images or labels}: {lacks}[.gz] must stand beside it and does not")
     if not pairs:
         raise DataError(f"{folder}: no IDX files; it must hold {wanted}")
+    for absent in PAIRS.keys() - pairs.keys():
+        _check_absent(folder, absent)
     return pairs
 
 
 def _find(folder: Path, pair: str, kind: str, rank: int) -> Path | None:
-    for spelling in SPELLINGS:
-        for ending in ("", ".gz"):
-            path = folder / (spelling.format(pair=pair, kind=kind, rank=rank) + ending)
-            if path.exists():
-                return path
-    return None
+    """The file; else what else is there by that name: a link that leads nowhere, a folder."""
+    paths = [
+        folder / (spelling.format(pair=name, kind=kind, rank=rank) + ending)
+        for name in PAIRS[pair]
+        for spelling in SPELLINGS
+        for ending in ("", ".gz")
+    ]
+    files = [path for path in paths if path.is_file()]
+    return next(iter(files + [path for path in paths if os.path.lexists(path)]), None)
+
+
+def _check_absent(folder: Path, pair: str) -> None:
+    """Raise where a file seems to be of the pair that was not found: the other would be cut."""
+    like = re.compile(rf"(?<![a-z])(?:{'|'.join(PAIRS[pair])}).*(?:image|label|idx)", re.IGNORECASE)
+    for name in sorted(path.name for path in folder.iterdir()):
+        if like.search(name) and not name.startswith("."):
+            raise DataError(
+                f"{folder / name}: belongs to the {pair}- pair by its name, but is not called "
+                f"{pair}-images-idx3-ubyte[.gz] or {pair}-labels-idx1-ubyte[.gz]; rename it, or "
+                "take it away to have the other pair cut into train and test"
+            )
 
 
 def _split(images: Path, labels: Path) -> Split:

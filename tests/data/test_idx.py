@@ -126,6 +126,7 @@ def test_gzip_of_nothing(tmp_path):
 
 def test_missing_and_wrong_places(tmp_path):
     assert "no such folder; it must hold train-images" in error_of(idx, tmp_path / "nowhere")
+    assert f"nowhere: no such folder in {Path.cwd()}; it must" in error_of(idx, "nowhere")
     assert "no IDX files; it must hold train-images-idx3-ubyte" in error_of(idx, tmp_path)
     file = write_idx(tmp_path / "file", np.zeros(3, "u1"))
     assert "is a file, not a folder" in error_of(idx, file)
@@ -138,6 +139,76 @@ def test_half_a_pair(tmp_path, kind):
     folder = write_idx_folder(tmp_path, gz=False)
     (folder / f"train-{kind}-ubyte").unlink()
     assert f"train-{kind}-ubyte[.gz] must stand beside it" in error_of(idx, folder)
+
+
+def test_a_cut_test_split_is_said(tmp_path):
+    data = idx(write_idx_folder(tmp_path / "some", test=None))
+    assert data.name == f"some (test split cut from {IMAGES}.gz)"
+
+
+@pytest.mark.parametrize("names", [("images", "labels"), ("images",)])
+def test_the_test_pair_may_be_called_test(tmp_path, names):
+    folder = write_idx_folder(tmp_path / "tiny", gz=False)
+    for name, rank in (("images", 3), ("labels", 1)):
+        if name in names:
+            old = folder / f"t10k-{name}-idx{rank}-ubyte"
+            old.rename(folder / f"test-{name}-idx{rank}-ubyte")
+    data = idx(folder)
+    assert (data.name, len(data.test.y)) == ("tiny", 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("T10K-images", "t10k"),
+        ("test_images.gz", "t10k"),
+        ("emnist-test-labels-idx1", "t10k"),
+        ("train_images.idx3", "train"),
+    ],
+)
+def test_a_pair_of_another_name_is_not_replaced_in_silence(tmp_path, name, absent):
+    train, test = (None, 60) if absent == "train" else (60, None)
+    folder = write_idx_folder(tmp_path, train, test, gz=False)
+    (folder / name).touch()
+    text = error_of(idx, folder)
+    assert text.startswith(f"{folder / name}: belongs to the {absent}- pair by its name, but is")
+
+
+def test_other_files_are_no_pair(tmp_path):
+    folder = write_idx_folder(tmp_path, test=None)
+    for name in ("latest-images.png", "readme", "._t10k-images-idx3-ubyte", "train-images.md5"):
+        (folder / name).touch()
+    assert len(idx(folder).test.y) == 12
+
+
+@pytest.mark.parametrize("names", [("images-idx3", "labels-idx1"), ("images-idx3",)])
+def test_a_link_that_leads_nowhere(tmp_path, names):
+    folder = write_idx_folder(tmp_path, gz=False)
+    for name in names:
+        path = folder / f"t10k-{name}-ubyte"
+        path.unlink()
+        path.symlink_to("/no/such/file")
+    path = folder / "t10k-images-idx3-ubyte"
+    assert error_of(idx, folder) == f"{path}: a link to /no/such/file, which is not there"
+
+
+def test_a_folder_by_the_name_of_a_file_is_passed_over(tmp_path):
+    folder = write_idx_folder(tmp_path, gz=False, spelling=".")
+    (folder / IMAGES).mkdir()  # as some archives of MNIST hold it
+    assert len(idx(folder).train.y) == 60
+
+
+@pytest.mark.parametrize("rank", [33, 65, 255])
+def test_too_many_dimensions(tmp_path, rank):
+    path = tmp_path / "many"
+    path.write_bytes(bytes([0, 0, 8, rank]) + rank * b"\0\0\0\1" + b"\7")
+    assert f"{path}: damaged: its header has {rank} dimensions" in error_of(read_idx, path)
+
+
+def test_dimensions_that_make_no_array(tmp_path):
+    path = tmp_path / "none"
+    path.write_bytes(bytes([0, 0, 8, 4]) + 3 * b"\xff\xff\xff\xff" + 4 * b"\0")
+    assert f"{path}: damaged: its dimensions make no array" in error_of(read_idx, path)
 
 
 def test_sizes_of_train_and_test_differ(tmp_path):
