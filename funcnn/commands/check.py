@@ -162,10 +162,10 @@ def _checked(
 
 @contextlib.contextmanager
 def _termination_raises() -> Iterator[None]:
-    """SIGTERM as an exit, so that the workers end before their parent does."""
+    """SIGTERM as an interrupt, so that the workers end before their parent does."""
 
     def leave(*_: object) -> None:
-        raise SystemExit(143)
+        raise KeyboardInterrupt("SIGTERM")
 
     if threading.current_thread() is not threading.main_thread():
         yield

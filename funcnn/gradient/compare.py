@@ -83,6 +83,20 @@ def compare(
     """
     if intent not in INTENTS:
         raise ValueError(f"compare: intent is one of {', '.join(INTENTS)}, found {intent!r}")
+    with jax.disable_jit(False):  # what is compared and counted is compiled
+        return _compare(f, args, argnums, has_aux, pairs, cost, intent, reference)
+
+
+def _compare(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    pairs: int,
+    cost: bool,
+    intent: str,
+    reference: Callable[..., Any] | None,
+) -> Comparison:
     real, args = of_real_arrays(f), real_arrays(args)
     chosen = _chosen_leaves(f, args, argnums)
     with_rules = trace(real, args, {})
@@ -108,7 +122,7 @@ def compare(
     rows = judge.rows(dm)
     site_rows = () if reference else _site_rows(manual)
     wrong = any(row.verdict == "WRONG" for row in rows) and not reference
-    culprits = _culprits(f, args, manual, found, site_rows, judge) if wrong else ()
+    culprits = _culprits(real, args, manual, found, site_rows, judge) if wrong else ()
     arms, timing = _costs(built, cost, pairs)
     return Comparison(rows, found, tuple(kept), culprits, timing, "", site_rows, arms)
 

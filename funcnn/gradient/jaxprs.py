@@ -47,6 +47,7 @@ class Site:
         path: the named scopes around it, which for a funcnn model are the path of the layer.
         kind: "custom_vjp" or "custom_jvp".
         source: file and line of the wrapped function.
+        around: whether it wraps another rule, of the same function.
     """
 
     position: tuple[Any, ...]
@@ -54,6 +55,7 @@ class Site:
     path: str
     kind: str
     source: str
+    around: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} in {self.path}" if self.path else self.name
@@ -228,7 +230,15 @@ def site_of(eqn: Any, position: tuple[Any, ...] = (), path: str = "") -> Site | 
     name, _, source = jaxpr.debug_info.func_src_info.partition(" at ")
     if _HIGH_ROOT in str(type(eqn.params.get("_prim"))):
         name = _HIGH_ROOT
-    return Site(position, _SHOWN.get(name, name), path, kind, _source(name, source))
+    return Site(
+        position, _SHOWN.get(name, name), path, kind, _source(name, source), _is_around(jaxpr)
+    )
+
+
+def _is_around(jaxpr: Any) -> bool:
+    """Whether all that a jaxpr does is to call a custom rule."""
+    eqns = jaxpr.jaxpr.eqns if hasattr(jaxpr, "jaxpr") else jaxpr.eqns
+    return len(eqns) == 1 and site_of(eqns[0]) is not None
 
 
 def _source(name: str, found: str) -> str:
