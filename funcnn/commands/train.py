@@ -94,7 +94,7 @@ def _run(
         try:
             learning_curves(folder.metrics, folder.curves)
         except (OSError, ValueError) as error:  # the run itself is whole
-            warn(f"{folder.curves} could not be drawn: {error}")
+            warn(f"{folder.curves} could not be drawn: {getattr(error, 'strerror', error)}")
     if received and int(state.step) < config.steps:
         say(f"stopped at step {int(state.step)}; go on with --resume --out {folder.path}")
         return 128 + received[0]

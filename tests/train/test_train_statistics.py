@@ -145,7 +145,7 @@ def test_a_state_or_a_loss_without_them_is_told_what_to_do():
     def silent(params, batch, key):
         return loss(params, batch, key)[0]
 
-    with pytest.raises(TypeError, match="is missing"):
+    with pytest.raises(TypeError, match="returns no statistics, .* batch norm 'norm': take y, stat"):
         make_step(silent, OPTIMIZER)(start(), batches(0))
     with pytest.raises(ValueError, match="momentum must be at least 0 and below 1, got 1"):
         make_step(loss, OPTIMIZER, momentum=1.0)
@@ -213,3 +213,16 @@ def test_a_config_may_name_a_model_with_batch_norm(tmp_path, capsys):
     (other / "config.toml").write_text(text.replace("steps = 8\n", "steps = 24\n", 1))
     resumed = run(capsys, "train", config, "--out", other, "--resume", "--json")
     assert resumed["test_loss"] == trained["test_loss"]
+
+
+@pytest.mark.parametrize("k", [1, 8])
+def test_a_batch_norm_that_sees_one_number_is_refused_before_the_first_step(steps, k):
+    def one_row(step, count=None):
+        return jax.tree.map(lambda x: x[:1] if count is None else x[:, :1], batches(step, count))
+
+    def unmade(state, batch):
+        raise AssertionError("a step was made")
+
+    unmade.body, unmade.steps_per_call = steps[1].body, k
+    with pytest.raises(TrainingError, match="batch norm 'norm' would take the variance of one num"):
+        fit(unmade, start(), one_row, steps=8)
