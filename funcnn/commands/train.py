@@ -136,7 +136,7 @@ def _check_start(
         told = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error.__cause__, MissingStatistics):
             told += "; a pair (init, apply) has none: let the builder return the fnn.Layer itself"
-        raise ConfigError([f"model: {told}"]) from error
+        raise ConfigError([told]) from error
 
 
 def _evaluation(experiment: Experiment) -> Evaluation:

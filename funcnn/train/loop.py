@@ -95,13 +95,8 @@ def fit(
             if progress is not None:
                 progress.advance(position)
             evaluating = evaluate is not None and due(evaluate_every)
-            record = None
-            if evaluating or due(log_every):
-                record = run.new_record(metrics, position)
-            if due(checkpoint_every):
-                run.save(state, metrics, position, record)
-            if record is not None:
-                run.finish_record(record, state, metrics, evaluating)
+            recording = evaluating or due(log_every)
+            run.after_call(state, metrics, position, recording, evaluating, due(checkpoint_every))
     return state, run.history
 
 
@@ -133,9 +128,16 @@ class _Run:
         if self._progress is not None:
             self._progress.start(steps, position)
         if record is not None:
-            self.finish_record(record, state, {}, evaluating)
+            self._finish_record(record, state, {}, evaluating)
 
-    def new_record(self, metrics, position):
+    def after_call(self, state, metrics, position, recording, evaluating, saving):
+        record = self._new_record(metrics, position) if recording else None
+        if saving:
+            self.save(state, metrics, position, record)
+        if record is not None:
+            self._finish_record(record, state, metrics, evaluating)
+
+    def _new_record(self, metrics, position):
         """Step, loss and the loss's own metrics; evaluation is still to come."""
         metrics = jax.device_get(metrics)  # the only wait for the device between two records
         check_training(metrics, position)
@@ -144,7 +146,7 @@ class _Run:
         names = sorted(metrics, key=lambda name: name != "loss")
         return {"step": position, **{name: np.ravel(metrics[name])[-1].item() for name in names}}
 
-    def finish_record(self, record, state, metrics, evaluating):
+    def _finish_record(self, record, state, metrics, evaluating):
         if evaluating:
             try:
                 found = self._evaluate(state.evaluation_params())

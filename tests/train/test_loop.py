@@ -400,7 +400,7 @@ def test_what_cannot_be_evaluated_is_said_before_the_first_step(tmp_path):
         raise AssertionError("a step was made")
 
     evaluate = make_evaluation(metrics, {"x": np.ones((3, 3), np.float32)}, 2)
-    with pytest.raises(TrainingError, match="the model cannot be evaluated: .*missing") as info:
+    with pytest.raises(TrainingError, match=r"the model cannot be evaluated: .*missing") as info:
         fit(step, simple_state(), simple_batches, steps=3, evaluate=evaluate)
     assert "\n" not in str(info.value)
 

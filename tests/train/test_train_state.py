@@ -1,3 +1,6 @@
+from collections.abc import Callable
+
+import equinox
 import jax
 import jax.numpy as jnp
 import numpy as np

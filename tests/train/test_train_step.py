@@ -148,7 +148,7 @@ def needy(updates, state, params=None, *, hessian):
 
 UPDATES = {
     "missing 1 required keyword-only argument: 'hessian' .*value, grad, value_fn, grad_fn": (
-        optax.GradientTransformationExtraArgs(optax.sgd(0.1).init, needy)
+        optax.GradientTransformationExtraArgs(optax.sgd(0.1).init, needy)  # pyright: ignore
     ),
     "the optimizer's update fails: .*unexpected keyword argument 'value'": (
         optax.chain(optax.clip(1.0), optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1)))
