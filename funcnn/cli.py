@@ -19,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     funcnn 0.1.0
     0
     """
+    from funcnn.commands.streams import open_missing_streams
+
+    open_missing_streams()
     try:
         options = _parser().parse_args(arguments)
     except SystemExit as stop:
@@ -194,7 +197,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = configured("train", _train, "train a network, print its test accuracy")
     train.add_argument("--out", metavar="DIR", help="the run folder, in place of run.folder")
-    train.add_argument("--resume", action="store_true", help="continue the run in its folder")
+    train.add_argument(
+        "--resume", action="store_true", help="continue the run in its folder, or start it there"
+    )
     evaluate = command("eval", _eval, "the test accuracy of the latest checkpoint of a run")
     _run_argument(evaluate)
     _visualize_options(

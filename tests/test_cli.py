@@ -204,17 +204,6 @@ def test_folder_that_holds_another_run(tmp_path, capsys):
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == before
 
 
-def test_resume_without_a_checkpoint(tmp_path, capsys):
-    code, _, stderr = train_mlp(capsys, tmp_path / "run", "--resume")
-    assert (code, "holds no run" in stderr) == (2, True)
-    assert train_mlp(capsys, tmp_path / "run")[0] == 0
-    for path in sorted((tmp_path / "run/checkpoints").rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    code, _, stderr = train_mlp(capsys, tmp_path / "run", "--resume")
-    assert (code, "no checkpoint" in stderr) == (2, True)
-    assert len(stderr.splitlines()) == 1
-
-
 def test_a_diverging_run_stops_and_saves_nothing_broken(tmp_path, capsys):
     diverging = ["--set", "optimizer.name=sgd", "--set", "optimizer.learning_rate=1e30"]
     diverging += ["--set", "model.options.activation=softplus"]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from funcnn.commands.folder import RunFolder, restore_run
 from funcnn.commands.platform import choose_platform
+from funcnn.commands.streams import Log, say, warn
 from funcnn.config import Config, ConfigError
 from funcnn.experiment import Experiment, build_experiment
 from funcnn.inspection import summary
+from funcnn.layer import MissingStatistics
 from funcnn.train import (
     CheckpointError,
     Checkpoints,
     MetricsLog,
+    TrainingError,
     TrainState,
     fit,
     keep_freed_memory,
@@ -27,6 +29,9 @@ from funcnn.train import (
     make_progress,
     make_step,
 )
+from funcnn.train.evaluation import Evaluation
+from funcnn.train.guard import check_start
+from funcnn.train.step import Step
 
 _EVALUATION_BATCH = 512
 
@@ -34,44 +39,64 @@ _EVALUATION_BATCH = 512
 def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int:
     """Train as the config says; print the test accuracy. The exit code, 128 + n after signal n."""
     folder = RunFolder(config.run.folder)
-    if resume:
-        folder.check_resumable(config)
-    else:
-        folder.check_new()
-    device = choose_platform(config.run.platform)
-    keep_freed_memory()
-    experiment = build_experiment(config)
-    checkpoints = Checkpoints(folder.checkpoints, keep=config.train.keep_checkpoints)
-    state = experiment.first_state()
-    if resume:
-        state = _restore(checkpoints, state)
-    else:
-        folder.begin(config, device)
-    _announce(experiment, device, int(state.step))
-    evaluate = _evaluation(experiment)
+    with folder.held():
+        begun = resume and folder.holds_run()
+        if begun:
+            folder.check_resumable(config)
+        else:
+            folder.check_new()
+        device = choose_platform(config.run.platform)
+        keep_freed_memory()
+        experiment = build_experiment(config)
+        checkpoints = Checkpoints(folder.checkpoints, config.train.keep_checkpoints, warn)
+        state = experiment.first_state()
+        if begun and checkpoints.latest() is not None:
+            state = _restore(checkpoints, state)
+        step = make_step(
+            experiment.loss, experiment.optimizer, steps_per_call=config.train.steps_per_call
+        )
+        evaluate = _evaluation(experiment)
+        _check_start(experiment, step, state, evaluate)
+        if not begun:
+            folder.begin(config, device)
+        _announce(experiment, device, int(state.step), resume)
+        return _run(experiment, folder, checkpoints, step, state, evaluate, as_json)
+
+
+def _run(
+    experiment: Experiment,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    step: Step,
+    state: TrainState,
+    evaluate: Evaluation,
+    as_json: bool,
+) -> int:
+    config = experiment.config.train
     start = time.perf_counter()
     with _signals() as received:
         state, _ = fit(
-            make_step(
-                experiment.loss, experiment.optimizer, steps_per_call=config.train.steps_per_call
-            ),
+            step,
             state,
             experiment.batches(),
-            steps=config.train.steps,
-            log_every=config.train.log_every,
+            steps=config.steps,
+            log_every=config.log_every,
             evaluate=evaluate,
-            evaluate_every=config.train.evaluate_every,
+            evaluate_every=config.evaluate_every,
             log=MetricsLog(folder.metrics),
             checkpoints=checkpoints,
-            checkpoint_every=config.train.checkpoint_every,
-            progress=make_progress(),
+            checkpoint_every=config.checkpoint_every,
+            progress=make_progress(Log()),
             stop=lambda: bool(received),
         )
     seconds = time.perf_counter() - start
     if folder.metrics.exists():
-        learning_curves(folder.metrics, folder.curves)
-    if received:
-        _say(f"stopped at step {int(state.step)}; go on with --resume --out {folder.path}")
+        try:
+            learning_curves(folder.metrics, folder.curves)
+        except (OSError, ValueError) as error:  # the run itself is whole
+            warn(f"{folder.curves} could not be drawn: {getattr(error, 'strerror', error)}")
+    if received and int(state.step) < config.steps:
+        say(f"stopped at step {int(state.step)}; go on with --resume --out {folder.path}")
         return 128 + received[0]
     result = evaluate(state.evaluation_params())
     _report(experiment, result, int(state.step), seconds, folder, as_json)
@@ -94,22 +119,42 @@ def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
         raise ConfigError([str(error)]) from error
 
 
-def _evaluation(experiment: Experiment) -> Callable[[Any], dict[str, float]]:
+def _check_start(
+    experiment: Experiment, step: Step, state: TrainState, evaluate: Evaluation
+) -> None:
+    """Trace a step and an evaluation, so that what cannot work leaves no half-made run behind."""
+    size, steps = step.steps_per_call, experiment.config.train.steps
+    position = int(state.step)
+    if position >= steps:
+        return
+    count = (min(size, steps - position),) if size > 1 else ()
+    batch = experiment.batches()(position, *count)
+    try:
+        step.jitted.eval_shape(state, batch)  # traced once: the first call takes it from here
+        check_start(step, state, batch, evaluate)
+    except (TypeError, ValueError, TrainingError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error.__cause__, MissingStatistics):
+            told += "; a pair (init, apply) has none: let the builder return the fnn.Layer itself"
+        raise ConfigError([told]) from error
+
+
+def _evaluation(experiment: Experiment) -> Evaluation:
     test = experiment.dataset.test
     rows = {"x": test.x, "y": test.y}
     return make_evaluation(experiment.row_metrics, rows, min(_EVALUATION_BATCH, len(test.y)))
 
 
-def _announce(experiment: Experiment, device: str, step: int) -> None:
+def _announce(experiment: Experiment, device: str, step: int, resume: bool) -> None:
     dataset = experiment.dataset
     images = dataset.train.x[:1]
-    _say(
+    say(
         f"{dataset.name}: {len(dataset.train.y):,} images to train, {len(dataset.test.y):,} to test"
     )
-    _say(f"device: {device}")
-    _say(summary(experiment.model, experiment.params, images))
-    if step:
-        _say(f"resumed at step {step}")
+    say(f"device: {device}")
+    say(summary(experiment.model, experiment.params, images))
+    if resume:
+        say(f"resumed at step {step}" if step else "no state to resume from: starts at step 0")
 
 
 def _report(
@@ -128,7 +173,7 @@ def _report(
     right = round(result["accuracy"] * total)
     print(f"test accuracy {result['accuracy']:.4f} ({right} of {total}), loss {result['loss']:.4f}")
     if seconds is not None:
-        _say(f"{step} steps in {seconds:.1f} s; results in {folder.path}")
+        say(f"{step} steps in {seconds:.1f} s; results in {folder.path}")
 
 
 @contextmanager
@@ -147,7 +192,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

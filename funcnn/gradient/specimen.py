@@ -45,9 +45,10 @@ class Specimen:
     def __init__(self, situation: Situation):
         self.situation = situation
         self._accepted: dict[Check, bool] = {}
-        rule, static = situation.rule, getattr(situation.manual, "keywords", {})
+        rule = situation.rule
         if rule is None:
             raise ValueError(f"{situation.name}: only a Rule has a backward pass to mutate")
+        static = rule.static_arguments(**situation.case.static)
         self._args = cast(situation.args, "float64")
         self._forward = compiled(lambda *args: rule.forward(*args, **static))
         y, res = self._forward.eval_shape(*self._args)

@@ -3,13 +3,14 @@
 Nothing here knows of layers or rules: any pure JAX loss `loss(params, batch, key)` can be trained.
 """
 
-from funcnn.train.checkpoint import CheckpointError, Checkpoints
+from funcnn.train.checkpoint import Checkpoints
 from funcnn.train.curves import learning_curves
 from funcnn.train.evaluation import make_evaluation
 from funcnn.train.guard import TrainingError
 from funcnn.train.loop import fit
+from funcnn.train.manifest import CheckpointError, DamagedCheckpoint
 from funcnn.train.memory import keep_freed_memory
-from funcnn.train.metrics_log import MetricsLog, read_metrics
+from funcnn.train.metrics_log import MetricsError, MetricsLog, read_metrics
 from funcnn.train.optimizer import make_optimizer, make_schedule
 from funcnn.train.progress import make_progress
 from funcnn.train.state import TrainState
@@ -19,6 +20,8 @@ from funcnn.train.step import make_step
 __all__ = [
     "CheckpointError",
     "Checkpoints",
+    "DamagedCheckpoint",
+    "MetricsError",
     "MetricsLog",
     "TrainState",
     "TrainingError",

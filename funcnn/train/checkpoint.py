@@ -1,27 +1,26 @@
 """Checkpoints of a run through orbax: whole or not there, checked byte for byte when read."""
 
-import hashlib
-import json
 import os
 import shutil
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from funcnn.train.signature import Signature, first_of, signature
+from funcnn.train.manifest import (
+    CheckpointError,
+    DamagedCheckpoint,
+    read_manifest,
+    write_manifest,
+)
+from funcnn.train.quiet import orbax_silenced
+from funcnn.train.signature import Signature, first_of, leaf_names, signature
 from funcnn.train.state import TrainState
 
-MANIFEST = "manifest.json"
 UNFINISHED = "unfinished-"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, of another model, or could not be written.
-
-    >>> issubclass(CheckpointError, ValueError)
-    True
-    """
 
 
 class Checkpoints:
@@ -31,6 +30,9 @@ class Checkpoints:
     every leaf and the SHA-256 of every file, since orbax does not notice a changed byte in an
     array. It is written under another name and renamed when it is complete, so a save that fails,
     or is killed, leaves what was there before.
+
+    `warn` is given one line where something went wrong that stops nothing: a damaged checkpoint
+    that is passed over, an old one that cannot be removed. By default it is `warnings.warn`.
 
     >>> import tempfile, optax
     >>> state = TrainState.create({"w": np.ones(3, np.float32)}, optax.adam(0.1), seed=0)
@@ -44,26 +46,34 @@ class Checkpoints:
     [1.0, 1.0, 1.0]
     """
 
-    def __init__(self, folder, keep: int = 2):
+    def __init__(self, folder, keep: int = 2, warn: Callable[[str], Any] = warnings.warn):
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self.folder = Path(folder).absolute()  # orbax takes no relative paths
         self.keep = keep
+        self._warn = warn
+        self._damaged: set[int] = set()  # those that `restore` passed over
+        self._told: set[str] = set()
 
     def steps(self) -> list[int]:
-        """The steps of the complete checkpoints, in increasing order; none for a missing folder."""
-        names = [path.name for path in self.folder.glob("step_*") if path.is_dir()]
-        return sorted(int(n.removeprefix("step_")) for n in names if n[5:].isdecimal())
+        """The steps of the complete checkpoints, in increasing order; none for a missing folder.
+
+        Those that `restore` has passed over as damaged are none.
+        """
+        return [step for step in self._written() if step not in self._damaged]
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint, None when there is none."""
         return (self.steps() or [None])[-1]
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: TrainState, record: dict[str, Any] | None = None) -> None:
         """Write `state`; it is on disk on return. Then all but the newest `keep` are removed.
 
-        Raises CheckpointError when it cannot be written, or the folder holds a later step: that one
-        would be taken for the newer state of the same run.
+        `record` holds the metrics of its step where they have still to be logged. A checkpoint that
+        `restore` passed over as damaged is kept as `damaged-00000100`.
+
+        Raises CheckpointError when it cannot be written, when two leaves have one name, or the
+        folder holds a later step: that one would be taken for the newer state of the same run.
         """
         step = int(state.step)
         later = [other for other in self.steps() if other > step]
@@ -74,81 +84,135 @@ class Checkpoints:
             )
         unfinished = self.folder / f"{UNFINISHED}{step:08d}"
         try:
-            self._remove_unfinished()
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(unfinished, state)
+            self._set_damaged_aside()
+            self._remove_unfinished()
+            _write(unfinished, state, record)
             self._publish(unfinished, self._path(step))
         except Exception as error:  # whatever orbax, the disk or the system raises
             shutil.rmtree(unfinished, ignore_errors=True)
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(
-                f"could not save step {step} to {self.folder}: {reason}"
-            ) from error
+            told = f"could not save step {step} to {self.folder}: {_reason(error)}"
+            raise CheckpointError(told) from error
         for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self._path(old))
+            self._remove(self._path(old))
 
     def restore(self, like, step: int | None = None) -> TrainState:
-        """The state of `step`, the newest when not given, with the tree and placement of `like`.
+        """The state of `step`, or of the newest whole one, with the tree and placement of `like`.
 
         `like` is a TrainState of the same model and optimizer, or the same tree of
-        `jax.ShapeDtypeStruct`. Raises CheckpointError when there is no such checkpoint, when a byte
-        of it has changed, or, naming the leaf, when one has another shape or dtype than in `like`.
+        `jax.ShapeDtypeStruct`. Without `step`, a damaged checkpoint is passed over, with a warning
+        that says so, for the one before it.
+
+        Raises CheckpointError when there is no such checkpoint or no whole one, when a byte of it
+        has changed, or, naming the leaf, when one has another shape or dtype than in `like`.
         """
-        step = self._existing(step)
+        if step is not None:
+            return self._restore(like, self._existing(step))
+        damaged: dict[int, str] = {}
+        for newest in reversed(self._existing_steps()):
+            try:
+                state = self._restore(like, newest)
+            except DamagedCheckpoint as error:
+                damaged[newest] = str(error)
+                continue
+            if damaged:
+                self._warn(f"{first_of(list(damaged.values()))}; taking step {newest} instead")
+            self._damaged |= set(damaged)
+            return state
+        raise CheckpointError(
+            f"no checkpoint is whole: {first_of(list(damaged.values()))}; "
+            f"start anew in another folder, or remove {self.folder}"
+        )
+
+    def record(self, step: int) -> dict[str, Any] | None:
+        """The metrics of `step` that had still to be logged when it was saved, or None."""
+        return read_manifest(self._path(step), check_files=False).record
+
+    def _restore(self, like, step: int) -> TrainState:
         path = self._path(step)
-        leaves = _checked_manifest(path)
-        phrases = _differences(leaves, signature(like))
+        phrases = _differences(read_manifest(path).leaves, signature(like))
         if phrases:
             raise CheckpointError(f"{path} does not fit the state to fill: {first_of(phrases)}")
-        return _read(path, like)
+        state = _read(path, like)
+        if int(state.step) != step:
+            raise DamagedCheckpoint(f"{path} is damaged: it holds step {int(state.step)}")
+        return state
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step_{step:08d}"
 
-    def _existing(self, step: int | None) -> int:
-        steps = self.steps()
+    def _written(self) -> list[int]:
+        names = [path.name for path in self.folder.glob("step_*") if path.is_dir()]
+        steps = [int(name[5:]) for name in names if name[5:].isdecimal()]
+        return sorted(step for step in steps if self._path(step).name in names)
+
+    def _existing_steps(self) -> list[int]:
+        steps = self._written()
         if not steps:
             raise CheckpointError(f"no checkpoint in {self.folder}: it has no folder 'step_...'")
-        if step is not None and step not in steps:
+        return steps
+
+    def _existing(self, step: int) -> int:
+        steps = self._existing_steps()
+        if step not in steps:
             there = ", ".join(map(str, steps))
             raise CheckpointError(
                 f"no checkpoint of step {step} in {self.folder}: there is {there}"
             )
-        return steps[-1] if step is None else step
+        return step
+
+    def _set_damaged_aside(self) -> None:
+        for step in sorted(self._damaged):
+            aside = self.folder / f"damaged-{step:08d}"
+            if aside.exists():
+                shutil.rmtree(aside)
+            self._path(step).rename(aside)
+        self._damaged.clear()
 
     def _remove_unfinished(self) -> None:
         for leftover in self.folder.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(leftover)
+            self._remove(leftover)
+
+    def _remove(self, path: Path) -> None:
+        """Remove a folder that nothing needs any more; a warning, once, where that fails."""
+        removed = path.with_name(f"{UNFINISHED}removed-{path.name}")
+        try:
+            # Half of a checkpoint must not have the name of a whole one.
+            if not path.name.startswith(UNFINISHED):
+                path = path.rename(removed)
+            shutil.rmtree(path)
+        except OSError as error:
+            if path.name not in self._told:
+                self._told.add(path.name)
+                self._warn(f"could not remove {path}, which is not needed: {error.strerror}")
 
     def _publish(self, unfinished: Path, path: Path) -> None:
         if path.exists():  # the same step again, from a run that went on from an earlier one
             replaced = self.folder / f"{UNFINISHED}replaced"
             path.rename(replaced)
             unfinished.rename(path)
-            shutil.rmtree(replaced)
+            self._remove(replaced)
         else:
             unfinished.rename(path)
         _sync(self.folder)
 
 
-def _write(path: Path, state: TrainState) -> None:
+def _write(path: Path, state: TrainState, record: dict[str, Any] | None) -> None:
     """Arrays and manifest of `state` in a new folder, all flushed to disk."""
     import orbax.checkpoint as ocp
 
-    # orbax takes arrays only, and a NumPy scalar is none.
-    state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), state)
-    path.mkdir()
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path / "state", state)
-        checkpointer.wait_until_finished()
-    content = {
-        "leaves": {name: str(leaf) for name, leaf in signature(state).named().items()},
-        "files": {name: _digest(path / name) for name in _files(path)},
+    # orbax takes arrays only, and a NumPy scalar is none. It joins the keys of a tree by dots, and
+    # two leaves of the same joined key overwrite each other: it gets one level, of names of ours.
+    arrays = {
+        name: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        for name, leaf in zip(leaf_names(state), jax.tree.leaves(state), strict=True)
     }
-    with (path / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump({**content, "manifest": _digest_of(content)}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    path.mkdir()
+    with orbax_silenced(), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path / "state", arrays)
+        checkpointer.wait_until_finished()
+    leaves = {name: str(leaf) for name, leaf in signature(state).named().items()}
+    write_manifest(path, leaves, record)
     _sync(path)
 
 
@@ -161,30 +225,15 @@ def _read(path: Path, like) -> TrainState:
             sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
+    leaves, treedef = jax.tree.flatten(like)
+    names = leaf_names(like)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path / "state", jax.tree.map(target, like))
+        with orbax_silenced(), ocp.StandardCheckpointer() as checkpointer:
+            targets = dict(zip(names, map(target, leaves), strict=True))
+            found = checkpointer.restore(path / "state", targets)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} cannot be read: {reason}") from error
-
-
-def _checked_manifest(path: Path) -> dict[str, str]:
-    """The leaves that the manifest names, once every file has been found unchanged."""
-    try:
-        content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        intact = content.pop("manifest") == _digest_of(content)
-        files = content["files"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        intact, files, content = False, {}, {}
-    if not intact:
-        raise CheckpointError(f"{path} is damaged: its {MANIFEST} is missing or changed")
-    for name, digest in files.items():
-        if not (path / name).is_file():
-            raise CheckpointError(f"{path} is damaged: file {name} is missing")
-        if _digest(path / name) != digest:
-            raise CheckpointError(f"{path} is damaged: file {name} has changed since it was saved")
-    return content["leaves"]
+        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
+    return jax.tree.unflatten(treedef, [found[name] for name in names])
 
 
 def _differences(saved: dict[str, str], like: Signature) -> list[str]:
@@ -199,17 +248,13 @@ def _differences(saved: dict[str, str], like: Signature) -> list[str]:
     return phrases
 
 
-def _files(path: Path) -> list[str]:
-    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest_of(content: dict) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _reason(error: Exception) -> str:
+    """What an error says in one line: of the storage library's long ones what the system said."""
+    line = (str(error).splitlines() or [""])[0]
+    system = line.split(" [os_error_code=")
+    if len(system) > 1:
+        return system[0].rsplit(": ", 1)[-1]
+    return line or type(error).__name__
 
 
 def _sync(folder: Path) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from funcnn.train.state import TrainState
+
 
 def make_evaluation(
     metrics: Callable, split_arrays: dict[str, np.ndarray], batch_size: int
-) -> Callable[..., dict[str, float]]:
+) -> "Evaluation":
     """Compile `metrics(params, batch) -> {name: (B,)}` into `evaluate(params) -> {name: mean}`.
 
     `split_arrays` are arrays with one leading axis, the rows. They are cut into batches of
@@ -28,19 +30,42 @@ def make_evaluation(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     batch_size = min(batch_size, rows)
-    batches = list(_equal_batches(split_arrays, rows, batch_size))
-    compiled = jax.jit(metrics)
+    return Evaluation(metrics, list(_equal_batches(split_arrays, rows, batch_size)), rows)
 
-    def evaluate(params) -> dict[str, float]:
+
+class Evaluation:
+    """A compiled evaluation, made by `make_evaluation`.
+
+    >>> evaluate = make_evaluation(lambda params, batch: {"x": batch["x"]}, {"x": np.ones(2)}, 2)
+    >>> evaluate(None)
+    {'x': 1.0}
+    """
+
+    def __init__(self, metrics: Callable, batches: list[dict[str, np.ndarray]], rows: int):
+        self._batches, self._rows = batches, rows
+        self._metrics, self._compiled = metrics, jax.jit(metrics)
+        self._size = len(next(iter(batches[0].values())))
+
+    def __call__(self, params) -> dict[str, float]:
+        """The mean of each metric over the split."""
         # All batches are started before the first result is fetched.
-        outputs = jax.device_get([compiled(params, batch) for batch in batches])
-        _check_metrics(outputs[0], batch_size)
+        outputs = jax.device_get([self._compiled(params, batch) for batch in self._batches])
+        _check_metrics(outputs[0], self._size)
         return {
-            name: float(np.mean(_true_rows(outputs, name, rows), dtype=np.float64))
+            name: float(np.mean(_true_rows(outputs, name, self._rows), dtype=np.float64))
             for name in outputs[0]
         }
 
-    return evaluate
+    def check(self, state: TrainState) -> None:
+        """Trace the metrics on the params that this state will be evaluated with.
+
+        Nothing is computed or compiled; whatever is raised then is raised now.
+        """
+
+        def traced(state):
+            return self._metrics(state.evaluation_params(), self._batches[0])
+
+        _check_metrics(jax.eval_shape(traced, state), self._size)
 
 
 def _checked_rows(arrays) -> int:

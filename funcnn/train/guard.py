@@ -1,4 +1,7 @@
-"""What must not go unnoticed in a run: a second compilation, and numbers that are not finite."""
+"""What must not go unnoticed in a run: what cannot work, a second compilation, bad numbers."""
+
+import inspect
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -13,6 +16,73 @@ class TrainingError(RuntimeError):
     >>> issubclass(TrainingError, RuntimeError)
     True
     """
+
+
+def check_batches(batches, steps_per_call: int) -> None:
+    """Raise TypeError, with the cure, where `batches` is not a function of the step.
+
+    >>> check_batches([1, 2], steps_per_call=1)
+    Traceback (most recent call last):
+    TypeError: batches must be a function, batches(step) -> batch, found a list: for a list, ...
+    """
+    wanted = "batches(step)" if steps_per_call == 1 else "batches(step, count)"
+    if not callable(batches):
+        raise TypeError(
+            f"batches must be a function, {wanted} -> batch, found a {type(batches).__name__}: for "
+            f"a list, lambda step: batches[step % len(batches)]; for an iterator, which a resumed "
+            f"run cannot wind back, lambda step: next(iterator)"
+        )
+    try:
+        inspect.signature(batches).bind(*(0, steps_per_call)[: 1 if steps_per_call == 1 else 2])
+    except TypeError as error:
+        stacked = ", which gives `count` batches stacked" if steps_per_call > 1 else ""
+        raise TypeError(
+            f"batches must take {wanted}{stacked}: the step makes {steps_per_call} a call, and "
+            f"batches has {error}"
+        ) from error
+    except ValueError:
+        return  # a built-in function tells no signature
+
+
+def check_start(step, state, batch, evaluate: Callable | None) -> None:
+    """Raise TrainingError where the run would fail later than it need, before its first step.
+
+    `batch` is as the step takes it. Evaluation is traced on the params that this state will be
+    evaluated with, where `evaluate` is `make_evaluation`'s; a batch norm that sees one number
+    a channel has no variance to normalise by.
+
+    >>> check_start(None, None, None, None)
+    """
+    check = getattr(evaluate, "check", None)
+    if check is not None:
+        try:
+            check(state)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrainingError(f"the model cannot be evaluated: {reason}") from error
+    for path, count in _rows_of_statistics(step, state, batch).items():
+        if np.any(count == 1):
+            raise TrainingError(
+                f"batch norm '{path}' would take the variance of one number, which is always 0: "
+                f"it needs batches of two rows or more"
+            )
+
+
+def _rows_of_statistics(step, state, batch) -> dict[str, np.ndarray]:
+    """How many rows each batch norm sees; `{}` where it cannot be a single one."""
+    if not getattr(state, "statistics", None) or not hasattr(step, "body"):
+        return {}
+    if step.steps_per_call > 1:
+        batch = jax.tree.map(lambda x: x[0], batch)
+    if all(np.shape(leaf)[:1] != (1,) for leaf in jax.tree.leaves(batch)):
+        return {}
+    none_yet = jax.tree.map(np.zeros_like, state.statistics)
+
+    def counts(state):
+        statistics = step.body(state, batch)[0].statistics
+        return {path: count for path, (_, _, count) in statistics.items()}
+
+    return jax.device_get(jax.jit(counts)(state._replace(statistics=none_yet)))
 
 
 class RetraceGuard:
@@ -47,7 +117,7 @@ class RetraceGuard:
         if changes:
             raise TrainingError(
                 f"step {position + 1} would compile anew: {first_of(changes)}; "
-                f"every call needs the shapes and dtypes of the first"
+                f"every call needs the shapes and dtypes of the first{_short(self._first, found)}"
             )
 
 
@@ -84,6 +154,19 @@ def check_params(params, position: int) -> None:
                 f"step {position}: params leaf '{leaf_name(path)}' is not finite: training stops, "
                 f"and this state is not saved"
             )
+
+
+def _short(first: Signature, found: Signature) -> str:
+    """What to do where all that has changed is that a batch has fewer rows."""
+    if first.treedef != found.treedef:
+        return ""
+    changed = [(a, b) for a, b in zip(first.leaves, found.leaves, strict=True) if a != b]
+    fewer = all(
+        a.shape[1:] == b.shape[1:] and a.dtype == b.dtype and b.shape[:1] < a.shape[:1]
+        for a, b in changed
+    )
+    told = ". A short last batch: leave it out, or fill it up with rows that the loss leaves out"
+    return told if fewer else ""
 
 
 def _without_leading_axis(batch, stacked: bool):

@@ -7,7 +7,14 @@ import jax
 import numpy as np
 
 from funcnn.train.checkpoint import Checkpoints
-from funcnn.train.guard import RetraceGuard, TrainingError, check_params, check_training
+from funcnn.train.guard import (
+    RetraceGuard,
+    TrainingError,
+    check_batches,
+    check_params,
+    check_start,
+    check_training,
+)
 from funcnn.train.metrics_log import EVALUATION, MetricsLog
 from funcnn.train.progress import Progress
 from funcnn.train.state import TrainState
@@ -35,18 +42,22 @@ def fit(
     `batches(step, count)` for `count` of them stacked along a new leading axis when the step makes
     several a call. `steps_per_call` need not be given: it is the step's own.
 
-    After a call the loop evaluates, logs and saves, in this order, what is due. Something is due at
+    After a call the loop saves, evaluates and logs, in this order, what is due. Something is due at
     the first end of a call at or after each multiple of its `..._every`, and at the end of the run;
-    0 stands for the end alone. A record is `{"step": updates made, "loss": ...}`, the metrics of
-    that last update, with those of `evaluate(params) -> {name: float}` as `evaluation_NAME` when
-    they are due; its `params` have the statistics of batch norm folded in. `history` is the list of
-    records of this call; `log` gets the same, after dropping what a run beyond the restored step
-    had written. `stop()` is asked before every call; when it says True, the state is saved (no
-    record is written) and the loop returns early.
+    0 stands for the end alone. A state whose evaluation raises is saved, due or not; a record that
+    a run had no time to log goes with the saved state, and is logged when the run goes on. A record
+    is `{"step": updates made, "loss": ...}`, the metrics of that last update, with those of
+    `evaluate(params) -> {name: float}` as `evaluation_NAME` when they are due; its `params` have
+    the statistics of batch norm folded in. `history` is the list of records of this call; `log`
+    gets the same, after dropping what a run beyond the restored step had written. `stop()` is asked
+    before every call; when it says True, the state is saved (no record is written) and the loop
+    returns early.
 
     `state` is donated: use the one that is returned. Raises TrainingError when a call would compile
     anew because a leaf changed (the first call and a last one of fewer steps may), or when loss,
-    gradient or params are not finite at a record or a save; such a state is never saved.
+    gradient or params are not finite at a record or a save; such a state is never saved; before the
+    first call, when `evaluate`, made by `make_evaluation`, does not fit the state, or batch norm
+    would see one number a channel. TypeError when `batches` is no function of the step.
 
     >>> import jax.numpy as jnp, optax
     >>> from funcnn.train import TrainState, make_step
@@ -59,15 +70,17 @@ def fit(
     [(2, 0.0), (3, 0.0)]
     """
     size = _steps_per_call(step, steps_per_call)
+    check_batches(batches, size)
     run = _Run(evaluate, log, checkpoints, progress)
-    position = int(state.step)
-    run.begin(position, steps)
+    first = position = int(state.step)
+    before = max(position - size, 0)  # where the call ended that the state comes from
     guard, metrics = RetraceGuard(stacked=size > 1), {}
 
     def due(every):
         return position == steps or (every > 0 and position // every > before // every)
 
     with contextlib.closing(progress) if progress else contextlib.nullcontext():
+        run.begin(state, position, steps, evaluate is not None and due(evaluate_every))
         while position < steps:
             if stop is not None and stop():
                 run.save(state, metrics, position)
@@ -75,15 +88,15 @@ def fit(
             count = min(size, steps - position)
             batch = batches(position) if size == 1 else batches(position, count)
             guard.check(state, batch, position, count)
+            if position == first:
+                check_start(step, state, batch, evaluate)
             state, metrics = step(state, batch)
             before, position = position, position + count
             if progress is not None:
                 progress.advance(position)
             evaluating = evaluate is not None and due(evaluate_every)
-            if evaluating or due(log_every):
-                run.record(state, metrics, position, evaluating)
-            if due(checkpoint_every):
-                run.save(state, metrics, position)
+            recording = evaluating or due(log_every)
+            run.after_call(state, metrics, position, recording, evaluating, due(checkpoint_every))
     return state, run.history
 
 
@@ -96,7 +109,8 @@ class _Run:
         self._checkpoints, self._progress = checkpoints, progress
         self._saved: int | None = None
 
-    def begin(self, position, steps):
+    def begin(self, state, position, steps, evaluating):
+        record = None
         if self._checkpoints is not None:
             self._saved = self._checkpoints.latest()
             if self._saved is not None and self._saved > position:
@@ -104,34 +118,54 @@ class _Run:
                     f"the run starts at step {position}, but {self._checkpoints.folder} holds a "
                     f"checkpoint of step {self._saved}: resume from it, or choose another folder"
                 )
-        if self._log is not None:
+            if self._saved == position:
+                record = self._checkpoints.record(position)
+        if self._log is None or self._log.last_step(until=position) == position:
+            record = None  # there is no log, or it is there already
+        # A finished run is left as it is: it may lie where nothing can be written.
+        if self._log is not None and (position < steps or record is not None):
             self._log.rewind(position)
         if self._progress is not None:
             self._progress.start(steps, position)
+        if record is not None:
+            self._finish_record(record, state, {}, evaluating)
 
-    def record(self, state, metrics, position, evaluating):
+    def after_call(self, state, metrics, position, recording, evaluating, saving):
+        record = self._new_record(metrics, position) if recording else None
+        if saving:
+            self.save(state, metrics, position, record)
+        if record is not None:
+            self._finish_record(record, state, metrics, evaluating)
+
+    def _new_record(self, metrics, position):
+        """Step, loss and the loss's own metrics; evaluation is still to come."""
         metrics = jax.device_get(metrics)  # the only wait for the device between two records
         check_training(metrics, position)
         # A call of several steps gives a value for each; the record is of the last. The loss comes
         # first: compiled functions sort their dicts.
         names = sorted(metrics, key=lambda name: name != "loss")
-        record = {"step": position, **{name: np.ravel(metrics[name])[-1].item() for name in names}}
+        return {"step": position, **{name: np.ravel(metrics[name])[-1].item() for name in names}}
+
+    def _finish_record(self, record, state, metrics, evaluating):
         if evaluating:
-            record |= {
-                f"{EVALUATION}{k}": v for k, v in self._evaluate(state.evaluation_params()).items()
-            }
+            try:
+                found = self._evaluate(state.evaluation_params())
+            except Exception:
+                self.save(state, metrics, record["step"], record)
+                raise
+            record = {**record, **{f"{EVALUATION}{name}": x for name, x in found.items()}}
         self.history.append(record)
         if self._log is not None:
             self._log.write(record)
         if self._progress is not None:
             self._progress.report(record)
 
-    def save(self, state, metrics, position):
+    def save(self, state, metrics, position, record=None):
         if self._checkpoints is None or self._saved == position:
             return
         check_training(jax.device_get(metrics), position)
         check_params(state.params, position)
-        self._checkpoints.save(state)
+        self._checkpoints.save(state, record)
         self._saved = position
 
 

@@ -11,6 +11,14 @@ import numpy as np
 EVALUATION = "evaluation_"  # begins the names of metrics over a whole split
 
 
+class MetricsError(ValueError):
+    """A metrics file that is damaged, or cannot be written; it names the file, and the line.
+
+    >>> issubclass(MetricsError, ValueError)
+    True
+    """
+
+
 class MetricsLog:
     """A file of JSON lines, each with the key `step`; a line is in the file when `write` returns.
 
@@ -30,13 +38,31 @@ class MetricsLog:
         self.path = Path(path)
 
     def write(self, record: Mapping) -> None:
-        """Append one line. Raises ValueError when `record` has no whole number `step`."""
+        """Append one line.
+
+        Raises ValueError when `record` has no whole number `step`, MetricsError when it cannot be
+        written.
+        """
         line = {name: _plain(value) for name, value in record.items()}
-        if not isinstance(line.get("step"), int):
+        if not _is_step(line.get("step")):
             raise ValueError(f"a metrics record needs a whole number 'step', got {record!r}")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise MetricsError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def last_step(self, until: int) -> int | None:
+        """The step of the last whole line up to step `until`; None without one.
+
+        >>> print(MetricsLog("no/metrics.jsonl").last_step(until=10))
+        None
+        """
+        if not self.path.exists():
+            return None
+        steps = [record["step"] for record in read_metrics(self.path)]
+        return max([step for step in steps if step <= until], default=None)
 
     def rewind(self, step: int) -> None:
         """Drop the lines beyond `step`, and a last line that a crash cut off, in one atomic write.
@@ -45,23 +71,26 @@ class MetricsLog:
         """
         if not self.path.exists():
             return
-        old = self.path.read_text(encoding="utf-8")
-        records = [line for line in _whole_lines(old) if _parse(self.path, line)["step"] <= step]
-        new = "".join(line + "\n" for _, line in records)
+        old = self.path.read_bytes()
+        kept = [line for line in _whole_lines(old) if _parse(self.path, line)["step"] <= step]
+        new = b"".join(line + b"\n" for _, line in kept)
         if new == old:
             return
         unfinished = self.path.with_name(self.path.name + ".unfinished")
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(new)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path)
+        try:
+            with unfinished.open("wb") as file:
+                file.write(new)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self.path)
+        except OSError as error:
+            raise MetricsError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
 def read_metrics(path) -> list[dict]:
     """The records of a metrics file in order; `null` becomes NaN, a last line cut off is left out.
 
-    Raises ValueError naming file and line where a line is no record with a `step`.
+    Raises MetricsError naming file and line where a line is no record with a `step`.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
@@ -70,7 +99,7 @@ def read_metrics(path) -> list[dict]:
     [{'step': 10, 'loss': 0.5}]
     """
     path = Path(path)
-    lines = _whole_lines(path.read_text(encoding="utf-8"))
+    lines = _whole_lines(path.read_bytes())
     records = [_parse(path, line) for line in lines]
     return [{k: math.nan if v is None else v for k, v in record.items()} for record in records]
 
@@ -83,17 +112,26 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _whole_lines(text: str) -> list[tuple[int, str]]:
+def _is_step(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole_lines(content: bytes) -> list[tuple[int, bytes]]:
     """The lines that end in a newline, each with its number from 1."""
-    return list(enumerate(text.split("\n")[:-1], start=1))
+    return list(enumerate(content.split(b"\n")[:-1], start=1))
 
 
-def _parse(path: Path, line: tuple[int, str]) -> dict:
+def _parse(path: Path, line: tuple[int, bytes]) -> dict:
     number, text = line
     try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {number}: not JSON: {error.msg}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-        raise ValueError(f"{path}, line {number}: not a metrics record with a whole number 'step'")
+        record = json.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise MetricsError(f"{path}, line {number}: not UTF-8: {error.reason}") from error
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise MetricsError(f"{path}, line {number}: not JSON: {reason}") from error
+    if not isinstance(record, dict) or not _is_step(record.get("step")):
+        raise MetricsError(
+            f"{path}, line {number}: not a metrics record with a whole number 'step'"
+        )
     return record

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 # A bar is redrawn at most this often: the loop may make thousands of calls a second.
 SECONDS_BETWEEN_UPDATES = 0.1
@@ -29,7 +29,7 @@ class Progress(Protocol):
         ...
 
 
-def make_progress(stream: TextIO | None = None) -> Progress:
+def make_progress(stream: Any = None) -> Progress:
     """A bar when `stream` is a terminal, plain lines when not. Without one, standard error.
 
     >>> import io

@@ -1,5 +1,6 @@
 """What a compiled program knows of its arguments: the shape, dtype and weak type of every leaf."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +27,7 @@ class Signature(NamedTuple):
     def named(self) -> dict[str, Leaf]:
         """Name each leaf by its path: `params/dense_0/w` -> float32[64, 32]."""
         tree = jax.tree.unflatten(self.treedef, range(len(self.leaves)))
-        paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return {leaf_name(path): self.leaves[index] for path, index in paths}
+        return dict(zip(leaf_names(tree), self.leaves, strict=True))
 
 
 def leaf_name(path) -> str:
@@ -38,6 +38,27 @@ def leaf_name(path) -> str:
     'dense_0/w'
     """
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def leaf_names(tree) -> list[str]:
+    """A name for each leaf, no two the same: `a/b`, or `['a/b']` where another leaf is called so.
+
+    Raises ValueError where even the keys in full give two leaves one name.
+
+    >>> leaf_names({"a": {"b": 1, "c": 2}, "a/b": 3})
+    ["['a']['b']", 'a/c', "['a/b']"]
+    """
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    plain = [leaf_name(path) for path in paths]
+    counts = Counter(plain)
+    names = [
+        name if counts[name] == 1 else jax.tree_util.keystr(path)
+        for name, path in zip(plain, paths, strict=True)
+    ]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"two leaves have the name {twice[0]}: give their keys other names")
+    return names
 
 
 def signature(tree) -> Signature:

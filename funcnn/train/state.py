@@ -72,6 +72,14 @@ def check_params(params) -> None:
     >>> check_params({"w": np.zeros(3, np.float32)})
     """
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+            kind = "function" if callable(leaf) else type(leaf).__name__
+            raise TypeError(
+                f"params leaf '{leaf_name(path)}' is a {kind}: every leaf must be an array; of a "
+                f"module, as Equinox's, train the arrays alone: params, rest = "
+                f"equinox.partition(module, equinox.is_inexact_array), and in the loss "
+                f"equinox.combine(params, rest)"
+            )
         array = jnp.shape(leaf), jnp.result_type(leaf)
         if not jnp.issubdtype(array[1], jnp.floating):
             found = f"{array[1]}{list(array[0])}"

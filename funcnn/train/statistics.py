@@ -31,13 +31,20 @@ def merge_statistics(running: Any, batch: Any, momentum: float) -> Any:
     variance is averaged likewise; both are those of the batches, as in Flax.
 
     Raises:
-        TypeError: the batch has statistics of other layers, shapes or dtypes.
+        TypeError: the batch has statistics of other layers, shapes or dtypes, or none.
 
     >>> one, two = ({"": (m * jnp.ones(1), jnp.ones(1), jnp.ones(()))} for m in (1.0, 2.0))
     >>> mean, variance, count = merge_statistics(one, two, momentum=0.9)[""]
     >>> mean, variance, count
     (Array([1.5], dtype=float32), Array([1.], dtype=float32), Array(2., dtype=float32))
     """
+    if running and not batch:
+        raise TypeError(
+            f"the loss returns no statistics, and the state holds those of batch norm "
+            f"{', '.join(map(repr, running))}: take y, statistics = "
+            f"model.value_and_statistics(params, x, key) in the loss, and return statistics among "
+            f"its metrics, (loss, {{'statistics': statistics}})"
+        )
     changes = differences(signature(running), signature(batch))
     if changes:
         raise TypeError(

@@ -1,5 +1,6 @@
 """The training step: a pure function of (state, batch), compiled, one update or K a call."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -135,17 +136,49 @@ def _make_body(loss, optimizer, momentum):
 def _update(optimizer, state, gradient, value, objective):
     # optax's adam and schedules mix dtypes, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
-        updates, optimizer_state = optimizer.update(
-            gradient,
-            state.optimizer_state,
-            state.params,
-            # What line searches and Polyak steps ask for; the others ignore it.
-            value=value,
-            grad=gradient,
-            value_fn=lambda params: objective(params)[0],
-        )
+        _check_optimizer(optimizer, state)
+
+        def value_fn(params):
+            return objective(params)[0]
+
+        # What line searches, Polyak steps and sharpness-aware ones ask for; the others ignore it.
+        extra = {"value": value, "grad": gradient, "value_fn": value_fn}
+        extra |= {"grad_fn": lambda params, _=None: jax.grad(value_fn)(params)}
+        try:
+            updates, optimizer_state = optimizer.update(
+                gradient, state.optimizer_state, state.params, **_taken(optimizer.update, extra)
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise TypeError(
+                f"the optimizer's update fails: {reason} (beside gradient, state and params it is "
+                f"given what it takes of {', '.join(extra)})"
+            ) from error
         params = optax.apply_updates(state.params, updates)
     return params, _same_types(optimizer_state, state.optimizer_state)
+
+
+def _taken(update, extra: dict[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that an optimizer's update names, or all where it takes any."""
+    parameters = inspect.signature(update).parameters
+    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    # A line search hands what it does not know on to value_fn, which takes no grad_fn.
+    return {n: x for n, x in extra.items() if n in parameters or (any_name and n != "grad_fn")}
+
+
+def _check_optimizer(optimizer, state) -> None:
+    """Raise TypeError where the state was made with another optimizer than the step."""
+    made = jax.eval_shape(optimizer.init, state.params)
+    was, now = (signature({"optimizer_state": t}) for t in (made, state.optimizer_state))
+    if was.treedef == now.treedef and [x.shape for x in was.leaves] == [
+        x.shape for x in now.leaves
+    ]:
+        return
+    raise TypeError(
+        f"the step's optimizer is not that of the state, {first_of(differences(was, now))}: make "
+        f"step and state with the same, TrainState.create(params, optimizer, seed) and "
+        f"make_step(loss, optimizer)"
+    )
 
 
 def _same_types(new, old):

@@ -1,3 +1,9 @@
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +13,7 @@ import pytest
 from train_problems import assert_bit_equal, mlp_params
 
 from funcnn.train import CheckpointError, Checkpoints, TrainState
+from funcnn.train.quiet import orbax_silenced
 
 
 def state_of(step, params=None, optimizer=None):
@@ -153,3 +160,159 @@ def test_a_checkpoint_of_another_model_names_the_leaf(checkpoints, line):
 def test_keep_must_be_a_count(tmp_path):
     with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
         Checkpoints(tmp_path, keep=0)
+
+
+def spoil(path):
+    """Flip one bit of an array."""
+    file = max((p for p in path.rglob("d/*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_set_aside_by_the_next_save(tmp_path):
+    told = []
+    checkpoints = Checkpoints(tmp_path, keep=3, warn=told.append)
+    for step in (1, 2, 3):
+        checkpoints.save(state_of(step))
+    spoil(tmp_path / "step_00000002")
+    spoil(tmp_path / "step_00000003")
+    assert int(checkpoints.restore(state_of(0)).step) == 1
+    (line,) = told
+    assert "step_00000003 is damaged: file state/" in line
+    assert line.endswith("(and 1 more); taking step 1 instead")
+    assert checkpoints.steps() == [1]
+    assert {p.name for p in tmp_path.iterdir()} == {f"step_{n:08d}" for n in (1, 2, 3)}  # only read
+    with pytest.raises(CheckpointError, match="step_00000003 is damaged"):
+        checkpoints.restore(state_of(0), step=3)
+    checkpoints.save(state_of(2))
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *("step_00000001", "step_00000002", "damaged-00000002", "damaged-00000003")
+    }
+
+
+def test_where_none_is_whole_one_line_says_how_to_start_anew(checkpoints):
+    checkpoints.save(state_of(1))
+    spoil(checkpoints.folder / "step_00000001")
+    line = "no checkpoint is whole: .*step_00000001 is damaged.*; start anew in another folder"
+    with pytest.raises(CheckpointError, match=line):
+        checkpoints.restore(state_of(0))
+    assert checkpoints.steps() == [1]
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_damaged(tmp_path):
+    told = []
+    checkpoints = Checkpoints(tmp_path, warn=told.append)
+    checkpoints.save(state_of(4))
+    (tmp_path / "step_00000004").rename(tmp_path / "step_00000009")
+    with pytest.raises(CheckpointError, match="step_00000009 is damaged: it holds step 4"):
+        checkpoints.restore(state_of(0))
+
+
+def resigned(content, **changes):
+    content = {k: v for k, v in {**content, **changes}.items() if v is not None and k != "manifest"}
+    content.setdefault("record", None)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**content, "manifest": digest})
+
+
+MANIFESTS = {
+    "deep list": lambda content: "[" * 200_000,
+    "deep dict": lambda content: '{"a":' * 200_000,
+    "no leaves": lambda content: resigned(content, leaves=None),
+    "leaves are a list": lambda content: resigned(content, leaves=[]),
+    "a leaf is a number": lambda content: resigned(content, leaves={"step": 3}),
+    "files are a list": lambda content: resigned(content, files=list(content["files"])),
+    "no files": lambda content: resigned(content, files={}),
+    "few files": lambda content: resigned(content, files=dict(list(content["files"].items())[:2])),
+    "a file elsewhere": lambda content: resigned(
+        content, files={**content["files"], "../x/manifest.json": ""}
+    ),
+    "the record is a list": lambda content: resigned(content, record=[1]),
+    "a list": lambda content: "[]",
+    "a long number": lambda content: '{"manifest": ' + "9" * 5_000 + "}",
+    "no text": lambda content: "\0",
+}
+
+
+def test_a_manifest_of_any_other_kind_is_damage(checkpoints):
+    checkpoints.save(state_of(1))
+    path = checkpoints.folder / "step_00000001" / "manifest.json"
+    content = json.loads(path.read_text())
+    for name, change in MANIFESTS.items():
+        path.write_text(change(content))
+        with pytest.raises(CheckpointError, match="step_00000001 is damaged: ") as info:
+            checkpoints.restore(state_of(0))
+        assert "\n" not in str(info.value), name
+    path.write_text(resigned(content))  # signed as we do it is whole
+    assert int(checkpoints.restore(state_of(0)).step) == 1
+
+
+def numbers(start):
+    return jnp.arange(start, start + 3, dtype=jnp.float32)
+
+
+TREES = [
+    {"a": {"b": numbers(0)}, "a.b": numbers(3)},
+    {"a": {"b": numbers(0)}, "a/b": numbers(3)},
+    {"": {"b": numbers(0)}, "/b": numbers(3), "b": numbers(6)},
+    {"a": [numbers(0), numbers(3)], "a.0": numbers(6), "a/1": numbers(9)},
+    {"a": {"b": numbers(0)}, "a/b": numbers(3), "['params']['a']['b']": numbers(6)},
+]
+
+
+@pytest.mark.parametrize("params", TREES, ids=str)
+def test_each_leaf_is_its_own_whatever_its_keys(checkpoints, params):
+    state = state_of(1, params, optax.sgd(0.1))
+    checkpoints.save(state)
+    assert_bit_equal(checkpoints.restore(state), state)
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning_and_no_checkpoint(
+    tmp_path, monkeypatch
+):
+    told = []
+    checkpoints = Checkpoints(tmp_path, keep=1, warn=told.append)
+    checkpoints.save(state_of(1))
+
+    def busy(path, **kwargs):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr("shutil.rmtree", busy)
+    for step in (2, 3):
+        checkpoints.save(state_of(step))
+    assert checkpoints.steps() == [3]
+    assert len(told) == 2  # once for each folder
+    assert "could not remove" in told[0]
+    assert "Device or resource busy" in told[0]
+    monkeypatch.undo()
+    checkpoints.save(state_of(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000004"]
+
+
+LIMITED = """
+import resource, sys, numpy as np, optax
+from funcnn.train import Checkpoints, TrainState
+state = TrainState.create({str(n): np.ones(999, np.float32) for n in range(9)}, optax.adam(1), 0)
+# Larger files are refused, as on a full disk, in the threads of the library.
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+try:
+    Checkpoints(sys.argv[1]).save(state)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_nothing_of_orbax(tmp_path):
+    command = [sys.executable, "-c", LIMITED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"could not save step 0 to {tmp_path}: File too large\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_of_a_save_is_still_reported_during_one(caplog):
+    with orbax_silenced():
+        logging.getLogger("asyncio").error("somebody else's")
+        logging.getLogger("absl").error("in orbax/checkpoint")
+    assert [record.getMessage() for record in caplog.records] == ["somebody else's"]

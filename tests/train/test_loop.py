@@ -297,3 +297,133 @@ def test_steps_per_call_comes_from_the_step(steps):
         fit(steps[4], simple_state(), simple_batches, steps=8, steps_per_call=8)
     state, _ = fit(steps[4], simple_state(), simple_batches, steps=8, steps_per_call=4)
     assert int(state.step) == 8
+
+
+def test_batches_that_are_no_function_of_the_step_are_told_the_cure(steps):
+    def run(batches, size=1):
+        with pytest.raises(TypeError) as info:
+            fit(steps[size], simple_state(), batches, steps=4)
+        assert "\n" not in str(info.value)
+        return str(info.value)
+
+    told = "found a list: for a list, lambda step: batches[step % len(batches)]"
+    assert told in run([simple_batches(0)])
+    assert "lambda step: next(iterator)" in run(iter([simple_batches(0)]))
+    assert "must take batches(step, count), which gives `count`" in run(lambda step: None, 4)
+    assert "must take batches(step): " in run(lambda: None)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_short_last_batch_is_told_what_to_do(size):
+    def short(step, count=None):
+        batch = simple_batches(step, count)
+        return {"x": batch["x"][..., :2, :]} if step >= 4 else batch
+
+    def step(state, batch):
+        return state, {"loss": 0.0}
+
+    with pytest.raises(TrainingError, match="A short last batch: leave it out, or fill it up"):
+        fit(step, simple_state(), short, steps=8, steps_per_call=size)
+
+
+def evaluation(fail_at=()):
+    """An evaluation that raises in its calls of these numbers."""
+    calls = []
+
+    def evaluate(params):
+        calls.append(float(params["w"][0, 0]))
+        if len(calls) in fail_at:
+            raise MemoryError("no room to evaluate in")
+        return {"w": calls[-1]}
+
+    return evaluate
+
+
+def run_with(step, state, folder, evaluate, **more):
+    log, checkpoints = MetricsLog(folder / "metrics.jsonl"), Checkpoints(folder)
+    options = {"log_every": 2, "evaluate_every": 3, "checkpoint_every": 6, **more}
+    return fit(
+        step,
+        checkpoints.restore(state) if checkpoints.latest() else state,
+        simple_batches,
+        steps=12,
+        log=log,
+        checkpoints=checkpoints,
+        evaluate=evaluate,
+        **options,
+    )
+
+
+# The first evaluation that fails comes with no save due, and with one.
+@pytest.mark.parametrize(("call", "step"), [(1, 3), (2, 6), (4, 12)])
+def test_a_state_is_saved_before_it_is_evaluated_and_its_record_is_kept(
+    steps, tmp_path, call, step
+):
+    straight, _ = run_with(steps[1], simple_state(), tmp_path / "straight", evaluation())
+    folder = tmp_path / "run"
+    with pytest.raises(MemoryError):
+        run_with(steps[1], simple_state(), folder, evaluation([call]))
+    assert Checkpoints(folder).latest() == step
+    written = [record["step"] for record in read_metrics(folder / "metrics.jsonl")]
+    assert step not in written
+    resumed, _ = run_with(steps[1], simple_state(), folder, evaluation())
+    assert_bit_equal(resumed, straight)
+    lines = (tmp_path / "straight" / "metrics.jsonl").read_bytes()
+    assert (folder / "metrics.jsonl").read_bytes() == lines
+
+
+def test_a_run_killed_between_save_and_record_logs_it_when_it_goes_on(steps, tmp_path, monkeypatch):
+    run_with(steps[1], simple_state(), tmp_path / "straight", evaluation())
+    folder, write = tmp_path / "run", MetricsLog.write
+
+    def killed(self, record):
+        if record["step"] == 6:
+            raise KeyboardInterrupt
+        write(self, record)
+
+    monkeypatch.setattr(MetricsLog, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_with(steps[1], simple_state(), folder, evaluation())
+    monkeypatch.undo()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    run_with(steps[1], simple_state(), folder, evaluation())
+    lines = (tmp_path / "straight" / "metrics.jsonl").read_bytes()
+    assert (folder / "metrics.jsonl").read_bytes() == lines
+
+
+def test_what_cannot_be_evaluated_is_said_before_the_first_step(tmp_path):
+    def metrics(params, batch):
+        return {"error": batch["x"] @ params["w"].missing}
+
+    def step(state, batch):
+        raise AssertionError("a step was made")
+
+    evaluate = make_evaluation(metrics, {"x": np.ones((3, 3), np.float32)}, 2)
+    with pytest.raises(TrainingError, match=r"the model cannot be evaluated: .*missing") as info:
+        fit(step, simple_state(), simple_batches, steps=3, evaluate=evaluate)
+    assert "\n" not in str(info.value)
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_and_nothing_else(
+    steps, tmp_path
+):
+    straight, _ = run_with(steps[1], simple_state(), tmp_path / "straight", evaluation())
+    folder = tmp_path / "run"
+    run_with(steps[1], simple_state(), folder, evaluation())
+    (folder / "step_00000012" / "manifest.json").write_text("{}")
+    with pytest.warns(UserWarning, match="step_00000012 is damaged.*; taking step 6 instead"):
+        resumed, _ = run_with(steps[1], simple_state(), folder, evaluation())
+    assert_bit_equal(resumed, straight)
+    lines = (tmp_path / "straight" / "metrics.jsonl").read_bytes()
+    assert (folder / "metrics.jsonl").read_bytes() == lines
+    assert Checkpoints(folder).steps() == [6, 12]
+
+
+def test_a_finished_run_is_not_written_to(steps, tmp_path, monkeypatch):
+    run_with(steps[1], simple_state(), tmp_path, evaluation())
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 12, "lo')
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    run_with(steps[1], simple_state(), tmp_path, evaluation())
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before

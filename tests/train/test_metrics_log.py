@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from funcnn.train import MetricsLog, read_metrics
+from funcnn.train import MetricsError, MetricsLog, read_metrics
 
 
 @pytest.fixture
@@ -57,11 +57,36 @@ def test_a_record_without_a_step_is_refused_and_writes_nothing(log, record):
 
 @pytest.mark.parametrize(
     ("line", "error"),
-    [("{oops}", "line 2: not JSON"), ('{"loss": 1}', "line 2: not a metrics rec")],
+    [
+        (b"{oops}", "line 2: not JSON"),
+        (b'{"loss": 1}', "line 2: not a metrics rec"),
+        (b'{"step": true}', "line 2: not a metrics rec"),
+        (b"\xff\xfe\x00", "line 2: not UTF-8"),
+        (b"[" * 100_000, "line 2: not JSON"),
+        (b'{"step": ' + b"9" * 5_000 + b"}", "line 2: not JSON"),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, bytes) else "",
 )
 def test_a_bad_line_is_named(log, line, error):
     log.write({"step": 1})
-    with log.path.open("a") as file:
-        file.write(line + "\n")
-    with pytest.raises(ValueError, match=error):
-        read_metrics(log.path)
+    with log.path.open("ab") as file:
+        file.write(line + b"\n")
+    for read in (lambda: read_metrics(log.path), lambda: log.rewind(1)):
+        with pytest.raises(MetricsError, match=f"metrics.jsonl, {error}") as info:
+            read()
+        assert "\n" not in str(info.value)
+
+
+def test_a_last_line_that_was_cut_off_may_hold_anything(log):
+    log.write({"step": 1})
+    before = log.path.read_bytes()
+    log.path.write_bytes(before + b"\xff\xfe\x00")
+    assert read_metrics(log.path) == [{"step": 1}]
+    log.rewind(1)
+    assert log.path.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MetricsError, match=r"file/metrics.jsonl cannot be written: "):
+        MetricsLog(tmp_path / "file" / "metrics.jsonl").write({"step": 1})

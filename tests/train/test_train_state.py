@@ -1,3 +1,6 @@
+from collections.abc import Callable
+
+import equinox
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,3 +64,17 @@ def test_params_that_cannot_be_trained_are_named():
 def test_seeds_that_do_not_fit(seed, line):
     with pytest.raises(ValueError, match=line):
         TrainState.create(mlp_params(), optax.sgd(0.1), seed=seed)
+
+
+def test_a_leaf_that_is_no_array_is_named_with_the_cure():
+    class Module(equinox.Module):
+        w: jax.Array
+        activation: Callable
+
+    module = Module(jnp.ones(2), jax.nn.relu)
+    with pytest.raises(TypeError, match=r"'activation' is a function: .*equinox.partition\(module"):
+        TrainState.create(module, optax.sgd(0.1), 0)
+    with pytest.raises(TypeError, match="'name' is a str: every leaf must be an array"):
+        TrainState.create({"w": jnp.ones(2), "name": "x"}, optax.sgd(0.1), 0)
+    params, _ = equinox.partition(module, equinox.is_inexact_array)
+    assert TrainState.create(params, optax.sgd(0.1), 0).params.w.shape == (2,)

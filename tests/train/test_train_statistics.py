@@ -15,6 +15,7 @@ import funcnn as fnn
 from funcnn.cli import main
 from funcnn.train import (
     Checkpoints,
+    TrainingError,
     TrainState,
     fit,
     make_evaluation,
@@ -145,7 +146,7 @@ def test_a_state_or_a_loss_without_them_is_told_what_to_do():
     def silent(params, batch, key):
         return loss(params, batch, key)[0]
 
-    with pytest.raises(TypeError, match="is missing"):
+    with pytest.raises(TypeError, match=r"no statistics, .* batch norm 'norm': take y, "):
         make_step(silent, OPTIMIZER)(start(), batches(0))
     with pytest.raises(ValueError, match="momentum must be at least 0 and below 1, got 1"):
         make_step(loss, OPTIMIZER, momentum=1.0)
@@ -213,3 +214,18 @@ def test_a_config_may_name_a_model_with_batch_norm(tmp_path, capsys):
     (other / "config.toml").write_text(text.replace("steps = 8\n", "steps = 24\n", 1))
     resumed = run(capsys, "train", config, "--out", other, "--resume", "--json")
     assert resumed["test_loss"] == trained["test_loss"]
+
+
+@pytest.mark.parametrize("k", [1, 8])
+def test_a_batch_norm_that_sees_one_number_is_refused_before_the_first_step(steps, k):
+    def one_row(step, count=None):
+        return jax.tree.map(lambda x: x[:1] if count is None else x[:, :1], batches(step, count))
+
+    class Unmade:
+        body, steps_per_call = staticmethod(steps[1].body), k
+
+        def __call__(self, state, batch):
+            raise AssertionError("a step was made")
+
+    with pytest.raises(TrainingError, match="batch norm 'norm' would take the variance of one num"):
+        fit(Unmade(), start(), one_row, steps=8)

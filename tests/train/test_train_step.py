@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 from train_problems import (
     assert_bit_equal,
@@ -128,6 +129,62 @@ def test_optimizers_that_ask_for_the_loss_get_it():
         for _ in range(3):
             state, metrics = step(state, jnp.ones(2))
         assert float(metrics["loss"]) < 0.2
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_sharpness_aware_minimisation_gets_what_it_asks_for(opaque):
+    optimizer = optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.01), opaque_mode=opaque)
+    step = make_step(lambda p, b, k: jnp.sum(jnp.square(p - b)), optimizer)
+    state, losses = TrainState.create(jnp.zeros(2), optimizer, 0), []
+    for _ in range(20):
+        state, metrics = step(state, jnp.ones(2))
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def needy(updates, state, params=None, *, hessian):
+    return updates, state
+
+
+UPDATES = {
+    "missing 1 required keyword-only argument: 'hessian' .*value, grad, value_fn, grad_fn": (
+        optax.GradientTransformationExtraArgs(optax.sgd(0.1).init, needy)  # pyright: ignore
+    ),
+    "the optimizer's update fails: .*unexpected keyword argument 'value'": (
+        optax.chain(optax.clip(1.0), optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1)))
+    ),
+    "the optimizer's update fails: obj_fn must be provided": (
+        optax.contrib.hutchinson_estimator_diag_hessian()
+    ),
+}
+
+
+@pytest.mark.parametrize("line", UPDATES)
+def test_an_optimizer_that_needs_more_is_one_line(line):
+    state = TrainState.create(jnp.zeros(2), UPDATES[line], 0)
+    with pytest.raises(TypeError, match=line) as raised:
+        make_step(lambda p, b, k: jnp.sum(jnp.square(p - b)), UPDATES[line])(state, jnp.ones(2))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("made_with", "line"),
+    [
+        (optax.sgd(0.1), r"optimizer_state/0/count \(int32\[\]\) is missing \(and 2 more\)"),
+        (optax.adafactor(0.1), r"optimizer_state/0/mu \(float32\[2\]\) is missing"),
+    ],
+    ids=["sgd", "adafactor"],
+)
+def test_another_optimizer_than_the_state_was_made_with_is_named(made_with, line):
+    def loss(params, batch, key):
+        return jnp.sum(params)
+
+    state = TrainState.create(jnp.ones(2), made_with, 0)
+    with pytest.raises(TypeError, match="optimizer is not that of the state, " + line):
+        make_step(loss, optax.adam(0.1))(state, jnp.ones(2))
+    state = TrainState.create(jnp.ones(2), optax.adam(0.1), 0)
+    with pytest.raises(TypeError, match="is not that of the state, optimizer_state/"):
+        make_step(loss, made_with)(state, jnp.ones(2))
 
 
 LOSSES = {

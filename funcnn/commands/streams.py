@@ -1,0 +1,76 @@
+"""Standard output and error of a command, also where it was started without them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+
+def open_missing_streams() -> None:
+    """Put /dev/null in place of standard input, output and error where they are closed.
+
+    Else the next file that is opened, a checkpoint perhaps, would get their number, and the log of
+    some library would be written into it; and Python would print what goes to a missing standard
+    error on standard output.
+
+    >>> open_missing_streams()
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest free number, which is this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115, it is open to the end
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+class Log:
+    """Standard error that stops nothing: a line that cannot be written is lost, and all after it.
+
+    >>> Log().isatty() in (True, False)
+    True
+    """
+
+    def __init__(self):
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> int:
+        """Write, or drop, text."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """Hand on what has been written."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _drop(self) -> None:
+        # What is still in the buffer would make the interpreter fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def say(text: str) -> None:
+    """A line of the log.
+
+    >>> say("")
+    """
+    print(text, file=Log(), flush=True)
+
+
+def warn(text: str) -> None:
+    """A line of the log on something that went wrong and stops nothing.
+
+    >>> warn("the picture could not be drawn")
+    """
+    say(f"funcnn: warning: {text}")

@@ -1,0 +1,70 @@
+"""Keep what orbax prints beside the error that it raises from the user."""
+
+import contextlib
+import gc
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def orbax_silenced() -> Iterator[None]:
+    """Inside, orbax's threads, tasks and coroutines report no failure but the one that is raised.
+
+    A failed save fails in several threads at once, and each prints a traceback: through the loggers
+    `absl` and `asyncio`, the hook of threads, or, when its coroutines are collected, the hook of
+    what cannot be raised. Records and exceptions that are not of a save go where they went before.
+
+    >>> with orbax_silenced():
+    ...     pass
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    thread_hook, unraisable_hook = threading.excepthook, sys.unraisablehook
+
+    def thread(args) -> None:
+        if not _of_orbax(args.exc_traceback, args.thread):
+            thread_hook(args)
+
+    for logger in loggers:
+        logger.addFilter(_not_of_orbax)
+    threading.excepthook, sys.unraisablehook = thread, _without_writes(unraisable_hook)
+    try:
+        yield
+    except BaseException as error:
+        # Tasks that failed are reported when they are collected: here, where nobody hears it.
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        # Writes that are still under way end at some later time, so this hook stays.
+        unraisable_hook = sys.unraisablehook
+        raise
+    finally:
+        threading.excepthook, sys.unraisablehook = thread_hook, unraisable_hook
+        for logger in loggers:
+            logger.removeFilter(_not_of_orbax)
+
+
+def _without_writes(hook: Any) -> Any:
+    """A hook of what cannot be raised that prints nothing of orbax's coroutines and writes."""
+    if hasattr(hook, "without_writes"):
+        return hook
+
+    def unraisable(args) -> None:
+        # A write of the storage library that ends when orbax has closed its event loop.
+        late = args.object is None and str(args.exc_value) == "Event loop is closed"
+        if not (late or _of_orbax(args.exc_traceback, args.object)):
+            hook(args)
+
+    unraisable.without_writes = True  # pyright: ignore[reportFunctionMemberAccess]
+    return unraisable
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in f"{record.pathname} {record.getMessage()}"
+
+
+def _of_orbax(trace, source) -> bool:
+    files = [frame.filename for frame in traceback.extract_tb(trace)]
+    return "orbax" in f"{files} {source!r}"
