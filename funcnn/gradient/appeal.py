@@ -185,7 +185,7 @@ class Rounded:
     truth: Any
 
     @functools.cached_property
-    def _explained(self) -> np.ndarray:
+    def explained(self) -> np.ndarray:
         """What rounding in the precision of the gradient does to the automatic one."""
         unit = float(jnp.finfo(self.manual.dtype).eps)
         return rounding_of(self.subject, self.x, self.w, unit)[self.leaf]
@@ -205,7 +205,7 @@ class Rounded:
         size, error = float(np.linalg.norm(self.truth)), float(np.linalg.norm(self.error))
         if size > _OWN * float(np.linalg.norm(own)):
             return False
-        return error <= _FACTOR * float(np.linalg.norm(self._explained))
+        return error <= _FACTOR * float(np.linalg.norm(self.explained))
 
     def verdict(self) -> Found | None:
         """("pass" or "inconclusive", why), or None where nothing excuses the gradient."""

@@ -114,7 +114,8 @@ class _Watched(Evaluation):
     def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
         if eqn.primitive.name == "while":
             return self._while(eqn, x)
-        if any(map(has_loop, subprograms(eqn))):
+        # The axes of a shard_map are bound inside it alone: its loops run as they are.
+        if eqn.primitive.name != "shard_map" and any(map(has_loop, subprograms(eqn))):
             return super().equation(eqn, x)
         return self.bind(eqn, x, eqn.params)
 

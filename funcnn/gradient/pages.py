@@ -61,6 +61,7 @@ def check_rows(reports: Iterable[CheckReport]) -> list[dict[str, Any]]:
                 "ok": report.ok,
                 **report.counts,
                 "not_compared": list(report.uncovered),
+                "not_run": list(report.unreached),
                 "rules": report.rules,
                 "source": report.source,
             }

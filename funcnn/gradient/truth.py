@@ -47,13 +47,20 @@ def is_float(x: Any) -> bool:
 
 
 def raised(x: Any) -> Any:
-    """An array in float64 if it is floating point; the upcast is exact. Needs x64 to be enabled.
+    """An array in float64, or complex128, if it is inexact; exact. Needs x64 to be enabled.
 
     >>> with jax.enable_x64(True):
     ...     raised(np.float32(0.5)).dtype
     dtype('float64')
     """
-    return jnp.asarray(x, jnp.float64) if is_float(x) else x
+    return jnp.asarray(x, _high(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
+
+def _high(dtype: Any) -> Any:
+    """The dtype in which truth is computed in the place of another."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return np.dtype(np.float64)
+    return np.dtype(np.complex128) if jnp.issubdtype(dtype, jnp.complexfloating) else dtype
 
 
 def evaluate_raised(closed: Any, leaves: Sequence[Any]) -> list[Any]:
@@ -80,14 +87,14 @@ class _Raised(Evaluation):
 
     def literal(self, atom: Any) -> Any:
         # A python number would be weakly typed, and adopt the dtype of its neighbour.
-        return raised(np.asarray(atom.val, atom.aval.dtype)) if is_float(atom.aval) else atom.val
+        inexact = jnp.issubdtype(atom.aval.dtype, jnp.inexact)
+        return raised(np.asarray(atom.val, atom.aval.dtype)) if inexact else atom.val
 
     def constant(self, x: Any) -> Any:
         return raised(x) if hasattr(x, "dtype") else x
 
     def shape(self, aval: Any) -> Any:
-        dtype = np.dtype(np.float64) if is_float(aval) else aval.dtype
-        return jax.ShapeDtypeStruct(aval.shape, dtype)
+        return jax.ShapeDtypeStruct(aval.shape, _high(aval.dtype))
 
     def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
         try:
@@ -124,8 +131,8 @@ class _Raised(Evaluation):
         return by_forward_mode(lambda *x: self(inner, x))(*x)
 
     def parameter(self, value: Any) -> Any:
-        if isinstance(value, np.dtype) and jnp.issubdtype(value, jnp.floating):
-            return np.dtype(np.float64)
+        if isinstance(value, np.dtype):
+            return _high(value)
         return super().parameter(value)
 
 

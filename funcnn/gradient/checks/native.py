@@ -35,7 +35,8 @@ def native(situation: Situation, names: Sequence[str] | None = None) -> Iterator
     the truth does when the arguments change in their last place) and u, half an ulp of 1:
 
     - for cotangents of all outputs, ||g - t|| <= 8 (K + u) ||t||: no reverse pass is better than
-      its inputs by more than the factor that its own few roundings cost;
+      its inputs by more than the factor that its own few roundings cost; what rounding errors upon
+      every number on the way do to the truth is added where that is more;
     - for cotangents of one output alone, ||g - t|| <= (8 K + sqrt(u)) ||t||: an element that the
       others outweigh may lose digits, but not more than half of them.
 
@@ -146,9 +147,16 @@ class _Exact:
 
     def is_zero(self, leaf: _Leaf, i: int, cotangent: int) -> bool:
         """Whether the gradient of a leaf is zero but for the rounding of what cancels."""
+        return self._rounded(leaf, i, cotangent).is_zero()
+
+    def explained(self, leaf: _Leaf, i: int, cotangent: int) -> float:
+        """The norm of what rounding on the way to the gradient of a leaf explains."""
+        return float(np.linalg.norm(self._rounded(leaf, i, cotangent).explained))
+
+    def _rounded(self, leaf: _Leaf, i: int, cotangent: int) -> Rounded:
         w = [dy[cotangent] for dy in self.stacked]
         manual, truth = leaf.g[cotangent], leaf.t[cotangent]
-        return Rounded(self.subject, self.subject.x, w, i, manual, truth).is_zero()
+        return Rounded(self.subject, self.subject.x, w, i, manual, truth)
 
 
 def _cotangents(shapes: list[Any], seed: int) -> list[tuple[str, list[np.ndarray]]]:
@@ -238,6 +246,10 @@ def _judge(leaf: _Leaf, alone: np.ndarray, index: int, exact: _Exact) -> tuple[s
     )
     allowed = _FACTOR * floors + np.where(alone, np.sqrt(eps / 2), _FACTOR * eps / 2)
     bad = known & ~(errors <= allowed)
+    for c in map(int, np.flatnonzero(bad & ~alone)):
+        # Its own arithmetic, an exponential of a large number or so, may cost some digits.
+        explained = exact.explained(leaf, index, c) / safe[c]
+        bad[c] = not errors[c] <= allowed[c] + _FACTOR * explained
     zero = [int(c) for c in np.flatnonzero(bad) if exact.is_zero(leaf, index, int(c))]
     bad[zero] = known[zero] = False
     if not np.any(known):

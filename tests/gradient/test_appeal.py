@@ -1,0 +1,130 @@
+"""A truth that a gradient contradicts is questioned; a wrong gradient stays wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from funcnn.gradient.census import census
+from funcnn.gradient.check import check
+from funcnn.gradient.compare import compare
+
+
+def custom(f, backward):
+    made = jax.custom_vjp(f)
+    made.defvjp(lambda x: (f(x), x), backward)
+    return made
+
+
+def softplus_with_a_kink(x):
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+def relu(x):
+    return jnp.maximum(x, 0)
+
+
+AT_ZERO = jnp.array([0.0, -1.0, 2.0])
+
+
+def all_three(rule, x):
+    """Whether each tool calls the rule right; they must agree."""
+    found = {
+        check(rule, x).ok,
+        census(rule, x).ok,
+        compare(lambda x: rule(x).sum(), x, pairs=0, cost=False).ok,
+    }
+    assert len(found) == 1, found
+    return found.pop()
+
+
+@pytest.mark.parametrize(("slope", "right"), [(0, True), (0.3, True), (1, True), (7, False)])
+def test_at_a_kink_any_slope_between_the_sides_is_right(slope, right):
+    def backward(x, dy):
+        at_zero = jnp.asarray(slope, dy.dtype) * dy
+        return (jnp.where(x > 0, dy, jnp.where(x == 0, at_zero, 0)),)
+
+    assert all_three(custom(relu, backward), AT_ZERO) is right
+
+
+def test_a_kink_excuses_no_other_element():
+    def backward(x, dy):
+        return (jnp.where(x >= 0, dy, dy / 128),)
+
+    assert not all_three(custom(relu, backward), AT_ZERO)
+
+
+@pytest.mark.parametrize(("factor", "right"), [(1, True), (1.001, False), (0, False)])
+def test_a_smooth_function_written_with_a_kink_has_the_slope_of_its_sides(factor, right):
+    def backward(x, dy):
+        return (jnp.asarray(factor, dy.dtype) * dy * jax.nn.sigmoid(x),)
+
+    assert all_three(custom(softplus_with_a_kink, backward), AT_ZERO) is right
+
+
+@pytest.mark.parametrize(("factor", "right"), [(1, True), (7, False)])
+def test_digits_that_the_truth_has_lost_prove_nothing(factor, right):
+    def backward(x, dy):
+        slope = jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+        return (jnp.where(x > 39, slope, jnp.asarray(factor, dy.dtype) * slope) * dy,)
+
+    x = jnp.array([-40.0, 0.0, 5.0, 40.0])
+    assert check(custom(jax.nn.sigmoid, backward), x).ok is right
+
+
+def attention(b):
+    q, k, v = np.random.default_rng(9).normal(size=(3, 4, 3)).astype("float32")
+    return jax.nn.softmax(q @ (k + b).T) @ v
+
+
+def test_a_gradient_that_is_zero_by_symmetry_is_zero():
+    report = check(attention, np.zeros((1, 3), np.float32))
+    assert report.ok, str(report)
+    assert all(r.zero for r in report.results if r.check == "truth")
+
+
+def test_a_rule_that_gives_what_cancels_another_value_is_wrong():
+    def backward(x, dy):
+        return (dy.sum() * jnp.full_like(x, 1e-3),)
+
+    assert not check(custom(attention, backward), np.zeros((1, 3), np.float32)).ok
+
+
+def until_settled(z):
+    def off(s):
+        return jnp.any(abs(jnp.cos(z * s) - s) > 1e-6)
+
+    return jax.lax.while_loop(off, lambda s: jnp.cos(z * s), z)
+
+
+@pytest.mark.parametrize(("factor", "right"), [(1, True), (1.01, False), (7, False)])
+def test_a_loop_is_known_as_far_as_it_has_settled(factor, right):
+    def forward(z):
+        y = until_settled(z)
+        return y, (z, y)
+
+    def backward(res, dy):
+        z, y = res
+        slope = -y * jnp.sin(z * y) / (1 + z * jnp.sin(z * y))
+        return (jnp.asarray(factor, dy.dtype) * slope * dy,)
+
+    rule = jax.custom_vjp(until_settled)
+    rule.defvjp(forward, backward)
+    assert check(rule, jnp.float32(0.7)).ok is right
+
+
+def test_what_a_loop_hides_is_stopped_and_counted(monkeypatch):
+    monkeypatch.setattr("funcnn.gradient.subject.SECONDS", 0.3)
+
+    def settle(x):
+        # In bfloat16 the steps are too coarse for the tolerance.
+        return jax.lax.while_loop(
+            lambda s: jnp.any(abs(s * s - x) > 1e-5), lambda s: (s + x / s) / 2, x
+        )
+
+    rule = jax.custom_vjp(settle)
+    rule.defvjp(lambda x: (settle(x), settle(x)), lambda y, dy: (dy / (2 * y),))
+    report = check(rule, jnp.array([2.0, 3.0]), level="full")
+    assert report.ok, str(report)
+    stopped = [r for r in report.results if "stopped: a loop had not ended after 0.3 s" in r.note]
+    assert {r.check for r in stopped} >= {"rounding"}
