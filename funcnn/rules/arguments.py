@@ -40,6 +40,26 @@ def same_dtype(rule: str, **arguments: jax.Array | None) -> None:
             )
 
 
+def is_known(size: Any) -> bool:
+    """Whether a size is a number: `jax.export` may leave the batch open, which is a symbol then.
+
+    Of a symbol one can ask whether it equals a number (no), but not whether it is larger.
+
+    >>> is_known(3), is_known(jax.export.symbolic_shape("n")[0])
+    (True, False)
+    """
+    return isinstance(size, int)
+
+
+def at_least(size: Any) -> int:
+    """The size; 1 where it is left open, so that what is chosen by it is right for any.
+
+    >>> at_least(3), at_least(2 * jax.export.symbolic_shape("n")[0])
+    (3, 1)
+    """
+    return size if is_known(size) else 1
+
+
 def describe(x: Any) -> str:
     """Dtype and shape in a word, for messages.
 
