@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from funcnn.registry import Case, rule
 from funcnn.rules.arguments import describe, floating, is_known, same_dtype
+from funcnn.rules.cross_entropy import softmax_cross_entropy
 from funcnn.rules.draws import normal, uniform
-from funcnn.rules.loss import softmax_cross_entropy
 from funcnn.rules.precision import accumulator
 from funcnn.rules.softmax import largest
+from funcnn.rules.weighing import counted
 
 # The logits of one chunk of rows, in the dtype of x, take at most so many bytes. A product with
 # fewer rows is slow, and the sum of dw, which is as large as w, is read and written once a chunk.
@@ -148,10 +149,11 @@ def _chunk(
     z = _product(x, w, 1, 0)  # (C, V)
     if b is not None:
         z = z + jnp.broadcast_to(b.astype(z.dtype), z.shape)
-    losses, res = softmax_cross_entropy.forward(z, labels, smoothing=smoothing)
-    (dz, _) = softmax_cross_entropy.backward(res, v, smoothing=smoothing)
+    static = {"smoothing": smoothing, "ignored": None}
+    losses, res = softmax_cross_entropy.forward(z, labels, None, **static)
+    dz, *_ = softmax_cross_entropy.backward(res, v, **static)
     if z_loss:
-        e, _, total, _ = res  # exp(z - largest), its sum over the others and over all, the labels
+        e, _, total, *_ = res  # exp(z - largest), its sum over the others and over all, the labels
         s = jnp.log(total) + jnp.squeeze(largest(z, -1), -1)
         losses = losses + z_loss * s * s
         dz = dz + e * (2 * z_loss * v * s / total)[:, None]
@@ -204,7 +206,8 @@ def _padded(rows: tuple[Any, ...], more: Any) -> tuple[Any, ...]:
 
 def _left(labels: Any, ignored: int | None, dtype: Any) -> Any:
     """Which rows count, and how many, at least 1."""
-    left = jnp.ones(labels.shape, bool) if ignored is None else labels != ignored
+    left = counted("linear_cross_entropy", labels, ignored)
+    left = jnp.ones(labels.shape, bool) if left is None else left
     return left, jnp.maximum(jnp.sum(left, dtype=dtype), 1)
 
 
