@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.contract import Contract
+from funcnn.contract import Contract, explained, without_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,19 +178,14 @@ class Rule:
         try:
             return self._function(static)(*args)
         except TypeError as error:
-            if "forward-mode" not in str(error):
-                raise
-            raise TypeError(
-                f"{self.name}: a hand-written rule has no forward mode (jvp, jacfwd, linearize); "
-                "differentiate fnn.without_rules(f) instead of f"
-            ) from error
+            raise explained(self.name, error) from error.__cause__
 
     def bind(self, *args: Any, **keywords: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in the order of the signature, and the static ones, defaults filled in."""
         try:
             bound = self._signature.bind(*args, **keywords)
         except TypeError as error:
-            raise TypeError(f"{self.name}{self._signature}: {error}") from None
+            raise TypeError(f"{self.name}{without_types(self._signature)}: {error}") from None
         bound.apply_defaults()
         static = {n: v for n, v in bound.arguments.items() if n in self._static_names}
         for name, value in static.items():

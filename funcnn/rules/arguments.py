@@ -1,5 +1,6 @@
 """What every rule demands of its arguments, and the one line that says so."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ def floating(rule: str, **arguments: Any) -> tuple[jax.Array, ...]:
     Traceback (most recent call last):
     TypeError: relu: x must be floating point, found int32[]; cast it: x.astype(float)
     """
-    arrays = tuple(jnp.asarray(a) for a in arguments.values())
+    arrays = tuple(_array(rule, name, a) for name, a in arguments.items())
     for name, a in zip(arguments, arrays, strict=True):
         if not jnp.issubdtype(a.dtype, jnp.floating):
             raise TypeError(
@@ -21,6 +22,15 @@ def floating(rule: str, **arguments: Any) -> tuple[jax.Array, ...]:
                 f"cast it: {name}.astype(float)"
             )
     return arrays
+
+
+def _array(rule: str, name: str, a: Any) -> jax.Array:
+    try:
+        return jnp.asarray(a)
+    except (TypeError, ValueError):
+        if not isinstance(a, (str, bytes, Mapping, type(None))):
+            raise
+        raise TypeError(f"{rule}: {name} must be an array, found a {type(a).__name__}") from None
 
 
 def same_dtype(rule: str, **arguments: jax.Array | None) -> None:

@@ -18,15 +18,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from funcnn.rules.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import (
-    Windows,
-    blocks_of,
-    cut,
-    laid_out,
-    largest_divisor,
-    sum_in_a_loop,
-)
+from funcnn.rules.windows import Windows, blocks_of, cut, laid_out
 
 MOST_OUTPUTS = 4  # of each input channel; above, products of patches are faster
 BLOCK = 300_000  # products at a time, for dw: their sums stay in the cache

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.arguments import at_least, is_known
+from funcnn.rules.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, add_back, cut, largest_divisor, sum_in_a_loop
+from funcnn.rules.windows import Windows, add_back, cut
 
 LAYOUT = {
     1: ("NWC", "WIO", "NWC"),

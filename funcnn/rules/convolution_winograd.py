@@ -39,8 +39,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.arguments import at_least
+from funcnn.rules.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, largest_divisor, sum_in_a_loop
+from funcnn.rules.windows import Windows
 
 # Measured on two CPU cores.
 FEWEST_CHANNELS = 32

@@ -18,8 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from funcnn.rules.arguments import at_least, is_known
-
 
 # A node without leaves: among the residuals it takes the shapes to the backward pass.
 @jax.tree_util.register_static
@@ -105,6 +103,20 @@ class Windows:
         return list(itertools.product(*steps))
 
 
+def check_windows(
+    rule: str, window: tuple[int, ...], stride: Any, padding: Any, dilation: Any = 1
+) -> None:
+    """A ValueError where these are no windows, whatever the size of what they lie on.
+
+    >>> check_windows("conv", (3, 3), 1, "same")
+    Traceback (most recent call last):
+    ValueError: conv: padding must be "SAME", "VALID" or a pair (low, high) of numbers >= 0 ...
+    """
+    dilations = positive(rule, "dilation", dilation, len(window))
+    size = tuple(k * d for k, d in zip(window, dilations, strict=True))
+    Windows.of(rule, size, window, stride, padding, dilation)
+
+
 def per_axis(value: Any, axes: int) -> Any:
     """An integer repeated for each spatial axis; anything else as it is.
 
@@ -157,36 +169,6 @@ def _pairs(
             f"each of the {len(size)} spatial axes, such as {example}; found {padding!r}"
         )
     return pairs
-
-
-def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor that is not above the limit, so that parts of that size are all equal.
-
-    Where the number is left open, 1 is the only one that is known.
-
-    >>> largest_divisor(28, 10), largest_divisor(7, 3), largest_divisor(0, 5)
-    (7, 1, 1)
-    """
-    number = at_least(number)
-    return next((n for n in range(min(limit, number), 1, -1) if number % n == 0), 1)
-
-
-def sum_in_a_loop(part: Callable[[Any], Any], count: Any) -> Any:
-    """Σ_i part(i), i = 0, ..., count - 1, of trees; it begins with the first one instead of with 0.
-
-    Where the count is left open a loop over the others might be empty, which `lax.scan` refuses.
-
-    >>> sum_in_a_loop(lambda i: jnp.array([1, i]), 4)
-    Array([4, 6], dtype=int32)
-    """
-    if is_known(count):
-        total, numbers = part(0), jnp.arange(1, count) if count > 1 else None
-    else:
-        total = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(part, 0))
-        numbers = jnp.arange(count)
-    if numbers is None:
-        return total
-    return lax.scan(lambda sums, i: (jax.tree.map(jnp.add, sums, part(i)), None), total, numbers)[0]
 
 
 def cut(x: Any, windows: Windows, fill: float) -> list[Any]:
