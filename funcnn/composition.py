@@ -131,7 +131,7 @@ _JOIN: dict[str, Callable[[Sequence[Any]], Any]] = {
 }
 
 
-def _split(combine: str | None, ys: Sequence[Any], dy: Any) -> Sequence[Any]:
+def _split(combine: Any, ys: Sequence[Any], dy: Any) -> Sequence[Any]:
     """The cotangent of each branch's output from that of what they were joined to."""
     if combine is None:
         return dy
@@ -158,8 +158,7 @@ def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
     Array([3., 3.], dtype=float32)
     """
     parts = name_parts(branches, named)
-    known = combine in _JOIN if isinstance(combine, str) else combine is None or callable(combine)
-    if not known:
+    if not (callable(combine) or combine in (None, *_JOIN)):
         raise ValueError(
             f"parallel: combine is None, 'sum', 'concatenate' or a function, found {combine!r}"
         )

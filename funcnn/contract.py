@@ -112,14 +112,14 @@ def without_types(signature: inspect.Signature) -> inspect.Signature:
     return inspect.Signature([p.replace(annotation=p.empty) for p in signature.parameters.values()])
 
 
-def explained(name: str, error: TypeError) -> TypeError:
-    """The error; in place of JAX's own about forward mode, one that says what to do instead.
+def explained(name: str, error: TypeError) -> TypeError | None:
+    """In place of JAX's error about forward mode, one that says what to do; None for another.
 
     >>> explained("relu", TypeError("can't apply forward-mode autodiff"))
     TypeError('relu: a hand-written rule has no forward mode (jvp, jacfwd, linearize); ...')
     """
     if "forward-mode" not in str(error):
-        return error
+        return None
     return TypeError(
         f"{name}: a hand-written rule has no forward mode (jvp, jacfwd, linearize); "
         "differentiate fnn.without_rules(f) instead of f"

@@ -82,9 +82,11 @@ class Layer:
         if key is not None and not hasattr(key, "dtype"):
             raise TypeError(f"{self.kind}: key is jax.random.key(seed) or None, found {key!r}")
         try:
-            return self.apply(params, x, key)
+            return self.apply(*args, key)
         except TypeError as error:
-            raise explained(self.kind, error) from error.__cause__
+            if told := explained(self.kind, error):
+                raise told from error
+            raise
 
     def backward(self, params: Params, res: Any, dy: Any) -> tuple[Params, Any]:
         """`(dparams, dx)` from what `forward` kept and the cotangent of the output."""

@@ -175,10 +175,14 @@ class Rule:
         removal = removal_in_force()
         if removal is not None and removal.covers(self.name):
             return self.reference(*args, **static)
+        function = self._function(static)
         try:
-            return self._function(static)(*args)
+            # Where JAX refuses forward mode later, its traceback shows this line alone of ours.
+            return function(*args)  # no jvp, jacfwd, linearize: take fnn.without_rules(f) for f
         except TypeError as error:
-            raise explained(self.name, error) from error.__cause__
+            if told := explained(self.name, error):
+                raise told from error
+            raise
 
     def bind(self, *args: Any, **keywords: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in the order of the signature, and the static ones, defaults filled in."""

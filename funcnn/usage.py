@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from funcnn.registry import registered_rules
 
@@ -111,9 +112,7 @@ def checked_init(kind: str, init: Callable[[Any, Any], Any]) -> Callable[[Any, A
 
 def _is_key(x: Any) -> bool:
     dtype = getattr(x, "dtype", None)
-    return dtype is not None and (
-        jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) or dtype == "uint32"
-    )
+    return dtype is not None and (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == "uint32")
 
 
 def in_a_word(x: Any) -> str:

@@ -17,6 +17,7 @@ from funcnn.layer import (
     constructor,
     layer_from_rule,
 )
+from funcnn.rules.precision import accumulator
 from funcnn.usage import MissingStatistics, number, parameter, positive_integer
 
 
@@ -119,6 +120,7 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
         frozen: whether they are those among the params with a key, too, as in fine-tuning beside a
             dropout. They are constants then, whose gradient is 0, and none are taken of a batch.
             Folded inside the loss they stay out of the optimiser, whose weight decay moves them.
+            `init` draws them too, as NaN: there are none before they are folded in or loaded.
 
     Raises:
         ValueError: epsilon is not positive; where it is evaluated without statistics.
@@ -133,6 +135,11 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
     Array([1., 3.], dtype=float32)
     """
     _positive("batch_norm", epsilon)
+
+    def init(key: Any, x: Any) -> Params:
+        params = _init(key, x)
+        unknown = jnp.full(x.shape[-1:], jnp.nan, accumulator(params["scale"]))
+        return {**params, "mean": unknown, "variance": unknown} if frozen else params
 
     def learnt(params: Params) -> tuple[Any, ...]:
         return tuple(parameter("batch_norm", params, name) for name in ("scale", "bias"))
@@ -179,4 +186,4 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
         return {**gradients, **zeros}, cotangents[0], {}
 
     takes = None if frozen else collect
-    return Layer("batch_norm", _init, apply, forward, recursion, collect=takes)
+    return Layer("batch_norm", init, apply, forward, recursion, collect=takes)

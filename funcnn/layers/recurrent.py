@@ -100,7 +100,7 @@ def _from_rule(rule: Rule, init: Callable[[Any, Any], Params], **static: Any) ->
             )
         if not all(hasattr(a, "shape") for a in carries):
             raise ValueError(
-                f"{rule.name}: the carry is {names[0]} (N, H), an array, found {_count(carry)}"
+                f"{rule.name}: the carry is {', '.join(names)} (N, H), found {_count(carry)}"
             )
         return dict(zip(names, carries, strict=True))
 
@@ -262,7 +262,8 @@ def bidirectional(layer: Layer) -> Layer:
     >>> model(params, x).shape, list(params)
     ((2, 5, 8), ['forward', 'backward'])
     """
-    if not isinstance(as_layer(layer), Recurrent):
+    layer = as_layer(layer)
+    if not isinstance(layer, Recurrent):
         raise TypeError(
             "bidirectional: the layer is fnn.rnn(...), fnn.lstm(...) or fnn.gru(...), "
             f"found {layer!r}"
