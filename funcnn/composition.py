@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.layer import Layer, Params, Statistics, as_layer
+from funcnn.layer import Layer, Params, Statistics, as_layer, constructor
 from funcnn.parts import (
     Paths,
     Run,
+    arrays_to_join,
+    carry_given,
     compose,
     in_order,
     init_all,
@@ -30,8 +32,10 @@ from funcnn.parts import (
     under,
 )
 from funcnn.registry import Rule, removal_in_force
+from funcnn.usage import positive_integer
 
 
+@constructor
 def chain(*layers: Any, **named: Any) -> Layer:
     """The composition f_L(... f_1(x; θ_1) ...; θ_L); the first argument is applied first.
 
@@ -50,14 +54,18 @@ def chain(*layers: Any, **named: Any) -> Layer:
 
     def init(key: Any, x: Any) -> Params:
         params: Params = {}
+        carried = None
         for name, part in parts.items():
+            carried = carry_given(carried, name, part, x)
             drawn = init_part(name, part, key, x)
             params |= {name: drawn} if drawn else {}
             x = shape_of_part(name, part, drawn, x, key)
         return params
 
     def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+        carried = None
         for name, part in parts.items():
+            carried = carry_given(carried, name, part, x)
             x = run(name, part, params, x, key)
         return x
 
@@ -70,6 +78,7 @@ def chain(*layers: Any, **named: Any) -> Layer:
     return compose("chain", parts, init, flow, recursion)
 
 
+@constructor
 def residual(body: Any, shortcut: Any = None) -> Layer:
     """y = body(x) + x, or body(x) + shortcut(x).
 
@@ -99,7 +108,8 @@ def residual(body: Any, shortcut: Any = None) -> Layer:
 
     def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
         y = run("body", parts["body"], params, x, key)
-        return y + (x if shortcut is None else run("shortcut", parts["shortcut"], params, x, key))
+        other = x if shortcut is None else run("shortcut", parts["shortcut"], params, x, key)
+        return _JOIN["sum"]((y, other))
 
     def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
         dparams, deltas = {}, {}
@@ -116,12 +126,12 @@ def residual(body: Any, shortcut: Any = None) -> Layer:
 
 # How the outputs of parallel branches are joined.
 _JOIN: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "sum": lambda ys: sum(ys[1:], ys[0]),
-    "concatenate": lambda ys: jnp.concatenate(ys, axis=-1),
+    "sum": lambda ys: sum(arrays_to_join(ys)[1:], ys[0]),
+    "concatenate": lambda ys: jnp.concatenate(arrays_to_join(ys), axis=-1),
 }
 
 
-def _split(combine: str | None, ys: Sequence[Any], dy: Any) -> Sequence[Any]:
+def _split(combine: Any, ys: Sequence[Any], dy: Any) -> Sequence[Any]:
     """The cotangent of each branch's output from that of what they were joined to."""
     if combine is None:
         return dy
@@ -131,6 +141,7 @@ def _split(combine: str | None, ys: Sequence[Any], dy: Any) -> Sequence[Any]:
     return [dy[..., end - y.shape[-1] : end] for y, end in zip(ys, ends, strict=True)]
 
 
+@constructor
 def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
     """Every branch on the same x; a tuple of their outputs, or what `combine` makes of it.
 
@@ -147,7 +158,7 @@ def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
     Array([3., 3.], dtype=float32)
     """
     parts = name_parts(branches, named)
-    if isinstance(combine, str) and combine not in _JOIN:
+    if not (callable(combine) or combine in (None, *_JOIN)):
         raise ValueError(
             f"parallel: combine is None, 'sum', 'concatenate' or a function, found {combine!r}"
         )
@@ -192,6 +203,7 @@ def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
     )
 
 
+@constructor
 def repeat(layer: Any, n: int) -> Layer:
     """The layer n times over, each time with its own parameters, stacked on axis 0.
 
@@ -209,13 +221,12 @@ def repeat(layer: Any, n: int) -> Layer:
     >>> repeat(lambda params, x: 2 * x, 3)({}, jnp.ones(2))
     Array([8., 8.], dtype=float32)
     """
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"repeat: n is a positive integer, found {n!r}")
-    part = as_layer(layer)
+    n, part = positive_integer("repeat", "n", n), as_layer(layer)
     name = part.kind
 
     def init(key: Any, x: Any) -> Params:
         require_key(key)
+        carry_given(carry_given(None, name, part, x), f"the next {name}", part, x)
         drawn = [part.init(jax.random.fold_in(key, i), x) for i in range(n)]
         y = shape_of_part(name, part, drawn[0], x, key)
         if (y.shape, y.dtype) != (x.shape, x.dtype):
@@ -229,6 +240,7 @@ def repeat(layer: Any, n: int) -> Layer:
         return key if key is None else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
 
     def over_layers(step: Any, x: Any, params: Params, key: Any) -> Any:
+        carry_given(carry_given(None, name, part, x), f"the next {name}", part, x)
         with inside(name):
             return jax.lax.scan(lambda x, p: step(p[0], x, p[1]), x, (params, keys_of(key)), n)
 

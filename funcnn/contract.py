@@ -7,6 +7,7 @@ its message about a wrong shape names neither the rule nor the argument.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import jax
@@ -100,3 +101,26 @@ def describe(aval: tuple[tuple[int, ...], Any] | None) -> str:
     'float32[2, 3]'
     """
     return "None" if aval is None else f"{aval[1]}[{', '.join(map(str, aval[0]))}]"
+
+
+def without_types(signature: inspect.Signature) -> inspect.Signature:
+    """The signature as it is called: without annotations.
+
+    >>> without_types(inspect.signature(explained))
+    <Signature (name, error)>
+    """
+    return inspect.Signature([p.replace(annotation=p.empty) for p in signature.parameters.values()])
+
+
+def explained(name: str, error: TypeError) -> TypeError | None:
+    """In place of JAX's error about forward mode, one that says what to do; None for another.
+
+    >>> explained("relu", TypeError("can't apply forward-mode autodiff"))
+    TypeError('relu: a hand-written rule has no forward mode (jvp, jacfwd, linearize); ...')
+    """
+    if "forward-mode" not in str(error):
+        return None
+    return TypeError(
+        f"{name}: a hand-written rule has no forward mode (jvp, jacfwd, linearize); "
+        "differentiate fnn.without_rules(f) instead of f"
+    )

@@ -6,6 +6,7 @@ walk a whole network without automatic differentiation. How layers compose is in
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -15,29 +16,14 @@ from typing import Any
 
 import jax
 
-from funcnn.registry import Rule
+from funcnn.contract import explained, without_types
+from funcnn.registry import Rule, registered_rules
+from funcnn.usage import checked_init, how_to_call, in_a_word, parameter, what_it_is
 
 Params = dict[str, Any]
 Init = Callable[[Any, Any], Params]
 # The path of a layer's parameters -> mean, variance and number of rows.
 Statistics = dict[str, tuple[Any, Any, Any]]
-
-
-class MissingStatistics(ValueError):
-    """A layer that normalises by given statistics was called without any, and without a key.
-
-    >>> print(MissingStatistics("block/batch_norm_0"))
-    block/batch_norm_0: no statistics to evaluate with: fold those of training into the params, \
-fnn.fold_statistics(params, statistics), or pass a key to use the batch's own
-    """
-
-    def __init__(self, path: str = ""):
-        super().__init__(
-            f"{path or 'batch_norm'}: no statistics to evaluate with: fold those of training into "
-            "the params, fnn.fold_statistics(params, statistics), or pass a key to use the batch's "
-            "own"
-        )
-        self.path = path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +44,7 @@ class Layer:
         parts: the layers that a composition is made of, by name.
         outputs: `(params, x, key) -> (y, {path: output of that part})`.
         collect: `(params, x, key) -> (y, statistics)`, or None where the layer takes none.
+        carries: whether the layer takes `(carry, x)` in place of x and returns `(carry, y)` then.
 
     >>> import jax, jax.numpy as jnp
     >>> def init(key, x):
@@ -76,16 +63,30 @@ class Layer:
     parts: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
     outputs: Callable[[Params, Any, Any], tuple[Any, dict[str, Any]]] | None = None
     collect: Callable[[Params, Any, Any], tuple[Any, Statistics]] | None = None
+    carries: bool = False
 
-    def __call__(self, *args: Any, key: Any = None) -> Any:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "init", checked_init(self.kind, self.init))
+
+    def __call__(self, *args: Any, key: Any = None, **unknown: Any) -> Any:
         """`layer(params, x)` or, for the training-time behaviour, `layer(params, x, key=key)`."""
-        if len(args) != 2:
+        if len(args) != 2 or unknown:
+            raise TypeError(how_to_call(self.kind, unknown))
+        params, x = args
+        # A foreign function may have params of any kind.
+        if (self.parts or self.forward) and not isinstance(params, Mapping):
             raise TypeError(
-                f"{self.kind} is a layer: call it as {self.kind}(params, x) or, to train, "
-                f"{self.kind}(params, x, key=key); as a function of arrays alone it is "
-                f"fnn.rules.{self.kind} where it is a rule"
+                f"{self.kind}: params come first, the dict that {self.kind}.init(key, x) returns, "
+                f"then x; found {in_a_word(params)} and {in_a_word(x)}"
             )
-        return self.apply(args[0], args[1], key)
+        if key is not None and not hasattr(key, "dtype"):
+            raise TypeError(f"{self.kind}: key is jax.random.key(seed) or None, found {key!r}")
+        try:
+            return self.apply(*args, key)
+        except TypeError as error:
+            if told := explained(self.kind, error):
+                raise told from error
+            raise
 
     def backward(self, params: Params, res: Any, dy: Any) -> tuple[Params, Any]:
         """`(dparams, dx)` from what `forward` kept and the cotangent of the output."""
@@ -169,11 +170,8 @@ def _arguments(rule: Rule, kind: str, params: Params, x: Any, key: Any) -> tuple
     for name in rule.parameters[1:]:
         if name == "key":
             values.append(key)
-        elif name in params:
-            values.append(params[name])
-        elif rule.default(name) is inspect.Parameter.empty:
-            found = ", ".join(params) or "no parameters"
-            raise KeyError(f"{kind}: parameter {name!r} is missing: params hold {found}")
+        elif name in params or rule.default(name) is inspect.Parameter.empty:
+            values.append(parameter(kind, params, name))
         else:
             values.append(rule.default(name))
     return tuple(values)
@@ -194,9 +192,11 @@ def constructor(make: Callable[..., Layer]) -> Callable[..., Layer]:
     @functools.wraps(make)
     def checked(*args: Any, **options: Any) -> Layer:
         if any(isinstance(a, jax.Array) for a in (*args, *options.values())):
+            name = make.__name__
+            of_arrays = f", or fnn.rules.{name}" if name in registered_rules() else ""
             raise TypeError(
-                f"{make.__name__} makes a layer from its options and takes no arrays: use "
-                f"{make.__name__}(...)(params, x), or fnn.rules.{make.__name__} where it is a rule"
+                f"{name} makes a layer from its options and takes no arrays: use "
+                f"{name}(...)(params, x){of_arrays}"
             )
         return make(*args, **options)
 
@@ -224,14 +224,19 @@ def as_layer(f: Any, *, init: Init = no_params, kind: str | None = None) -> Laye
         )
     if getattr(f, "makes_layer", False):
         raise TypeError(f"{name} makes a layer and is not one: write {name}(...)")
-    if not callable(f):
-        raise TypeError(
-            f"a layer is a fnn.Layer or a function f(params, x), found {type(f).__name__}"
-        )
-    try:
-        takes_key = "key" in inspect.signature(f).parameters
-    except (TypeError, ValueError):  # builtins and some wrapped callables have no signature
-        takes_key = False
+    if not callable(f) or isinstance(f, type):
+        raise TypeError(f"a layer is a fnn.Layer or a function f(params, x), found {what_it_is(f)}")
+    takes_key = False
+    with contextlib.suppress(ValueError):  # builtins and some wrapped callables have no signature
+        signature = inspect.signature(f)
+        takes_key = "key" in signature.parameters
+        try:
+            signature.bind(None, None)
+        except TypeError:
+            raise TypeError(
+                f"a layer is a function f(params, x), and {name} takes "
+                f"{without_types(signature)}: write lambda params, x: {name}(x) for one of x alone"
+            ) from None
 
     def apply(params: Params, x: Any, key: Any) -> Any:
         return f(params, x, key=key) if takes_key else f(params, x)

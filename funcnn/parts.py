@@ -17,13 +17,13 @@ import jax.numpy as jnp
 
 from funcnn.layer import (
     Layer,
-    MissingStatistics,
     Params,
     Statistics,
     as_layer,
     fold_path,
     output_shape,
 )
+from funcnn.usage import MissingParameter, MissingStatistics
 
 Parts = Mapping[str, Layer]
 Paths = dict[str, Any]  # path of a layer -> array
@@ -34,8 +34,8 @@ Flow = Callable[[Run, Params, Any, Any], Any]
 def name_parts(layers: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Layer]:
     """The layers by name; those without one are numbered within their kind.
 
-    >>> list(name_parts([abs, abs], {"head": abs}))
-    ['abs_0', 'abs_1', 'head']
+    >>> list(name_parts([max, max], {"head": max}))
+    ['max_0', 'max_1', 'head']
     """
     seen: Counter[str] = Counter()
     parts: dict[str, Layer] = {}
@@ -72,25 +72,58 @@ def compose(
         return flow(_collector(found), params, x, key), found
 
     takes = collect if any(part.collect for part in parts.values()) else None
-    if not all(part.forward for part in parts.values()):
-        return Layer(kind, init, apply, parts=parts, outputs=outputs, collect=takes)
-    return Layer(kind, init, apply, forward or keep, recursion, parts, outputs, takes)
+    by_hand = all(part.forward for part in parts.values())
+    passes = (forward or keep, recursion) if by_hand else (None, None)
+    carries = any(part.carries for part in parts.values())
+    return Layer(kind, init, apply, *passes, parts, outputs, takes, carries)
+
+
+def carry_given(before: str | None, name: str, part: Layer, x: Any) -> str | None:
+    """The name of a part that is given a carry with x, and so returns one with y; else None.
+
+    A TypeError where that is the carry which the part `before` returned. A function may take it.
+
+    >>> carry_given("gru_0", "max_0", as_layer(max), (0.0, 1.0)) is None
+    True
+    """
+    if before is not None and (part.forward or part.parts):
+        raise TypeError(
+            f"{name}: {before} passes on (carry, y), and its carry is not one of {name}: give "
+            "x without a carry, or call the layers one by one, each with its own"
+        )
+    return name if part.carries and isinstance(x, tuple) else None
+
+
+def arrays_to_join(ys: Sequence[Any]) -> Sequence[Any]:
+    """The outputs of branches, unless they are tuples, whose sum would be a longer tuple.
+
+    >>> arrays_to_join([(0.0, 1.0), 1.0])
+    Traceback (most recent call last):
+    TypeError: residual and parallel join arrays, found a tuple: ...
+    """
+    for y in ys:
+        if isinstance(y, (tuple, list, dict)):
+            raise TypeError(
+                f"residual and parallel join arrays, found a {type(y).__name__}: give a recurrent "
+                "layer x without a carry, or join the branches by a function"
+            )
+    return ys
 
 
 @contextlib.contextmanager
 def inside(name: str) -> Iterator[None]:
-    """What happens here stands under the name of the part in reports and in MissingStatistics.
+    """What happens here stands under the name of the part in reports and in errors.
 
     >>> with inside("block"), inside("norm"):
     ...     raise MissingStatistics("batch_norm_0")
     Traceback (most recent call last):
-    funcnn.layer.MissingStatistics: block/norm/batch_norm_0: no statistics to evaluate with: ...
+    funcnn.usage.MissingStatistics: block/norm/batch_norm_0: no statistics to evaluate with: ...
     """
     try:
         with jax.named_scope(name):
             yield
-    except MissingStatistics as error:
-        raise MissingStatistics(f"{name}/{error.path}".rstrip("/")) from None
+    except (MissingStatistics, MissingParameter) as error:
+        raise error.inside(name) from None
 
 
 def _apply(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:

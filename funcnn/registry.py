@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.contract import Contract
+from funcnn.contract import Contract, explained, without_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,22 +175,21 @@ class Rule:
         removal = removal_in_force()
         if removal is not None and removal.covers(self.name):
             return self.reference(*args, **static)
+        function = self._function(static)
         try:
-            return self._function(static)(*args)
+            # Where JAX refuses forward mode later, its traceback shows this line alone of ours.
+            return function(*args)  # no jvp, jacfwd, linearize: take fnn.without_rules(f) for f
         except TypeError as error:
-            if "forward-mode" not in str(error):
-                raise
-            raise TypeError(
-                f"{self.name}: a hand-written rule has no forward mode (jvp, jacfwd, linearize); "
-                "differentiate fnn.without_rules(f) instead of f"
-            ) from error
+            if told := explained(self.name, error):
+                raise told from error
+            raise
 
     def bind(self, *args: Any, **keywords: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in the order of the signature, and the static ones, defaults filled in."""
         try:
             bound = self._signature.bind(*args, **keywords)
         except TypeError as error:
-            raise TypeError(f"{self.name}{self._signature}: {error}") from None
+            raise TypeError(f"{self.name}{without_types(self._signature)}: {error}") from None
         bound.apply_defaults()
         static = {n: v for n, v in bound.arguments.items() if n in self._static_names}
         for name, value in static.items():

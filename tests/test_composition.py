@@ -131,7 +131,7 @@ def test_an_error_says_in_which_layer_it_arose(key):
 
 def test_wrong_params_are_named(key):
     model = chain(first=dense(2))
-    with pytest.raises(KeyError, match="dense: parameter 'w' is missing: params hold no param"):
+    with pytest.raises(KeyError, match="first: parameter 'w' is missing: params hold no param"):
         model({"second": model.init(key, X)["first"]}, X)
 
 

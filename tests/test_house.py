@@ -15,7 +15,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each room imports only from those before it. config stands beside them: it imports none.
 ORDER = [
-    *("report", "contract", "registry", "rules", "layer", "parts", "composition", "inspection"),
+    *(
+        "report",
+        "contract",
+        "registry",
+        "rules",
+        "usage",
+        "layer",
+        "parts",
+        "composition",
+        "inspection",
+    ),
     *(
         "layers",
         "models",

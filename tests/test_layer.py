@@ -166,8 +166,8 @@ def test_a_function_may_have_params_of_its_own(key):
     [
         (fnn.rules.relu, r"relu is a rule, not a layer: use fnn\.relu"),
         (fnn.gelu, r"gelu makes a layer and is not one: write gelu\(\.\.\.\)"),
-        (3, r"a layer is a fnn\.Layer or a function f\(params, x\), found int"),
-        (X, "found ArrayImpl"),
+        (3, r"a layer is a fnn\.Layer or a function f\(params, x\), found 3"),
+        (X, r"found float32\[2, 3\]: give the layer itself, not what it returns"),
     ],
 )
 def test_what_is_no_layer_is_refused(f, message):

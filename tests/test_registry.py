@@ -1,5 +1,7 @@
 """What a Rule does once for every rule: naming, static arguments, precision, no wasted work."""
 
+import traceback
+
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
@@ -398,3 +400,69 @@ def test_cases_come_from_the_key(key):
     (default,), (again,), (other,) = rule.cases(), rule.cases(), rule.cases(jax.random.key(1))
     np.testing.assert_array_equal(default.args[0], again.args[0])
     assert not np.array_equal(default.args[0], other.args[0])
+
+
+# Forward mode, which a custom_vjp has not
+
+
+@pytest.mark.parametrize("transform", ["linearize", "jit", "checkpoint", "scan", "jacfwd of jit"])
+def test_where_jax_refuses_forward_mode_itself_its_traceback_says_what_to_do(transform):
+    def f(x):
+        return rules.tanh(x)
+
+    x = jnp.ones(2)
+    programs = {
+        "linearize": lambda: jax.linearize(f, x)[1](x),
+        "jit": lambda: jax.jvp(jax.jit(f), (x,), (x,)),
+        "checkpoint": lambda: jax.jvp(jax.checkpoint(f), (x,), (x,)),
+        "scan": lambda: jax.jvp(
+            lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, None, 2)[0], (x,), (x,)
+        ),
+        "jacfwd of jit": lambda: jax.jacfwd(jax.jit(f))(x),
+    }
+    with pytest.raises(TypeError, match="forward-mode") as caught:
+        programs[transform]()
+    told = "".join(traceback.format_exception(caught.value))
+    assert "# no jvp, jacfwd, linearize: take fnn.without_rules(f) for f" in told
+
+
+# Without the compiler
+
+SLOW_WITHOUT_JIT = {
+    *("conv", "conv_transposed", "dropout", "gru", "linear_cross_entropy", "lstm", "max_pool"),
+    *("rnn", "softmax", "log_softmax", "softmax_cross_entropy", "batch_norm", "group_norm"),
+    *("instance_norm", "layer_norm", "rms_norm", "gelu", "logistic", "batch_norm_evaluation"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW_WITHOUT_JIT))
+        for n in registered_rules()
+        if hasattr(rules, n)
+    ],
+)
+def test_every_rule_runs_without_jit_and_leaks_no_tracer(name):
+    rule = registered_rules()[name]
+    case = rule.cases()[0]
+    given = [i for i, a in enumerate(case.args) if a is not None]
+    floats = [i for i in given if jnp.issubdtype(jnp.asarray(case.args[i]).dtype, jnp.floating)]
+
+    def f(*values):
+        args = list(case.args)
+        for i, value in zip(floats, values, strict=True):
+            args[i] = value
+        return rule(*args, **case.static)
+
+    def forward_and_backward(*values):
+        y, pull = jax.vjp(f, *values)
+        return y, pull(y)
+
+    values = [case.args[i] for i in floats]
+    expected = jax.jit(forward_and_backward)(*values)
+    for context in (jax.disable_jit(), jax.checking_leaks()):
+        with context:
+            found = forward_and_backward(*values)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

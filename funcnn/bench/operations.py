@@ -16,7 +16,7 @@ from funcnn.bench.measure import Arm
 from funcnn.bench.peers import missing
 from funcnn.gradient.expense import compiled_expense, count_operations
 from funcnn.gradient.without_rules import without_rules
-from funcnn.rules.loss import softmax_cross_entropy
+from funcnn.rules.cross_entropy import softmax_cross_entropy
 
 Arms = tuple[list[Arm], dict[str, str]]
 _PROBES = 8  # elements of each result that the arms must agree on

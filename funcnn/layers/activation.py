@@ -1,7 +1,10 @@
 """Activations as layers: constants where they have no options, constructors where they have."""
 
+from typing import Any
+
 from funcnn import rules
 from funcnn.layer import Layer, constructor, layer_from_rule
+from funcnn.usage import number
 
 sigmoid = layer_from_rule(rules.sigmoid)
 tanh = layer_from_rule(rules.tanh)
@@ -18,6 +21,7 @@ def leaky_relu(slope: float = 0.01) -> Layer:
     >>> leaky_relu(0.5)({}, jnp.array([-2.0, 2.0]))
     Array([-1.,  2.], dtype=float32)
     """
+    number("leaky_relu", "slope", slope)
     return layer_from_rule(rules.leaky_relu, slope=slope)
 
 
@@ -29,6 +33,7 @@ def elu(alpha: float = 1.0) -> Layer:
     >>> elu()({}, jnp.array([0.0, 2.0]))
     Array([0., 2.], dtype=float32)
     """
+    number("elu", "alpha", alpha)
     return layer_from_rule(rules.elu, alpha=alpha)
 
 
@@ -51,7 +56,7 @@ def softmax(axis: int = -1) -> Layer:
     >>> softmax()({}, jnp.zeros(2))
     Array([0.5, 0.5], dtype=float32)
     """
-    return layer_from_rule(rules.softmax, axis=axis)
+    return layer_from_rule(rules.softmax, axis=_axis("softmax", axis))
 
 
 @constructor
@@ -62,4 +67,10 @@ def log_softmax(axis: int = -1) -> Layer:
     >>> log_softmax()({}, jnp.zeros(1))
     Array([0.], dtype=float32)
     """
-    return layer_from_rule(rules.log_softmax, axis=axis)
+    return layer_from_rule(rules.log_softmax, axis=_axis("log_softmax", axis))
+
+
+def _axis(layer: str, axis: Any) -> int:
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise ValueError(f"{layer}: axis is an integer, found {axis!r}")
+    return axis

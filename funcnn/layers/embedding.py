@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from funcnn import rules
 from funcnn.layer import Layer, Params, constructor
+from funcnn.parts import require_key
+from funcnn.usage import function, parameter, positive_integer
 
 # Rows of length about 1, as flax draws them: the variance is 1 / width.
 _UNIT_ROWS = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
@@ -37,23 +39,24 @@ def embedding(
     >>> x = jnp.array([[2, 0], [1, 1]])
     >>> layer = embedding(3, 4)
     >>> params = layer.init(jax.random.key(0), x)
-    >>> params["table"].shape, layer(params, x).shape
+    >>> parameter("embedding", params, "table").shape, layer(params, x).shape
     ((3, 4), (2, 2, 4))
     """
-    for name, value in {"vocabulary": vocabulary, "width": width}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"embedding: {name} is a positive integer, found {value!r}")
+    vocabulary = positive_integer("embedding", "vocabulary", vocabulary)
+    width = positive_integer("embedding", "width", width)
+    function("embedding", "initializer", initializer)
 
     def init(key: Any, x: Any) -> Params:
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise TypeError(f"embedding: x must be integers, found {x.dtype}{list(x.shape)}")
+        require_key(key)
         return {"table": initializer(key, (vocabulary, width), jnp.zeros(()).dtype)}
 
     def apply(params: Params, x: Any, key: Any) -> Any:
-        return rules.embedding(params["table"], x)
+        return rules.embedding(parameter("embedding", params, "table"), x)
 
     def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
-        return rules.embedding.forward(params["table"], x)
+        return rules.embedding.forward(parameter("embedding", params, "table"), x)
 
     def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, dict[str, Any]]:
         dtable, dx = rules.embedding.backward(res, dy)

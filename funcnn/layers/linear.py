@@ -10,6 +10,9 @@ import jax.numpy as jnp
 
 from funcnn import rules
 from funcnn.layer import Layer, Params, constructor, layer_from_rule
+from funcnn.parts import require_key
+from funcnn.rules.windows import check_windows
+from funcnn.usage import function, hashable, positive_integer
 
 Initializer = Callable[..., Any]
 # He et al. 2015: keeps the variance of the activations through layers of relu.
@@ -21,13 +24,9 @@ def _weights(
 ) -> Params:
     """w from the initializer and b = 0, in the dtype of x (float32 where x is not floating)."""
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
+    require_key(key)
     params = {"w": initializer(key, shape, dtype)}
     return {**params, "b": jnp.zeros(shape[-1:], dtype)} if bias else params
-
-
-def _positive(layer: str, name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{layer}: {name} is a positive integer, found {value!r}")
 
 
 @constructor
@@ -47,7 +46,8 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = _HE) -
     >>> {name: p.shape for name, p in params.items()}
     {'w': (4, 3), 'b': (3,)}
     """
-    _positive("dense", "features", features)
+    features = positive_integer("dense", "features", features)
+    function("dense", "initializer", initializer)
 
     def init(key: Any, x: Any) -> Params:
         return _weights((x.shape[-1], features), x, key, initializer, bias)
@@ -80,8 +80,8 @@ def conv(
         bias, initializer: as in `dense`.
 
     Raises:
-        ValueError: features, window or groups are not positive integers; at `init`, groups do not
-            divide the channels, and the rule's own.
+        ValueError: an option is not what it should be; at `init`, groups do not divide the
+            channels, and the rule's own.
 
     >>> import jax
     >>> x = jax.ShapeDtypeStruct((2, 6, 6, 4), "float32")
@@ -90,7 +90,9 @@ def conv(
     >>> conv(8, (3, 3), groups=4).init(jax.random.key(0), x)["w"].shape
     (3, 3, 1, 8)
     """
-    _positive("conv", "groups", groups)
+    groups = positive_integer("conv", "groups", groups)
+    features = positive_integer("conv", "features", features)
+    function("conv", "initializer", initializer)
 
     def init(key: Any, x: Any) -> Params:
         if x.shape[-1] % groups or features % groups:
@@ -101,13 +103,13 @@ def conv(
         shape = (*sizes, x.shape[-1] // groups, features)
         return _weights(shape, x, key, initializer, bias)
 
-    sizes, init = _window("conv", features, window, init)
+    sizes = _sizes("conv", window, stride, padding, dilation)
     return layer_from_rule(
         rules.conv,
-        init=init,
-        stride=_hashable(stride),
-        padding=_hashable(padding),
-        dilation=_hashable(dilation),
+        init=_with_axes("conv", len(sizes), init),
+        stride=hashable(stride),
+        padding=hashable(padding),
+        dilation=hashable(dilation),
         groups=groups,
     )
 
@@ -135,7 +137,7 @@ def conv_transposed(
         bias, initializer: as in `dense`.
 
     Raises:
-        ValueError: features or window are not positive integers; the rule's own at `init`.
+        ValueError: an option is not what it should be; the rule's own at `init`.
 
     >>> import jax
     >>> x = jax.ShapeDtypeStruct((2, 6, 6, 4), "float32")
@@ -146,34 +148,41 @@ def conv_transposed(
     def init(key: Any, x: Any) -> Params:
         return _weights((*sizes, x.shape[-1], features), x, key, initializer, bias)
 
-    sizes, init = _window("conv_transposed", features, window, init)
+    features = positive_integer("conv_transposed", "features", features)
+    function("conv_transposed", "initializer", initializer)
+    sizes = _sizes("conv_transposed", window, stride, padding, dilation)
     return layer_from_rule(
         rules.conv_transposed,
-        init=init,
-        stride=_hashable(stride),
-        padding=_hashable(padding),
-        dilation=_hashable(dilation),
+        init=_with_axes("conv_transposed", len(sizes), init),
+        stride=hashable(stride),
+        padding=hashable(padding),
+        dilation=hashable(dilation),
     )
 
 
-def _window(layer: str, features: int, window: Any, init: Any) -> tuple[tuple[int, ...], Any]:
-    """The window as a tuple, and `init` for an x that has as many spatial axes."""
-    _positive(layer, "features", features)
-    window = (window,) if isinstance(window, int) else tuple(window)
-    for size in window:
-        _positive(layer, "window", size)
+def _sizes(layer: str, window: Any, stride: Any, padding: Any, dilation: Any) -> tuple[int, ...]:
+    """The window as a tuple; a ValueError where one of the options is no option of a window."""
+    window = (window,) if hasattr(window, "__index__") else window
+    if not isinstance(window, (tuple, list)):
+        raise ValueError(
+            f"{layer}: window is its size along each spatial axis, such as (3, 3), found {window!r}"
+        )
+    window = tuple(positive_integer(layer, "window", size) for size in window)
+    if not 1 <= len(window) <= 3:
+        raise ValueError(f"{layer}: window has one, two or three spatial axes, found {window}")
+    check_windows(layer, window, stride, padding, dilation)
+    return window
+
+
+def _with_axes(layer: str, axes: int, init: Any) -> Any:
+    """`init` for an x that has as many spatial axes as the window."""
 
     def checked(key: Any, x: Any) -> Params:
-        if len(x.shape) != len(window) + 2:
+        if len(x.shape) != axes + 2:
             raise ValueError(
-                f"{layer}: a window of {len(window)} axes takes x (N, {len(window)} spatial axes, "
-                f"C), found shape {x.shape}"
+                f"{layer}: a window of {axes} axes takes x (N, {axes} spatial axes, C), "
+                f"found shape {x.shape}"
             )
         return init(key, x)
 
-    return window, checked
-
-
-def _hashable(value: Any) -> Any:
-    """Lists, as they come out of a config, as tuples."""
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+    return checked

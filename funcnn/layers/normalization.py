@@ -6,17 +6,19 @@ import functools
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from funcnn import rules
 from funcnn.layer import (
     Layer,
-    MissingStatistics,
     Params,
     Statistics,
     constructor,
     layer_from_rule,
 )
+from funcnn.rules.precision import accumulator
+from funcnn.usage import MissingStatistics, number, parameter, positive_integer
 
 
 def _init(key: Any, x: Any, bias: bool = True) -> Params:
@@ -26,6 +28,7 @@ def _init(key: Any, x: Any, bias: bool = True) -> Params:
 
 
 def _positive(layer: str, epsilon: Any) -> None:
+    number(layer, "epsilon", epsilon)
     if not epsilon > 0:
         raise ValueError(f"{layer}: epsilon is positive, found {epsilon!r}")
 
@@ -76,8 +79,7 @@ def group_norm(groups: int, epsilon: float = 1e-5) -> Layer:
     Array([[-1.,  1.,  1., -1.]], dtype=float32)
     """
     _positive("group_norm", epsilon)
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"group_norm: groups is a positive integer, found {groups!r}")
+    groups = positive_integer("group_norm", "groups", groups)
 
     def init(key: Any, x: Any) -> Params:
         if x.shape[-1] % groups:
@@ -106,12 +108,19 @@ def instance_norm(epsilon: float = 1e-5) -> Layer:
 
 
 @constructor
-def batch_norm(epsilon: float = 1e-5) -> Layer:
+def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
     """Each channel of x (N, ..., C) normalised over the batch; times scale (C), plus bias (C).
 
     With a key the mean and variance are the batch's own, and gradients go through them; without
     one they are `mean` and `variance` among the params, which `fnn.fold_statistics` puts there.
     `model.statistics(params, x, key)` returns those of a batch.
+
+    Args:
+        epsilon: what is added to the variance.
+        frozen: whether they are those among the params with a key, too, as in fine-tuning beside a
+            dropout. They are constants then, whose gradient is 0, and none are taken of a batch.
+            Folded inside the loss they stay out of the optimiser, whose weight decay moves them.
+            `init` draws them too, as NaN: there are none before they are folded in or loaded.
 
     Raises:
         ValueError: epsilon is not positive; where it is evaluated without statistics.
@@ -127,27 +136,37 @@ def batch_norm(epsilon: float = 1e-5) -> Layer:
     """
     _positive("batch_norm", epsilon)
 
+    def init(key: Any, x: Any) -> Params:
+        params = _init(key, x)
+        unknown = jnp.full(x.shape[-1:], jnp.nan, accumulator(params["scale"]))
+        return {**params, "mean": unknown, "variance": unknown} if frozen else params
+
+    def learnt(params: Params) -> tuple[Any, ...]:
+        return tuple(parameter("batch_norm", params, name) for name in ("scale", "bias"))
+
     def given(params: Params) -> tuple[Any, ...]:
+        scale, bias = learnt(params)
         if not {"mean", "variance"} <= set(params):
-            raise MissingStatistics
-        return tuple(params[name] for name in ("scale", "bias", "mean", "variance"))
+            raise MissingStatistics(frozen=frozen)
+        statistics = params["mean"], params["variance"]
+        return scale, bias, *(jax.lax.stop_gradient(statistics) if frozen else statistics)
 
     def apply(params: Params, x: Any, key: Any) -> Any:
-        if key is None:
+        if key is None or frozen:
             return rules.batch_norm_evaluation(x, *given(params), epsilon=epsilon)
-        return rules.batch_norm(x, params["scale"], params["bias"], epsilon=epsilon)[0]
+        return rules.batch_norm(x, *learnt(params), epsilon=epsilon)[0]
 
     def collect(params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
-        y, mean, variance = rules.batch_norm(x, params["scale"], params["bias"], epsilon=epsilon)
+        y, mean, variance = rules.batch_norm(x, *learnt(params), epsilon=epsilon)
         count = jnp.full((), math.prod(x.shape[:-1]), mean.dtype)
         return y, {"": (mean, variance, count)}
 
     def forward(params: Params, x: Any, key: Any) -> tuple[Any, dict[str, Any]]:
-        if key is None:
+        if key is None or frozen:
             rule = rules.batch_norm_evaluation
             y, res = rule.forward(x, *given(params), epsilon=epsilon)
             return y, {"given": res}
-        scale, bias = params["scale"], params["bias"]
+        scale, bias = learnt(params)
         (y, *_), res = rules.batch_norm.forward(x, scale, bias, epsilon=epsilon)
         return y, {"own": res}
 
@@ -155,6 +174,8 @@ def batch_norm(epsilon: float = 1e-5) -> Layer:
         if "given" in res:
             rule = rules.batch_norm_evaluation
             dx, *gradients = rule.backward(res["given"], dy, epsilon=epsilon)
+            if frozen:
+                gradients[2:] = map(jnp.zeros_like, gradients[2:])
             names = ("scale", "bias", "mean", "variance")
             return dict(zip(names, gradients, strict=True)), dx, {}
         rstd = res["own"][1].rstd
@@ -164,4 +185,5 @@ def batch_norm(epsilon: float = 1e-5) -> Layer:
         zeros = {n: jnp.zeros_like(p) for n, p in params.items() if n not in gradients}
         return {**gradients, **zeros}, cotangents[0], {}
 
-    return Layer("batch_norm", _init, apply, forward, recursion, collect=collect)
+    takes = None if frozen else collect
+    return Layer("batch_norm", init, apply, forward, recursion, collect=takes)

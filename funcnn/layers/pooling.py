@@ -7,27 +7,36 @@ from typing import Any
 
 from funcnn import rules
 from funcnn.layer import Layer, constructor, layer_from_rule
+from funcnn.rules.windows import check_windows, positive
+from funcnn.usage import hashable
 
 global_average_pool = layer_from_rule(rules.global_average_pool)
 global_max_pool = layer_from_rule(rules.global_max_pool)
 
 
-def _options(window: Sequence[int], stride: Any, padding: Any) -> dict[str, Any]:
-    as_tuple = tuple if isinstance(stride, (list, tuple)) else (lambda value: value)
-    pairs = padding if isinstance(padding, str) else tuple(map(tuple, padding))
-    return {"window": tuple(window), "stride": as_tuple(stride), "padding": pairs}
+def _options(layer: str, window: Any, stride: Any, padding: Any) -> dict[str, Any]:
+    window, stride, padding = map(hashable, (window, stride, padding))
+    # One number is the size along each axis, of which there are one or two.
+    axes = len(window) if isinstance(window, tuple) else max(1, *map(_axes, (stride, padding)))
+    sizes = positive(layer, "window", window, axes)
+    check_windows(layer, sizes, window if stride is None else stride, padding)
+    return {"window": window, "stride": stride, "padding": padding}
+
+
+def _axes(option: Any) -> int:
+    return len(option) if isinstance(option, tuple) else 1
 
 
 @constructor
 def max_pool(
-    window: Sequence[int],
+    window: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     padding: str | Sequence[tuple[int, int]] = "VALID",
 ) -> Layer:
     """The largest element of each window of x (N, H, W, C); windows stand `stride` apart.
 
     Args:
-        window: its size along each spatial axis.
+        window: its size along each spatial axis, (2, 2), or along every one, 2.
         stride: by default the window.
         padding: "SAME", "VALID" or a pair (before, after) for each spatial axis.
 
@@ -36,12 +45,12 @@ def max_pool(
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
-    return layer_from_rule(rules.max_pool, **_options(window, stride, padding))
+    return layer_from_rule(rules.max_pool, **_options("max_pool", window, stride, padding))
 
 
 @constructor
 def average_pool(
-    window: Sequence[int],
+    window: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
     padding: str | Sequence[tuple[int, int]] = "VALID",
 ) -> Layer:
@@ -51,4 +60,4 @@ def average_pool(
     >>> average_pool((2, 2))({}, jnp.arange(4.0).reshape(1, 2, 2, 1)).ravel()
     Array([1.5], dtype=float32)
     """
-    return layer_from_rule(rules.average_pool, **_options(window, stride, padding))
+    return layer_from_rule(rules.average_pool, **_options("average_pool", window, stride, padding))

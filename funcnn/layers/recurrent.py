@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.layer import Layer, Params, constructor, layer_from_rule
-from funcnn.parts import Paths, Run, compose, in_order, init_all, step_back
+from funcnn.layer import Layer, Params, as_layer, constructor, layer_from_rule
+from funcnn.parts import Paths, Run, compose, in_order, init_all, require_key, step_back
 from funcnn.registry import Rule
 from funcnn.rules.precision import accumulator
+from funcnn.usage import in_a_word, parameter, positive_integer
 
 Initializer = Callable[..., Any]
 # Saxe et al. 2014: a state that goes through many orthogonal steps neither grows nor shrinks.
@@ -53,13 +54,33 @@ class _Given:
 def _opened(kind: str, x: Any) -> tuple[Any, Any, Any, _Given]:
     """carry, x and lengths, and which of them were given."""
     if not isinstance(x, tuple):
+        if not hasattr(x, "shape"):
+            raise ValueError(
+                f"{kind}: the input is x (N, T, D), (carry, x) or (carry, x, lengths), "
+                f"found a {in_a_word(x)}"
+            )
         return None, x, None, _Given(explicit=False)
     if len(x) not in (2, 3):
         raise ValueError(
             f"{kind}: the input is x, (carry, x) or (carry, x, lengths), found {len(x)} things"
         )
     carry, x, lengths = x if len(x) == 3 else (*x, None)
+    # x alone has three axes, (N, T, D).
+    if jnp.ndim(x if hasattr(x, "shape") else 0) != 3 and jnp.ndim(_first(carry)) == 3:
+        raise ValueError(f"{kind}: the carry comes first, (carry, x); found (x, carry): swap them")
+    if not hasattr(x, "shape"):
+        raise ValueError(f"{kind}: x in (carry, x) is an array (N, T, D), found {in_a_word(x)}")
     return carry, x, lengths, _Given(True, carry is not None, lengths is not None)
+
+
+def _first(carry: Any) -> Any:
+    """One array of a carry, 0 where there is none."""
+    return next((a for a in jax.tree.leaves(carry) if hasattr(a, "shape")), 0)
+
+
+def _count(carry: Any) -> str:
+    """An array by its shape, anything else by how many things it holds."""
+    return f"{len(carry)} things" if isinstance(carry, (tuple, list)) else in_a_word(carry)
 
 
 def _from_rule(rule: Rule, init: Callable[[Any, Any], Params], **static: Any) -> Recurrent:
@@ -71,14 +92,24 @@ def _from_rule(rule: Rule, init: Callable[[Any, Any], Params], **static: Any) ->
         """The carries as the rule names them; a carry of one array stands for itself."""
         if carry is None:
             return {name: jnp.zeros((batch, hidden), dtype) for name in names}
-        return dict(zip(names, carry if len(names) > 1 else (carry,), strict=True))
+        carries = carry if len(names) > 1 else (carry,)
+        if not isinstance(carries, (tuple, list)) or len(carries) != len(names):
+            raise ValueError(
+                f"{rule.name}: the carry is ({', '.join(names)}), each (N, H), "
+                f"found {_count(carry)}"
+            )
+        if not all(hasattr(a, "shape") for a in carries):
+            raise ValueError(
+                f"{rule.name}: the carry is {', '.join(names)} (N, H), found {_count(carry)}"
+            )
+        return dict(zip(names, carries, strict=True))
 
     def as_carry(arrays: Any) -> Any:
         return tuple(arrays) if len(names) > 1 else next(iter(arrays))
 
     def arguments(params: Params, x: Any) -> tuple[Params, Any, _Given]:
         carry, x, lengths, given = _opened(rule.name, x)
-        carries = by_name(carry, x.shape[0], params["u"].shape[0], x.dtype)
+        carries = by_name(carry, x.shape[0], parameter(rule.name, params, "u").shape[0], x.dtype)
         return {**params, **carries, "lengths": lengths}, x, given
 
     def result(out: Any, given: _Given) -> Any:
@@ -110,7 +141,7 @@ def _from_rule(rule: Rule, init: Callable[[Any, Any], Params], **static: Any) ->
     def mirrored() -> Recurrent:
         return _from_rule(rule, init, **{**static, "reverse": not static["reverse"]})
 
-    return Recurrent(rule.name, init, apply, forward, recursion, mirrored=mirrored)
+    return Recurrent(rule.name, init, apply, forward, recursion, carries=True, mirrored=mirrored)
 
 
 def _init(
@@ -123,6 +154,7 @@ def _init(
         dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
         # An orthogonal matrix cannot be made in a low precision.
         precise = accumulator(jax.ShapeDtypeStruct((), dtype))
+        require_key(key)
         key_w, *keys = jax.random.split(key, gates + 1)
         w = initializer(key_w, (x.shape[-1], gates * hidden), precise)
         blocks = [recurrent_initializer(k, (hidden, hidden), precise) for k in keys]
@@ -130,11 +162,6 @@ def _init(
         return {"w": w.astype(dtype), "u": u.astype(dtype), "b": jnp.asarray(bias, dtype)}
 
     return init
-
-
-def _positive(layer: str, hidden: Any) -> None:
-    if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
-        raise ValueError(f"{layer}: hidden is a positive integer, found {hidden!r}")
 
 
 @constructor
@@ -156,7 +183,8 @@ def rnn(
         recurrent_initializer: draws u. b starts at 0.
 
     Raises:
-        ValueError: hidden is not a positive integer; the rule's own when the layer is applied.
+        ValueError: hidden is not a positive integer, or there is no such activation; the rule's own
+            when the layer is applied.
 
     >>> layer, x = rnn(4), jnp.ones((2, 5, 3))
     >>> params = layer.init(jax.random.key(0), x)
@@ -164,7 +192,9 @@ def rnn(
     >>> layer(params, x).shape, y.shape, carry.shape
     ((2, 5, 4), (2, 5, 4), (2, 4))
     """
-    _positive("rnn", hidden)
+    hidden = positive_integer("rnn", "hidden", hidden)
+    if activation not in ("tanh", "relu"):
+        raise ValueError(f"rnn: activation is 'tanh' or 'relu', found {activation!r}")
     init = _init(hidden, 1, [0.0] * hidden, initializer, recurrent_initializer)
     return _from_rule(rules.rnn, init, activation=activation, reverse=reverse)
 
@@ -188,7 +218,7 @@ def lstm(
     >>> y.shape, h.shape, c.shape, params["b"].reshape(4, 4)[:, 0].tolist()
     ((2, 5, 4), (2, 4), (2, 4), [0.0, 1.0, 0.0, 0.0])
     """
-    _positive("lstm", hidden)
+    hidden = positive_integer("lstm", "hidden", hidden)
     bias = [0.0] * hidden + [1.0] * hidden + [0.0] * 2 * hidden
     init = _init(hidden, 4, bias, initializer, recurrent_initializer)
     return _from_rule(rules.lstm, init, reverse=reverse)
@@ -211,7 +241,7 @@ def gru(
     >>> {name: p.shape for name, p in params.items()}, layer(params, x).shape
     ({'w': (3, 12), 'u': (4, 12), 'b': (16,)}, (2, 5, 4))
     """
-    _positive("gru", hidden)
+    hidden = positive_integer("gru", "hidden", hidden)
     init = _init(hidden, 3, [0.0] * 4 * hidden, initializer, recurrent_initializer)
     return _from_rule(rules.gru, init, reverse=reverse)
 
@@ -232,6 +262,7 @@ def bidirectional(layer: Layer) -> Layer:
     >>> model(params, x).shape, list(params)
     ((2, 5, 8), ['forward', 'backward'])
     """
+    layer = as_layer(layer)
     if not isinstance(layer, Recurrent):
         raise TypeError(
             "bidirectional: the layer is fnn.rnn(...), fnn.lstm(...) or fnn.gru(...), "
@@ -244,6 +275,11 @@ def bidirectional(layer: Layer) -> Layer:
             ys = [run(name, part, params, x, key) for name, part in parts.items()]
             return jnp.concatenate(ys, axis=-1)  # (N, T, 2H)
         carries = (None, None) if x[0] is None else x[0]
+        if not isinstance(carries, (tuple, list)) or len(carries) != 2:
+            raise ValueError(
+                "bidirectional: the input is x or (carry, x), the carry (forward, backward), "
+                f"found {_count(carries)} for it"
+            )
         outs = [
             run(name, part, params, (carry, *x[1:]), key)
             for (name, part), carry in zip(parts.items(), carries, strict=True)

@@ -9,6 +9,7 @@ import jax
 
 from funcnn import rules
 from funcnn.layer import Layer, Params, constructor, layer_from_rule, no_params
+from funcnn.usage import in_a_word, number
 
 
 @jax.tree_util.register_static
@@ -20,6 +21,8 @@ class _Shape:
 
 
 def _flat(params: Params, x: Any, key: Any) -> Any:
+    if not getattr(x, "shape", ()):
+        raise ValueError(f"flatten: x must have shape (N, ...), found {in_a_word(x)}")
     return x.reshape(x.shape[0], -1)  # (N, H * W * C)
 
 
@@ -51,6 +54,7 @@ def dropout(rate: float) -> Layer:
     >>> sorted(set(drop({}, jnp.ones(100), key=jax.random.key(0)).tolist()))
     [0.0, 2.0]
     """
+    number("dropout", "rate", rate)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate is at least 0 and below 1, found {rate!r}")
     return layer_from_rule(rules.dropout, rate=rate)

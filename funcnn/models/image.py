@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from funcnn import layers
 from funcnn.composition import chain
@@ -20,6 +21,12 @@ def _activation(name: str) -> Layer:
             f"activation: a layer without options is wanted, such as 'relu', found {name!r}"
         )
     return found
+
+
+def _widths(model: str, name: str, values: Any) -> Sequence[int]:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(f"{model}: {name} is one width for each layer, [64, 32], found {values!r}")
+    return values
 
 
 def mlp(
@@ -41,7 +48,7 @@ def mlp(
     ['flatten_0', 'dense_0', 'relu_0', 'dense_1']
     """
     sequence = [layers.flatten]
-    for width in hidden:
+    for width in _widths("mlp", "hidden", hidden):
         sequence += [layers.dense(width), _activation(activation)]
         sequence += [layers.dropout(dropout)] if dropout else []
     return chain(*sequence, layers.dense(classes))
@@ -71,7 +78,7 @@ def lenet(
     ['conv_0', 'relu_0', 'max_pool_0', 'flatten_0', 'dense_0', 'relu_1', 'dense_1']
     """
     sequence = []
-    for width in channels:
+    for width in _widths("lenet", "channels", channels):
         sequence += [layers.conv(width, (3, 3), bias=not batch_norm)]
         sequence += [layers.batch_norm()] if batch_norm else []
         sequence += [layers.relu, layers.max_pool((2, 2))]

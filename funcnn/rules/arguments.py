@@ -1,5 +1,6 @@
 """What every rule demands of its arguments, and the one line that says so."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ def floating(rule: str, **arguments: Any) -> tuple[jax.Array, ...]:
     Traceback (most recent call last):
     TypeError: relu: x must be floating point, found int32[]; cast it: x.astype(float)
     """
-    arrays = tuple(jnp.asarray(a) for a in arguments.values())
+    arrays = tuple(_array(rule, name, a) for name, a in arguments.items())
     for name, a in zip(arguments, arrays, strict=True):
         if not jnp.issubdtype(a.dtype, jnp.floating):
             raise TypeError(
@@ -21,6 +22,15 @@ def floating(rule: str, **arguments: Any) -> tuple[jax.Array, ...]:
                 f"cast it: {name}.astype(float)"
             )
     return arrays
+
+
+def _array(rule: str, name: str, a: Any) -> jax.Array:
+    try:
+        return jnp.asarray(a)
+    except (TypeError, ValueError):
+        if not isinstance(a, (str, bytes, Mapping, type(None))):
+            raise
+        raise TypeError(f"{rule}: {name} must be an array, found a {type(a).__name__}") from None
 
 
 def same_dtype(rule: str, **arguments: jax.Array | None) -> None:
@@ -38,6 +48,26 @@ def same_dtype(rule: str, **arguments: jax.Array | None) -> None:
                 f"{rule}: {first} and {name} must have one dtype, "
                 f"found {describe(x)} and {describe(a)}; cast one"
             )
+
+
+def is_known(size: Any) -> bool:
+    """Whether a size is a number: `jax.export` may leave the batch open, which is a symbol then.
+
+    Of a symbol one can ask whether it equals a number (no), but not whether it is larger.
+
+    >>> is_known(3), is_known(jax.export.symbolic_shape("n")[0])
+    (True, False)
+    """
+    return isinstance(size, int)
+
+
+def at_least(size: Any) -> int:
+    """The size; 1 where it is left open, so that what is chosen by it is right for any.
+
+    >>> at_least(3), at_least(2 * jax.export.symbolic_shape("n")[0])
+    (3, 1)
+    """
+    return size if is_known(size) else 1
 
 
 def describe(x: Any) -> str:

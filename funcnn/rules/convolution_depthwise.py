@@ -18,8 +18,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from funcnn.rules.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, blocks_of, cut, laid_out, largest_divisor
+from funcnn.rules.windows import Windows, blocks_of, cut, laid_out
 
 MOST_OUTPUTS = 4  # of each input channel; above, products of patches are faster
 BLOCK = 300_000  # products at a time, for dw: their sums stay in the cache
@@ -154,13 +155,8 @@ def _sums(x: Any, dy: Any, windows: Windows) -> Any:
         parts = _cut_rows(x_part, block, channels) if in_rows else cut(x_part, block, 0)
         return [part.astype(dy_part.dtype) * dy_part for part in parts]
 
-    def add(totals: list[Any], i: Any) -> tuple[list[Any], None]:
-        return [a + b for a, b in zip(totals, products(i), strict=True)], None
-
-    totals = products(0)  # h*w of (images, rows, ..., C)
-    if count > 1:
-        totals, _ = lax.scan(add, totals, jnp.arange(1, count))
-    totals = lax.optimization_barrier(totals)
+    # h*w of (images, rows, ..., C)
+    totals = lax.optimization_barrier(sum_in_a_loop(products, count))
     return jnp.stack([jnp.sum(total.reshape(-1, channels), 0) for total in totals])
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from funcnn.rules.arguments import at_least, is_known
+from funcnn.rules.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, add_back, cut, largest_divisor
+from funcnn.rules.windows import Windows, add_back, cut
 
 LAYOUT = {
     1: ("NWC", "WIO", "NWC"),
@@ -37,14 +39,15 @@ FEWEST_ROWS = 64  # and below so many outputs of an image, too
 def images_per_chunk(images: int, rows: int, columns: int, itemsize: int) -> int:
     """How many images to turn into patches at once, with `rows` windows of `columns` values each.
 
-    As many as keep the patches in the cache, but enough rows for an efficient product.
+    As many as keep the patches in the cache, but enough rows for an efficient product; one where
+    it is left open how many images there are.
 
     >>> images_per_chunk(64, 28 * 28, 3 * 3 * 32, 4), images_per_chunk(64, 4 * 4, 3 * 3 * 256, 4)
     (4, 27)
     """
     fitting = CHUNK_BYTES // max(rows * columns * itemsize, 1)
     enough = math.ceil(CHUNK_ROWS / max(rows, 1))
-    return max(1, min(images, max(fitting, enough)))
+    return max(1, min(at_least(images), max(fitting, enough)))
 
 
 def _equal_chunks(images: int, rows: int, columns: int, itemsize: int) -> int | None:
@@ -174,7 +177,7 @@ def is_dw_by_products(images: int, windows: Windows, inputs: int, outputs: int) 
     patches = rows * elements * inputs  # elements, of one image
     # To write large patches costs more than a product with few outputs saves.
     fewest = FEWEST_OUTPUTS if 8 * patches <= CHUNK_BYTES else 2 * FEWEST_OUTPUTS
-    return wider >= fewest and images * patches * outputs >= FEWEST_MULTIPLICATIONS
+    return wider >= fewest and at_least(images) * patches * outputs >= FEWEST_MULTIPLICATIONS
 
 
 def _columns(dp: Any, windows: Windows, groups: int) -> list[Any]:
@@ -212,14 +215,22 @@ def filter_gradient_products(x: Any, dy: Any, windows: Windows, groups: int = 1)
         # dyᵀ P, not Pᵀ dy: the short side first is up to twice as fast.
         return product_over_rows(dy_part, _patches(part, windows, groups))
 
+    dw = _sum_over_images(product, images, chunk)  # (G, O/G, h*w*I/G)
+    shape = (*windows.window, x.shape[-1] // groups, dy.shape[-1])
+    return jnp.moveaxis(dw, -1, 0).reshape(shape).astype(x.dtype)
+
+
+def _sum_over_images(product: Callable[[Any, int], Any], images: Any, chunk: Any) -> Any:
+    """The sum of product(start, count) over all images, `chunk` of them at a time."""
+    if not is_known(images):
+        return sum_in_a_loop(lambda i: product(i * chunk, chunk), images // chunk)
     # The first product takes the images left over, so the sum begins with it instead of with 0.
     first = images % chunk or min(images, chunk)
-    dw = product(0, first)  # (G, O/G, h*w*I/G)
+    dw = product(0, first)
     if first < images:
         starts = jnp.arange(first, images, chunk)
         dw, _ = lax.scan(lambda total, i: (total + product(i, chunk), None), dw, starts)
-    shape = (*windows.window, x.shape[-1] // groups, dy.shape[-1])
-    return jnp.moveaxis(dw, -1, 0).reshape(shape).astype(x.dtype)
+    return dw
 
 
 def _is_exchanged(windows: Windows, inputs: int, outputs: int) -> bool:

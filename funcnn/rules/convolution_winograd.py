@@ -38,8 +38,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from funcnn.rules.arguments import at_least
+from funcnn.rules.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.precision import accumulator
-from funcnn.rules.windows import Windows, largest_divisor
+from funcnn.rules.windows import Windows
 
 # Measured on two CPU cores.
 FEWEST_CHANNELS = 32
@@ -57,7 +59,7 @@ def is_best_by_winograd(x: Any, w: Any, windows: Windows) -> bool:
     >>> is_best_by_winograd(x, w, windows), is_best_by_winograd(x, w[..., :8], windows)
     (True, False)
     """
-    tiles = x.shape[0] * math.prod(windows.output) // 4
+    tiles = at_least(x.shape[0]) * math.prod(windows.output) // 4
     return (
         _is_possible(x, windows) and min(w.shape[-2:]) >= FEWEST_CHANNELS and tiles >= FEWEST_TILES
     )
@@ -72,7 +74,7 @@ def is_dw_best_by_winograd(x: Any, dy: Any, windows: Windows) -> bool:
     (True, False)
     """
     inputs, outputs = x.shape[-1], dy.shape[-1]
-    positions = x.shape[0] * math.prod(windows.output)
+    positions = at_least(x.shape[0]) * math.prod(windows.output)
     enough = 9 * positions * inputs * outputs >= FEWEST_MULTIPLICATIONS
     fitting = positions * (inputs + outputs) <= MOST_ELEMENTS
     many = min(inputs, outputs) >= FEWEST_CHANNELS
@@ -133,12 +135,7 @@ def filter_gradient_winograd(x: Any, dy: Any, windows: Windows) -> Any:
         pairs = zip(_of_tiles(x_part, windows), s, strict=True)
         return [_product_over_tiles(a, b) for a, b in pairs]
 
-    def add(du: list[Any], i: Any) -> tuple[list[Any], None]:
-        return [a + b for a, b in zip(du, products(i), strict=True)], None
-
-    du = products(0)  # 16 of (I, O); the sum begins with the first chunk instead of with 0
-    if chunk < x.shape[0]:
-        du, _ = lax.scan(add, du, jnp.arange(1, x.shape[0] // chunk))
+    du = sum_in_a_loop(products, x.shape[0] // chunk)  # 16 of (I, O)
     dw = jnp.stack(_on_both_axes(_of_du, _in_rows(lax.optimization_barrier(du))))
     return dw.reshape(3, 3, *dw.shape[1:]).astype(x.dtype)
 

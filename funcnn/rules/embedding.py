@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.registry import Case, rule
-from funcnn.rules.arguments import describe, floating
+from funcnn.rules.arguments import describe, floating, is_known
 from funcnn.rules.draws import normal
 from funcnn.rules.precision import accumulator
 
@@ -33,7 +33,8 @@ def embedding(table: Any, indices: Any) -> Any:
     rows that meet in one place would wait for one another in an atomic addition, in no fixed
     order: there the rows of dy are sorted by index, added up within each run of equal indices,
     neighbours first (a segmented scan), and the last row of each run, which holds its sum, is
-    written to its place. A product with the one-hot matrix would hold N V numbers more.
+    written to its place. A product with the one-hot matrix would hold N V numbers more. Where
+    `jax.export` leaves N open, it is the scatter everywhere.
 
     Earns its place by accuracy in bfloat16, where the sum is taken in float32: autodiff adds in
     bfloat16, in which 256 + 1 is 256. On a CPU in float32 it does what autodiff does; on a GPU it
@@ -69,8 +70,10 @@ def embedding_backward(res: Any, dy: Any) -> Any:
     nothing, indices = res
     dy_rows = dy.reshape(indices.size, dy.shape[-1]).astype(accumulator(dy))  # (N, D)
     zeros = jnp.zeros((nothing.shape[0], dy.shape[-1]), dy_rows.dtype)  # (V, D)
+    # A scan in pairs needs to know of how many.
+    add = add_rows_by_sorting if is_known(indices.size) else add_rows_by_scatter
     dtable = jax.lax.platform_dependent(
-        zeros, indices.ravel(), dy_rows, cpu=add_rows_by_scatter, default=add_rows_by_sorting
+        zeros, indices.ravel(), dy_rows, cpu=add_rows_by_scatter, default=add
     )
     return dtable.astype(dy.dtype), None
 

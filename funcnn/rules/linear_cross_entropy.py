@@ -10,15 +10,18 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.registry import Case, rule
-from funcnn.rules.arguments import describe, floating, same_dtype
+from funcnn.rules.arguments import describe, floating, is_known, same_dtype
+from funcnn.rules.cross_entropy import softmax_cross_entropy
 from funcnn.rules.draws import normal, uniform
-from funcnn.rules.loss import softmax_cross_entropy
 from funcnn.rules.precision import accumulator
 from funcnn.rules.softmax import largest
+from funcnn.rules.weighing import counted
 
 # The logits of one chunk of rows, in the dtype of x, take at most so many bytes. A product with
 # fewer rows is slow, and the sum of dw, which is as large as w, is read and written once a chunk.
 CHUNK_BYTES = 2**24
+# Where `jax.export` leaves the number of rows open, they are filled up to a multiple of the chunk.
+OPEN_CHUNK = 256  # rows, at most
 
 
 @rule
@@ -112,6 +115,9 @@ def linear_cross_entropy_forward(
     count = labels.size
     rows = (x.reshape(count, x.shape[-1]), labels.ravel(), left.ravel(), v.ravel())  # (N, ...)
     chunks, size = _chunks(count, w, chunk)
+    if not is_known(count):  # a chunk that reaches back might reach before the first row
+        rows = _padded(rows, chunks * size - count)
+        count = chunks * size
 
     def step(sums: Any, number: Any) -> Any:
         # The last chunk may reach back over rows that are done, which count no more.
@@ -129,6 +135,7 @@ def linear_cross_entropy_forward(
     sums = {"totals": totals, "rows": (jnp.zeros_like(rows[0]), jnp.zeros(count, precise))}
     sums, _ = jax.lax.scan(step, sums, jnp.arange(chunks))
     (loss, dw, db), (dx, l) = sums["totals"], sums["rows"]
+    dx, l = (dx, l) if is_known(count) else (dx[: labels.size], l[: labels.size])
     share = 1 / n if weights is None else jnp.ones((), precise)
     gradient = (dx.reshape(x.shape), dw, None, db, None if weights is None else l.reshape(v.shape))
     arguments = (x, w, None, b, weights)
@@ -142,10 +149,11 @@ def _chunk(
     z = _product(x, w, 1, 0)  # (C, V)
     if b is not None:
         z = z + jnp.broadcast_to(b.astype(z.dtype), z.shape)
-    losses, res = softmax_cross_entropy.forward(z, labels, smoothing=smoothing)
-    (dz, _) = softmax_cross_entropy.backward(res, v, smoothing=smoothing)
+    static = {"smoothing": smoothing, "ignored": None}
+    losses, res = softmax_cross_entropy.forward(z, labels, None, **static)
+    dz, *_ = softmax_cross_entropy.backward(res, v, **static)
     if z_loss:
-        e, _, total, _ = res  # exp(z - largest), its sum over the others and over all, the labels
+        e, _, total, *_ = res  # exp(z - largest), its sum over the others and over all, the labels
         s = jnp.log(total) + jnp.squeeze(largest(z, -1), -1)
         losses = losses + z_loss * s * s
         dz = dz + e * (2 * z_loss * v * s / total)[:, None]
@@ -181,16 +189,25 @@ def _add_at(a: Any, start: Any, new: Any) -> Any:
 
 def _chunks(rows: int, w: Any, chunk: int | None) -> tuple[int, int]:
     """How many chunks, and of how many rows: multiples of 16, as matrix units like them."""
-    if chunk is None:
-        chunk = max(16, CHUNK_BYTES // (w.shape[1] * w.dtype.itemsize) // 16 * 16)
+    most = max(16, CHUNK_BYTES // (w.shape[1] * w.dtype.itemsize) // 16 * 16)
+    if not is_known(rows):
+        chunk = chunk or min(most, OPEN_CHUNK)
+        return -(-rows // chunk), chunk
+    chunk = chunk or most
     chunks = math.ceil(rows / chunk)
     size = math.ceil(rows / max(chunks, 1))
     return chunks, min(rows, chunk, math.ceil(size / 16) * 16)
 
 
+def _padded(rows: tuple[Any, ...], more: Any) -> tuple[Any, ...]:
+    """The rows with so many more behind them, which count nowhere."""
+    return tuple(jnp.pad(a, [(0, more), *[(0, 0)] * (a.ndim - 1)]) for a in rows)
+
+
 def _left(labels: Any, ignored: int | None, dtype: Any) -> Any:
     """Which rows count, and how many, at least 1."""
-    left = jnp.ones(labels.shape, bool) if ignored is None else labels != ignored
+    left = counted("linear_cross_entropy", labels, ignored)
+    left = jnp.ones(labels.shape, bool) if left is None else left
     return left, jnp.maximum(jnp.sum(left, dtype=dtype), 1)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from funcnn.registry import Case, rule
+from funcnn.rules.arguments import is_known
 from funcnn.rules.draws import normal
 from funcnn.rules.pooling_windows import CONSERVED, counts, pool_windows, reduce_windows
 from funcnn.rules.precision import accumulator
@@ -90,10 +91,11 @@ def _places(x: Any, windows: Windows) -> Any:
 
     def in_a_loop(x: Any) -> Any:
         images = x.shape[0]
-        if images < 2:
+        known = is_known(images)
+        if known and images < 2:
             return _largest(x, windows)[1]
         half = -(-images // 2)
-        if images % 2:  # both halves hold the image in the middle
+        if not known or images % 2:  # both halves hold the image in the middle
             halves = jnp.stack([x[:half], x[images - half :]])
         else:
             halves = x.reshape(2, half, *x.shape[1:])

@@ -103,6 +103,20 @@ class Windows:
         return list(itertools.product(*steps))
 
 
+def check_windows(
+    rule: str, window: tuple[int, ...], stride: Any, padding: Any, dilation: Any = 1
+) -> None:
+    """A ValueError where these are no windows, whatever the size of what they lie on.
+
+    >>> check_windows("conv", (3, 3), 1, "same")
+    Traceback (most recent call last):
+    ValueError: conv: padding must be "SAME", "VALID" or a pair (low, high) of numbers >= 0 ...
+    """
+    dilations = positive(rule, "dilation", dilation, len(window))
+    size = tuple(k * d for k, d in zip(window, dilations, strict=True))
+    Windows.of(rule, size, window, stride, padding, dilation)
+
+
 def per_axis(value: Any, axes: int) -> Any:
     """An integer repeated for each spatial axis; anything else as it is.
 
@@ -155,15 +169,6 @@ def _pairs(
             f"each of the {len(size)} spatial axes, such as {example}; found {padding!r}"
         )
     return pairs
-
-
-def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor that is not above the limit, so that parts of that size are all equal.
-
-    >>> largest_divisor(28, 10), largest_divisor(7, 3), largest_divisor(0, 5)
-    (7, 1, 1)
-    """
-    return next((n for n in range(min(limit, number), 1, -1) if number % n == 0), 1)
 
 
 def cut(x: Any, windows: Windows, fill: float) -> list[Any]:

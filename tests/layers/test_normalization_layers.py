@@ -204,3 +204,45 @@ def test_the_summary_of_a_model_with_batch_norm(key):
     model = fnn.chain(fnn.dense(3), fnn.batch_norm())
     params = model.init(key, ROWS)
     assert "batch_norm_0" in fnn.summary(model, params, ROWS)
+
+
+# Frozen statistics
+
+
+def frozen_net():
+    return fnn.chain(fnn.batch_norm(frozen=True), fnn.dropout(0.5))
+
+
+def test_frozen_statistics_are_those_given_beside_a_dropout(key):
+    """Where a key asks the layer beside it for its mask, the statistics stay the folded ones."""
+    x = 3 + jax.random.normal(key, (64, 2))
+    params = frozen_net().init(key, x)
+    folded = {
+        "batch_norm_0": {**params["batch_norm_0"], "mean": jnp.ones(2), "variance": jnp.ones(2)}
+    }
+    y = frozen_net()(folded, x, key=key)
+    kept = y != 0
+    assert 0.3 < float(kept.mean()) < 0.7
+    expected = 2 * (x - 1) / jnp.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(y[kept], expected[kept], rtol=1e-6)
+    assert frozen_net().statistics(folded, x, key) == {}
+
+
+def test_frozen_statistics_are_constants_in_both_backward_passes(key):
+    x = jax.random.normal(key, (5, 2))
+    layer = fnn.batch_norm(frozen=True)
+    params = {"scale": 2 * jnp.ones(2), "bias": jnp.ones(2), "mean": x[0], "variance": jnp.ones(2)}
+    y, pull = jax.vjp(lambda p, x: layer(p, x, key=key), params, x)
+    dparams, dx = pull(y)
+    by_hand, dx_by_hand, _ = fnn.backprop(layer, params, x, y, key=key)
+    np.testing.assert_allclose(dx, dx_by_hand, rtol=1e-6)
+    for name, gradient in dparams.items():
+        np.testing.assert_allclose(gradient, by_hand[name], rtol=1e-6)
+        assert bool(jnp.any(gradient != 0)) == (name in {"scale", "bias"})
+
+
+def test_frozen_without_statistics_does_not_offer_the_batchs_own(key):
+    layer, x = fnn.batch_norm(frozen=True), jnp.ones((4, 2))
+    with pytest.raises(ValueError, match=r"fnn.fold_statistics\(params, statistics\)$"):
+        layer({"scale": jnp.ones(2), "bias": jnp.zeros(2)}, x, key=key)
+    assert bool(jnp.all(jnp.isnan(layer(layer.init(key, x), x, key=key))))

@@ -121,6 +121,8 @@ def test_backward_is_linear_to_the_last_bit_and_keeps_the_laws_in_float64(rule):
 @every_rule
 def test_a_backward_pass_that_is_off_by_a_thousandth_is_rejected(rule):
     """The witness against this file itself, on each argument that has a gradient."""
+    given = [(c, [a for a in c.args if a is not None]) for c in rule.cases()]
+    full = [case for case, args in given if len(args) == len(rule.parameters)]
     arguments = [p for p in rule.parameters if p not in ("key", "labels")]
     for wrong_argument in arguments:
         place = rule.parameters.index(wrong_argument)
@@ -130,7 +132,7 @@ def test_a_backward_pass_that_is_off_by_a_thousandth_is_rejected(rule):
             cotangents[place] = cotangents[place] * 1.001
             return tuple(cotangents)
 
-        errors = gradient_errors(rule.replace(backward=backward), rule.cases()[:1])
+        errors = gradient_errors(rule.replace(backward=backward), full[:1])
         assert {leaf for (_, leaf), e in errors.items() if e > 5e-4} == {wrong_argument}
 
 

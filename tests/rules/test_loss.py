@@ -124,6 +124,73 @@ def test_masked_logits():
     assert dz[0, 1] == 0
 
 
+# Rows that weigh more than others, or nothing
+
+
+def test_weights_and_ignored_labels_equal_those_of_optax():
+    with jax.enable_x64(True):
+        z, v = 2 * numbers(7, 5), jnp.abs(numbers(3, 4)).ravel()[:7]
+        labels = jnp.array([0, -100, 2, 2, -100, 3, 0])
+
+        def theirs(z, v):
+            inside = jnp.where(labels == -100, 0, labels)
+            losses = optax.softmax_cross_entropy_with_integer_labels(z, inside)
+            return jnp.where(labels == -100, 0, v * losses)
+
+        assert_same(lambda z, v: softmax_cross_entropy(z, labels, v, ignored=-100), theirs, z, v)
+        unweighted = lambda z: theirs(z, jnp.ones(7))  # noqa: E731
+        assert_same(lambda z: softmax_cross_entropy(z, labels, ignored=-100), unweighted, z)
+
+        target = jnp.array([[0, 1, 255], [1, 255, 1]])
+        z, v = z[:2, :3], jnp.abs(z[2:4, :3])
+
+        def binary(z, v):
+            losses = optax.sigmoid_binary_cross_entropy(z, (target == 1).astype(z.dtype))
+            return jnp.where(target == 255, 0, v * losses)
+
+        with jax.numpy_dtype_promotion("standard"):
+            assert_same(lambda z, v: logistic(z, target, v, ignored=255), binary, z, v)
+            soft = jax.nn.sigmoid(v)
+            assert_same(
+                lambda z, t, v: logistic(z, t, v),
+                lambda z, t, v: v * optax.sigmoid_binary_cross_entropy(z, t),
+                *(z, soft, v),
+            )
+
+
+@pytest.mark.parametrize("of", [lambda f: f, lambda f: f.reference], ids=["rule", "reference"])
+def test_an_ignored_row_may_hold_anything(of):
+    z = jnp.array([[jnp.nan, 1.0], [jnp.inf, -jnp.inf], [0.0, 1.0]])
+    labels, v = jnp.array([7, 7, 1]), jnp.array([jnp.nan, jnp.inf, 2.0])
+    cross, binary = of(softmax_cross_entropy), of(logistic)
+    for f, args in (
+        (lambda z, v: cross(z, labels, v, ignored=7), (z, v)),
+        (lambda z: cross(z, labels, ignored=7), (z,)),
+        (lambda z, v: binary(z, labels, v, ignored=7), (z[:, 0], v)),
+    ):
+        y, cotangents = gradients(f, *args)
+        np.testing.assert_array_equal(y[:2], 0)
+        assert y[2] > 0
+        for cotangent in cotangents:
+            np.testing.assert_array_equal(cotangent[:2], 0)
+            assert np.all(cotangent[2] != 0)
+
+
+def test_weights_keep_their_own_dtype_and_a_row_taken_out_moves_none():
+    z, v = jnp.zeros((2, 3), jnp.bfloat16), jnp.ones(2)
+    labels = jnp.array([-1, 2])
+    loss = lambda v: jnp.sum(jnp.where(labels < 0, 0, softmax_cross_entropy(z, labels, v)))  # noqa: E731
+    dv = jax.grad(loss)(v)
+    assert (dv.dtype, dv[0]) == (v.dtype, 0)
+    np.testing.assert_allclose(dv[1], np.log(3), rtol=1e-2)
+
+
+def test_without_weights_nothing_more_is_kept():
+    z, labels = jnp.zeros((5, 7)), jnp.arange(5)
+    kept = softmax_cross_entropy.forward(z, labels, None, smoothing=0.0, ignored=3)[1]
+    assert [a.shape for a in jax.tree.leaves(kept)] == [(5, 7), (5,), (5,), (5,)]
+
+
 def test_the_backward_pass_of_cross_entropy_has_neither_exponential_nor_scatter():
     z, labels = jnp.zeros((5, 7)), jnp.arange(5)
     y, pullback = jax.vjp(lambda z: softmax_cross_entropy(z, labels), z)
@@ -136,8 +203,8 @@ def test_the_backward_pass_of_cross_entropy_has_neither_exponential_nor_scatter(
 def test_planted_mistakes_are_rejected():
     case = next(c for c in softmax_cross_entropy.cases() if c.name == "smoothing")
 
-    def smoothing_forgotten(res, dl, *, smoothing):
-        return softmax_cross_entropy.backward(res, dl, smoothing=0.0)
+    def smoothing_forgotten(res, dl, *, smoothing, ignored):
+        return softmax_cross_entropy.backward(res, dl, smoothing=0.0, ignored=ignored)
 
     wrong = softmax_cross_entropy.replace(backward=smoothing_forgotten)
     assert gradient_error(wrong, case)["logits"] > 0.05
@@ -149,9 +216,9 @@ def test_planted_mistakes_are_rejected():
     errors = gradient_error(squared_error.replace(backward=half_lost), squared_error.cases()[0])
     assert [n for n, e in errors.items() if e > 0.1] == ["y"]
 
-    def target_forgotten(res, dl):
-        z, t = res
-        return logistic.backward((z, jnp.zeros_like(t)), dl)
+    def target_forgotten(res, dl, **static):
+        z, t, weights = res
+        return logistic.backward((z, jnp.zeros_like(t), weights), dl, **static)
 
     errors = gradient_error(logistic.replace(backward=target_forgotten), logistic.cases()[0])
     assert [n for n, e in errors.items() if e > 0.1] == ["z"]
@@ -167,6 +234,12 @@ BAD = {
     "one-hot": (softmax_cross_entropy, (jnp.ones((2, 3)), jnp.ones((2, 3))), "must be integers"),
     "columns": (softmax_cross_entropy, (jnp.ones((2, 3)), jnp.ones(3, int)), "need labels (...)"),
     "no class": (softmax_cross_entropy, (jnp.ones((2, 0)), jnp.ones(2, int)), "C at least 1"),
+    "weights": (
+        softmax_cross_entropy,
+        (jnp.ones((2, 3)), jnp.ones(2, int), jnp.ones((2, 3))),
+        "weights must have the shape of labels int32[2], found float32[2, 3]",
+    ),
+    "integer weights": (logistic, (jnp.ones(2), jnp.ones(2), jnp.ones(2, int)), "weights must be"),
 }
 
 
@@ -185,3 +258,19 @@ def test_bad_arguments_are_one_clear_line(name):
 def test_smoothing_outside_its_range_is_refused(smoothing):
     with pytest.raises(ValueError, match="smoothing must be between 0 and 1"):
         softmax_cross_entropy(jnp.ones((2, 3)), jnp.zeros(2, int), smoothing=smoothing)
+
+
+@pytest.mark.parametrize(
+    ("rule", "labels", "ignored", "message"),
+    [
+        (softmax_cross_entropy, jnp.zeros(2, int), 1.0, "ignored is an integer or None, found 1.0"),
+        (softmax_cross_entropy, jnp.zeros(2, int), True, "ignored is an integer or None"),
+        (softmax_cross_entropy, jnp.zeros(2, int), 2**40, "no label of int32 is 1099511627776"),
+        (logistic, jnp.zeros((2, 3)), -1, "ignored=-1 is for integer labels, found float32"),
+        (logistic, jnp.zeros((2, 3), bool), -1, "ignored=-1 is for integer labels, found bool"),
+        (logistic, jnp.zeros((2, 3), jnp.uint8), -1, "no label of uint8 is -1"),
+    ],
+)
+def test_what_cannot_be_ignored_is_refused(rule, labels, ignored, message):
+    with pytest.raises(ValueError, match=f"^{rule.name}: {message}"):
+        rule(jnp.ones((2, 3)), labels, ignored=ignored)

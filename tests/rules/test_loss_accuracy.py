@@ -18,7 +18,7 @@ from funcnn import rules
 
 # In funcnn.rules the name softmax is the rule.
 softmax_module = importlib.import_module("funcnn.rules.softmax")
-loss_module = importlib.import_module("funcnn.rules.loss")
+cross_entropy_module = importlib.import_module("funcnn.rules.cross_entropy")
 
 TINY = float(np.finfo(np.float32).tiny)
 CLASSES = (2, 10, 1000)
@@ -141,7 +141,7 @@ def test_a_forward_pass_that_drops_the_rounding_error_of_the_difference_is_rejec
     def plain(x, m):
         return jnp.exp(x - m)
 
-    for home in (softmax_module, loss_module):
+    for home in (softmax_module, cross_entropy_module):
         monkeypatch.setattr(home, "exp_difference", plain)
     rule = LOSSES[name][0].replace()
     for classes in CLASSES:
