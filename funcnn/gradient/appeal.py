@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.judge import ZERO, Row, describe_error, relative_error
+from funcnn.gradient.error_text import describe_error
+from funcnn.gradient.judge import ZERO, Row, relative_error
 from funcnn.gradient.oracle import sure_slopes
 from funcnn.gradient.subject import Subject
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient import mistakes, mistakes_inside
+from funcnn.gradient import factors, mistakes, mistakes_inside, mistakes_on_paths
 from funcnn.gradient.evidence import Arrays, Draw, Evidence
+from funcnn.gradient.local_mistakes import LocalMistakes
+from funcnn.gradient.operations import constants_of
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject, cotangents_of
 
+_MOST_SINGLES = 64  # elements of the outputs, each with a cotangent of its own
 _LARGE = 2.0**40  # far beyond any bound at which a cotangent is clipped
 _LOW = frozenset({"float32", "bfloat16", "float16"})
 # The others look at other arguments, where the mistake may be another one.
@@ -24,7 +30,7 @@ _AT_THESE_ARGUMENTS = frozenset(
 # From the most particular to the most general: the first that explains the error is named.
 _MISTAKES = (
     mistakes.zeros,
-    mistakes.factor,
+    factors.factor,
     mistakes_inside.derivative,
     mistakes_inside.output,
     mistakes.shape_of_values,
@@ -34,9 +40,17 @@ _MISTAKES = (
     mistakes_inside.argument,
     mistakes_inside.direction,
     mistakes_inside.eps,
+    mistakes_on_paths.outputs,
+    mistakes_on_paths.operations,
+    mistakes_on_paths.independent,
+    mistakes_inside.value,
     mistakes.terms,
+    mistakes.cotangent_terms,
     mistakes.precision,
+    mistakes_on_paths.elements,
 )
+# These take long to be tried, and leave the gradient linear in the cotangent.
+_LINEAR = frozenset({mistakes_on_paths.outputs, mistakes_on_paths.operations})
 
 
 def diagnose(evidence: Evidence) -> str:
@@ -56,11 +70,12 @@ def diagnose(evidence: Evidence) -> str:
     off = _not_finite(evidence)
     if off or not any(map(evidence.is_wrong, evidence.ordinary)):
         return off or _bounded(evidence)
-    for mistake in _MISTAKES:
-        for text, prediction in mistake(evidence):
+    bounded = _bounded(evidence)
+    tried = (m for m in _MISTAKES if not bounded or m not in _LINEAR)
+    with np.errstate(all="ignore"):  # a hypothesis that overflows explains nothing
+        for text, prediction in itertools.chain.from_iterable(m(evidence) for m in tried):
             if evidence.explained_by(prediction):
                 return text
-    bounded = _bounded(evidence)
     return bounded if "normalises" in bounded else _of_some_draws(evidence) or bounded
 
 
@@ -76,9 +91,13 @@ def _not_finite(e: Evidence) -> str:
 
 
 def _of_some_draws(e: Evidence) -> str:
-    """Right for some cotangents and wrong for others: no backward pass that is linear does that."""
-    right = [d.name for d in e.ordinary if not e.is_wrong(d)]
-    return f"right for these cotangents alone: {', '.join(right)}" if right else ""
+    """Of the cotangents that were drawn, ones are not like the others: they hide what sums to 0."""
+    right = [d for d in e.ordinary if not e.is_wrong(d)]
+    if [d.name for d in right] != ["ones"]:
+        return ""
+    sizes = [np.linalg.norm(d.truth[e.leaf]) for d in (*right, *e.ordinary)]
+    # Where the gradient cancels for ones, it is right by any factor.
+    return "right for a cotangent of ones, wrong for others" if sizes[0] > 1e-6 * max(sizes) else ""
 
 
 def _bounded(e: Evidence) -> str:
@@ -91,6 +110,9 @@ def _bounded(e: Evidence) -> str:
         return ""
     if np.allclose(big, small):
         return "normalises the cotangent: its size has no effect"
+    zero = next((d for d in e.draws if d.name == "zero"), None)
+    if zero is not None and np.any(zero.manual[e.leaf]):
+        return "not zero for a cotangent of zero: a term is not multiplied by it"
     return "not proportional to the cotangent"
 
 
@@ -111,7 +133,7 @@ def diagnose_failure(situation: Situation, result: Result) -> str:
     """
     try:
         if result.check == "primal":
-            return _diagnose_output(situation, int(result.leaf.removeprefix("output ")))
+            return _diagnose_output(situation, result.leaf)
         if result.check == "dot":
             found = (_diagnose_leaf(situation, i, "") for i in range(len(situation.leaves)))
             named = zip(situation.leaves, found, strict=True)
@@ -139,7 +161,61 @@ def _diagnose_leaf(situation: Situation, leaf: int, dtype: str) -> str:
         y = _arrays(exact.pull_automatic(x, draws[0].dys)[0])
         unit = float(jnp.finfo(dtype if low else "float64").eps)
         integers = tuple(_integers(situation.args))
-        return diagnose(Evidence(leaf, exact.leaves, x, y, draws, pull, integers, unit))
+        outputs = _names_of_outputs(exact, y)
+        e = Evidence(leaf, exact.leaves, x, y, draws, pull, integers, unit, outputs)
+        if low is None:
+            names = tuple(map(e.output, range(len(y))))
+            local = lambda: _local(_Same(exact), names)  # noqa: E731
+            known = _constants(_Same(exact))
+            e = dataclasses.replace(e, singles=_singles(exact, y), constants=known, local=local)
+        return diagnose(e)
+
+
+def _singles(exact: Subject, y: Arrays) -> tuple[Draw, ...]:
+    """A draw for each element of the outputs, where they are few."""
+    sizes = [a.size for a in y]
+    if sum(sizes) > _MOST_SINGLES:
+        return ()
+    draws = []
+    for row in np.eye(sum(sizes)):
+        parts = np.split(row, np.cumsum(sizes)[:-1])
+        dys = [part.reshape(a.shape) for part, a in zip(parts, y, strict=True)]
+        manual, truth = (
+            pull(exact.x, dys)[1] for pull in (exact.pull_manual, exact.pull_automatic)
+        )
+        draws.append(Draw("single", dys, _arrays(manual), _arrays(truth)))
+    return tuple(draws)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Same:
+    """A subject that is equal to itself alone, whatever its arrays hold."""
+
+    subject: Subject
+
+    def __hash__(self) -> int:
+        return id(self.subject)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.subject is self.subject
+
+
+@functools.lru_cache(maxsize=2)
+def _constants(same: _Same) -> tuple[tuple[float, str], ...]:
+    return tuple(constants_of(jax.make_jaxpr(same.subject.automatic)(*same.subject.x)))
+
+
+@functools.lru_cache(maxsize=2)  # the leaves of one subject, one after another
+def _local(same: _Same, outputs: tuple[str, ...]) -> LocalMistakes | None:
+    exact = same.subject
+    try:
+        return LocalMistakes(exact.automatic, exact.x, exact.leaves, outputs)
+    except Exception:  # an operation that cannot be taken out of its program
+        return None
+
+
+def _names_of_outputs(subject: Subject, y: Arrays) -> tuple[str, ...]:
+    return getattr(subject, "outputs", ()) or tuple(f"output {i}" for i in range(len(y)))
 
 
 def _in_low(low: Subject, seed: int) -> tuple[list[Any], list[Arrays]]:
@@ -171,7 +247,7 @@ def _integers(args: Any) -> list[np.ndarray]:
     return [np.asarray(a) for a in leaves if jnp.issubdtype(a.dtype, jnp.integer)]
 
 
-def _diagnose_output(situation: Situation, output: int) -> str:
+def _diagnose_output(situation: Situation, output: str) -> str:
     """The value of the forward pass, beside that of the reference."""
     with jax.enable_x64(True):
         subject = situation.subject("float64")
@@ -180,5 +256,5 @@ def _diagnose_output(situation: Situation, output: int) -> str:
         expected = _arrays(subject.pull_automatic(subject.x, dys)[0])
     # The outputs stand where the leaves stand: a value has no cotangent, and nothing to pull.
     draw = Draw("value", [], found, expected)
-    names = tuple(f"output {i}" for i in range(len(expected)))
-    return diagnose(Evidence(output, names, tuple(expected), [], (draw,)))
+    names = _names_of_outputs(subject, expected)
+    return diagnose(Evidence(names.index(output), names, tuple(expected), [], (draw,)))

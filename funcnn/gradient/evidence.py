@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.gradient.local_mistakes import LocalMistakes
+
 _UNEXPLAINED = 1e-3  # of the error: a mistake is named where it explains more than 99.9 %
 
 Arrays = list[np.ndarray]
@@ -46,6 +48,10 @@ class Evidence:
         pull: `(x, dys) -> truth`, where the truth can be had at other points too.
         integers: the integer arguments.
         unit: of the last place, of the dtype that computed `manual`.
+        outputs: the names of the outputs.
+        singles: a draw for each element of the outputs, in their order, or none.
+        constants: numbers by which the reference multiplies, and what to say if one is left out.
+        local: makes mistakes in the single operations of the reference, where that can be done.
 
     >>> x = np.array([1.0, -2.0])
     >>> wrong = Evidence(0, ("x",), (x,), [x], (Draw("ones", [x / x], [2 * x], [x]),))
@@ -61,11 +67,20 @@ class Evidence:
     pull: Callable[[tuple[np.ndarray, ...], Arrays], Arrays] | None = None
     integers: tuple[np.ndarray, ...] = ()
     unit: float = 2.0**-52
+    outputs: tuple[str, ...] = ()
+    singles: tuple[Draw, ...] = ()
+    constants: tuple[tuple[float, str], ...] = ()
+    local: Callable[[], LocalMistakes | None] | None = None
 
     @property
     def name(self) -> str:
         """The name of the leaf."""
         return self.names[self.leaf]
+
+    def output(self, i: int) -> str:
+        """The name of an output."""
+        name = self.outputs[i] if self.outputs else f"output {i}"
+        return "the output" if len(self.y) == 1 and name in ("output", "output 0") else name
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,6 +113,8 @@ class Evidence:
         guess = prediction(draw)
         if guess is None or np.shape(guess) != manual.shape:
             return False
+        if np.array_equal(guess, manual):  # infinite ones too
+            return True
         error, left = np.linalg.norm(manual - truth), np.linalg.norm(manual - guess)
         return bool(left <= _UNEXPLAINED * error + self._noise(draw))
 

@@ -14,6 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from funcnn.gradient.error_text import describe_error
+
 # Phase A of the tolerance policy: both gradients are computed in float64.
 _ALGEBRA_NORM = 1e-10
 _ALGEBRA_ELEMENT = 1e-9
@@ -162,25 +164,3 @@ def allowed_in_algebra(truth: Any, size: float = 0.0) -> np.ndarray:
     """
     rms = math.sqrt(float(np.mean(np.square(truth)))) if np.size(truth) else 0.0
     return _ALGEBRA_ELEMENT * (np.abs(truth) + rms) + _CANCELLED * size
-
-
-def describe_error(manual: Any, automatic: Any, truth: Any) -> str:
-    """The factor between a gradient and its truth, where there is one, and the worst element.
-
-    >>> describe_error(np.array([-2.0, -4.0]), None, np.array([1.0, 2.0]))
-    'manual = -2 x truth; worst at [1]: manual -4, truth 2'
-    """
-    manual, truth = np.asarray(manual, np.float64), np.asarray(truth, np.float64)
-    worst = np.unravel_index(
-        np.argmax(np.nan_to_num(np.abs(manual - truth), nan=np.inf)), truth.shape
-    )
-    values = {"manual": manual, "automatic": automatic, "truth": truth}
-    shown = ", ".join(
-        f"{name} {float(np.asarray(v)[worst]):.6g}" for name, v in values.items() if v is not None
-    )
-    text = f"worst at {[int(i) for i in worst]}: {shown}"
-    size = float(np.vdot(truth, truth))
-    factor = float(np.vdot(truth, manual)) / size if size else math.nan
-    if math.isfinite(factor) and factor != 0 and relative_error(manual / factor, truth) < 1e-5:
-        text = f"manual = {factor:.6g} x truth; {text}"
-    return text

@@ -12,7 +12,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from funcnn.gradient.error_text import factor_figure
 from funcnn.gradient.evidence import Draw, Evidence, Hypotheses
+from funcnn.gradient.factors import within
 
 _FEW = 0.1  # of the elements; more of them are no slip in single entries
 _CLOSE = 1e-6
@@ -21,56 +23,6 @@ _CLOSE = 1e-6
 def zeros(e: Evidence) -> Hypotheses:
     """No gradient at all."""
     yield "zeros: no gradient reaches this leaf", lambda draw: np.zeros(e.shape)
-
-
-def factor(e: Evidence) -> Hypotheses:
-    """A constant factor; with a name where it is -1, a length of an axis, or its inverse."""
-    c = e.factor()
-    if math.isfinite(c):
-        yield name_of_factor(c, _lengths(e)), lambda draw: c * draw.truth[e.leaf]
-
-
-def _lengths(e: Evidence) -> list[tuple[int, str]]:
-    """The lengths of all axes, and the sizes, of the outputs, the leaf and the other arguments."""
-    arrays = [(f"output {i}" if len(e.y) > 1 else "the output", y) for i, y in enumerate(e.y)]
-    order = [e.leaf, *(i for i in range(len(e.x)) if i != e.leaf)]
-    arrays += [(e.names[i], e.x[i]) for i in order]
-    found = [(n, f"axis {a} of {name}") for name, x in arrays for a, n in enumerate(x.shape)]
-    return found + [(x.size, f"all of {name}") for name, x in arrays]
-
-
-def name_of_factor(c: float, lengths: list[tuple[int, str]]) -> str:
-    """What a constant factor means.
-
-    >>> name_of_factor(8.0, [(8, "axis 0 of x")])
-    'sum for mean over axis 0 of x (x 8)'
-    >>> name_of_factor(-1.0, []), name_of_factor(1.001, [])
-    ('the sign is wrong (x -1)', 'a constant factor (x 1.001)')
-    """
-
-    def near(value: float) -> bool:
-        return abs(abs(c) - value) < _CLOSE * value
-
-    sign = ", and the sign is wrong" if c < 0 else ""
-    if near(1):
-        return f"the sign is wrong (x {c:.6g})"
-    if near(2) or near(0.5):
-        lost = "counted twice" if near(2) else "a factor 2 is missing"
-        also = [w for n, w in lengths if n == 2]
-        mean = ("sum for mean" if near(2) else "mean for sum") + f" over {also[0]}" if also else ""
-        return " or ".join(filter(None, [lost, mean])) + f" (x {c:.6g}){sign}"
-    for n, where in lengths:
-        if n > 2 and near(n):
-            return f"sum for mean over {where} (x {c:.6g}){sign}"
-        if n > 2 and near(1 / n):
-            return f"mean for sum over {where} (x {c:.6g} = 1/{n}){sign}"
-    for n, where in lengths:
-        if n > 2 and (near(math.sqrt(n)) or near(1 / math.sqrt(n))):
-            return f"scaled by the square root of {where} (x {c:.6g}){sign}"
-    for (n, a), (m, b) in itertools.permutations(lengths, 2):
-        if n > 1 and m > 1 and near(n / m):
-            return f"a mean over {b} in place of {a}, or the reverse (x {n}/{m}){sign}"
-    return f"a constant factor (x {c:.6g})"
 
 
 def shape_of_values(e: Evidence) -> Hypotheses:
@@ -150,7 +102,11 @@ def places(e: Evidence) -> Hypotheses:
     for text, mask in [*_marked(e), *_few(off)]:
         if np.array_equal(mask, off):
             c = e.factor(mask)
-            size = f" (there x {c:.6g})" if math.isfinite(c) and _is_factor(e, mask, c) else ""
+            size = (
+                f" (there x {factor_figure(c, within(e))})"
+                if math.isfinite(c) and _is_factor(e, mask, c)
+                else ""
+            )
             yield text + size, lambda draw: np.where(off, *e.pair(draw))
     for text, mask in _allowed(e):
         if not np.any(off & ~mask):
@@ -222,7 +178,8 @@ def precision(e: Evidence) -> Hypotheses:
 def _if_rounded(manual: np.ndarray, truth: np.ndarray, dtype: str, unit: float) -> Any:
     with np.errstate(over="ignore"):
         representable = np.array_equal(np.asarray(manual, jnp.dtype(dtype)).astype(float), manual)
-    near = np.linalg.norm(manual - truth) <= 2 * unit * np.linalg.norm(truth)
+    fits = np.abs(truth) < float(jnp.finfo(dtype).max)  # beyond, any number is infinite
+    near = np.linalg.norm((manual - truth)[fits]) <= 2 * unit * np.linalg.norm(truth[fits])
     return manual if representable and near else None
 
 
@@ -271,6 +228,17 @@ def _directions(e: Evidence, axis: int) -> list[tuple[str, list[np.ndarray]]]:
         ("a constant and a multiple of the argument: mean and variance taken as fixed", [one, x]),
     ]
     return found
+
+
+def cotangent_terms(e: Evidence) -> Hypotheses:
+    """A term that is dy times one number in each row."""
+    for i, y in enumerate(e.y):
+        for axis, length in enumerate(e.shape if y.shape == e.shape else ()):
+            if length > 2:
+                yield (
+                    f"along axis {axis} the error is a multiple of dy: that term is wrong",
+                    lambda draw, axis=axis, i=i: _projected(e, draw, axis, [draw.dys[i]]),
+                )
 
 
 def _projected(e: Evidence, draw: Draw, axis: int, basis: list[np.ndarray]) -> np.ndarray:

@@ -34,6 +34,13 @@ def derivative(e: Evidence) -> Hypotheses:
                 "divided by the derivative",
                 lambda draw, i=i: draw.dys[i] * _divided(draw.dys[i], draw.truth[e.leaf]),
             )
+            for dtype in ("float32", "float16", "bfloat16"):
+                yield (
+                    f"the derivative is rounded to {dtype}",
+                    lambda draw, i=i, d=dtype: (
+                        draw.dys[i] * _rounded(_divided(draw.truth[e.leaf], draw.dys[i]), d)
+                    ),
+                )
     for name, a in _beside(e):
         yield f"not multiplied by {name}", lambda draw, a=a: _divided(draw.truth[e.leaf], a)
         yield f"multiplied by {name} once more", lambda draw, a=a: draw.truth[e.leaf] * a
@@ -45,7 +52,7 @@ def _divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _beside(e: Evidence) -> Iterator[tuple[str, np.ndarray]]:
     """The arrays that broadcast against the leaf, in its shape."""
-    named = [*zip(e.names, e.x, strict=True), *(("the output", y) for y in e.y)]
+    named = [*zip(e.names, e.x, strict=True), *((e.output(i), y) for i, y in enumerate(e.y))]
     for name, a in named:
         wide = a[..., None] if a.shape and a.shape == e.shape[: a.ndim] else a
         for form in (a, wide):
@@ -62,6 +69,11 @@ _FORMS: dict[str, Callable[[Any, Any], Any]] = {
     "dy y": lambda v, dy: dy * v,
     "y (dy - sum(dy y))": lambda v, dy: v * (dy - np.sum(dy * v, -1, keepdims=True)),
 }
+# Those with a sum, which may run over another axis.
+_SUMS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "y (dy - sum(dy y))": lambda y, dy, a: y * (dy - np.sum(dy * y, a, keepdims=True)),
+    "dy - exp(y) sum(dy)": lambda y, dy, a: dy - np.exp(y) * np.sum(dy, a, keepdims=True),
+}
 
 
 def output(e: Evidence) -> Hypotheses:
@@ -74,6 +86,15 @@ def output(e: Evidence) -> Hypotheses:
                 f"the input stands where {form} takes the output",
                 lambda draw, i=i, at=at: at(x, draw.dys[i]),
             )
+    for i, (form, at) in itertools.product(same, _SUMS.items()):
+        axes = [*range(e.y[i].ndim), None]
+        for axis, wrong in itertools.permutations(axes, 2):
+            if all(np.allclose(at(e.y[i], d.dys[i], axis), d.truth[e.leaf]) for d in e.ordinary):
+                over = "all axes" if wrong is None else f"axis {wrong}"
+                yield (
+                    f"the sum in {form} runs over {over} instead of axis {axis}",
+                    lambda draw, i=i, at=at, wrong=wrong: at(e.y[i], draw.dys[i], wrong),
+                )
     for i in same:
         yield (
             "the derivative is taken at the output instead of the input",
@@ -88,7 +109,7 @@ def _replaced(arrays: Any, i: int, value: Any) -> Any:
 def cotangent(e: Evidence) -> Hypotheses:
     """The right derivative of a wrong cotangent."""
     shape = [dy.shape for dy in e.draws[0].dys]
-    for text, change in [*_of_each(), *_of_axes(shape), *_of_outputs(shape)]:
+    for text, change in [*_of_each(), *_of_axes(shape), *_of_outputs(e, shape)]:
         yield text, e.pulled(lambda draw, change=change: (e.x, change(draw.dys)))
     yield from _clipped(e)
 
@@ -155,13 +176,13 @@ def _masked(dy: np.ndarray, axis: int, kept: Callable[[int], np.ndarray]) -> np.
     return np.where(mask, dy, 0)
 
 
-def _of_outputs(shapes: list[tuple[int, ...]]) -> Iterator[Change]:
+def _of_outputs(e: Evidence, shapes: list[tuple[int, ...]]) -> Iterator[Change]:
     for i in range(len(shapes) if len(shapes) > 1 else 0):
-        text = f"the cotangent of output {i} is ignored"
+        text = f"the cotangent of {e.output(i)} is ignored"
         yield text, lambda dys, i=i: _replaced(dys, i, np.zeros_like(dys[i]))
     for i, j in itertools.combinations(range(len(shapes)), 2):
         if shapes[i] == shapes[j]:
-            text = f"the cotangents of outputs {i} and {j} are swapped"
+            text = f"the cotangents of {e.output(i)} and {e.output(j)} are swapped"
             yield text, lambda dys, i=i, j=j: _replaced(_replaced(dys, i, dys[j]), j, dys[i])
 
 
@@ -208,6 +229,17 @@ def argument(e: Evidence) -> Hypotheses:
             yield text, e.pulled(lambda draw, changed=changed: (changed, draw.dys))
 
 
+def value(e: Evidence) -> Hypotheses:
+    """The right derivative at an argument of the wrong sign, or at 0: few know why it would be."""
+    for j, (name, x) in enumerate(zip(e.names, e.x, strict=True)):
+        for text, wrong in (
+            (f"{name} enters with the wrong sign", -x),
+            (f"{name} is taken for 0", 0 * x),
+        ):
+            changed = _replaced(e.x, j, wrong)
+            yield text, e.pulled(lambda draw, changed=changed: (changed, draw.dys))
+
+
 def _variants(name: str, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for a, b in itertools.combinations(range(x.ndim), 2):
         if x.shape[a] == x.shape[b] > 1:
@@ -221,8 +253,6 @@ def _variants(name: str, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
             yield f"takes {name} off by one along axis {axis}", np.roll(x, step, axis)
     yield f"not multiplied by {name}", np.ones_like(x)
     yield f"{name} enters twice (squared)", np.square(x)
-    yield f"{name} enters with the wrong sign", -x
-    yield f"{name} is taken for 0", np.zeros_like(x)
     for dtype in ("float32", "float16", "bfloat16"):
         yield f"rounds {name} to {dtype}", _rounded(x, dtype)
 
@@ -242,8 +272,12 @@ def eps(e: Evidence) -> Hypotheses:
             found = _eps_of_rows(e, axis, direction)
             if found is not None:
                 ratio, value = found
+                text = (
+                    f"eps = {value:.3g} is forgotten: off by sqrt(1 + eps / {what}), axis {axis} "
+                    f"(beside a sum for the mean, eps = {length * value:.3g})"
+                )
                 yield (
-                    f"eps = {value:.3g} is forgotten: off by sqrt(1 + eps / {what}), axis {axis}",
+                    text,
                     lambda draw, axis=axis, d=direction, r=ratio: _with_ratio(e, draw, axis, d, r),
                 )
 

@@ -144,7 +144,7 @@ class _Run:
             return np.asarray(atom.val, getattr(atom.aval, "dtype"))  # noqa: B009, any aval
 
         for i, eqn in enumerate(jaxpr.eqns):
-            source = caller if inside and caller else _source(eqn) or caller
+            source = caller if inside and caller else source_of(eqn) or caller
             operands = [read(v) for v in eqn.invars]
             outs = self._equation(eqn, operands, (*at, i), source)
             values.update(zip(eqn.outvars, outs, strict=True))
@@ -276,8 +276,12 @@ def _positions(closed: Any) -> Iterator[Position]:
                 yield from ((i, *p) for p in _positions(value))
 
 
-def _source(eqn: Any) -> str:
-    """File and line of the innermost frame that is not JAX's."""
+def source_of(eqn: Any) -> str:
+    """File and line of the innermost frame that is not JAX's, "" where there is none.
+
+    >>> source_of(jax.make_jaxpr(jnp.sin)(1.0).eqns[0])
+    ''
+    """
     traceback = eqn.source_info.traceback
     for frame in traceback.frames if traceback else ():
         if not frame.file_name.startswith((_JAX, "<")):

@@ -1,5 +1,6 @@
 """A diagnosis names the mistake that was made, and says nothing where none explains the error."""
 
+import dataclasses
 import re
 
 import jax
@@ -10,8 +11,9 @@ from catalogue_operations import OPERATIONS
 
 from funcnn.gradient.diagnose import diagnose, diagnose_failure
 from funcnn.gradient.evidence import Draw, Evidence
-from funcnn.gradient.mistakes import name_of_factor
+from funcnn.gradient.factors import name_of_factor
 from funcnn.gradient.situation import Situation
+from funcnn.registry import Case, Rule
 
 RANDOM = np.random.default_rng(0)
 X, W = RANDOM.normal(size=(4, 3)), RANDOM.normal(size=(3, 3))
@@ -50,10 +52,14 @@ MISTAKES = {
     "zeros": (1, lambda dy, t: 0 * t, "zeros: no gradient"),
     "sign": (1, lambda dy, t: -t, "the sign is wrong (x -1)"),
     "scale": (1, lambda dy, t: 1.001 * t, "a constant factor (x 1.001)"),
-    "sum for mean": (1, lambda dy, t: 4 * t, "sum for mean over axis 0 of the output (x 4)"),
-    "mean for sum": (1, lambda dy, t: t / 4, "mean for sum over axis 0 of the output (x 0.25"),
-    "negative mean": (1, lambda dy, t: -t / 4, "(x -0.25 = 1/4), and the sign is wrong"),
-    "twice": (1, lambda dy, t: 2 * t, "counted twice (x 2)"),
+    "sum for mean": (
+        1,
+        lambda dy, t: 4 * t,
+        "sum for mean over axis 0 of the output or axis 0 of x, or a scale of 1/4 left out (x 4)",
+    ),
+    "mean for sum": (1, lambda dy, t: t / 4, "or axis 0 of x, or a factor 4 left out (x 0.25 ="),
+    "negative mean": (1, lambda dy, t: -t / 4, "(x -0.25 = -1/4), and the sign is wrong"),
+    "twice": (1, lambda dy, t: 2 * t, "counted twice, or a scale of 1/2 left out (x 2)"),
     "root": (1, lambda dy, t: 3**0.5 * t, "scaled by the square root of axis 1 of the output"),
     "the other length": (1, lambda dy, t: 0.75 * t, "in place of"),
     "transposed": (1, lambda dy, t: t.T, "transposed"),
@@ -122,6 +128,284 @@ def test_swapped_arguments_are_named():
     assert found == "the cotangents of a and b are swapped (equals the truth of b)"
 
 
+# In a rule, where the reference can be run with a mistake in one of its operations.
+
+SHORT, MASK = RANDOM.normal(size=(3, 4)), RANDOM.random((3, 4)) < 0.6
+OTHER = RANDOM.normal(size=(4, 2))
+
+
+def softmax(x):
+    e = jnp.exp(x)
+    return e / e.sum(1, keepdims=True)
+
+
+def softmax_backward(c):
+    def backward(args, dy):
+        y = softmax(args[0])
+        return (y * (dy - c * (y * dy).sum(1, keepdims=True)),)
+
+    return backward
+
+
+def layer_norm(x):
+    c = x - x.mean(1, keepdims=True)
+    return c / jnp.sqrt((c * c).mean(1, keepdims=True) + 1e-5)
+
+
+def layer_norm_backward(one, mean, norm):
+    """The three terms, each times a factor."""
+
+    def backward(args, dy):
+        (x,) = args
+        y = layer_norm(x)
+        r = jax.lax.rsqrt(x.var(1, keepdims=True) + 1e-5)
+        terms = one * dy - mean * dy.mean(1, keepdims=True)
+        return (r * (terms - norm * y * (dy * y).mean(1, keepdims=True)),)
+
+    return backward
+
+
+def of_tanh(d):
+    """The gradient of tanh(x @ w), with another derivative d(z) of tanh."""
+
+    def backward(args, dy):
+        x, w = args
+        dz = dy * d(x @ w)
+        return dz @ w.T, x.T @ dz
+
+    return backward
+
+
+def huber(x):
+    return jnp.where(jnp.abs(x) < 1, x * x / 2, jnp.abs(x) - 0.5)
+
+
+def a_and_b(x):
+    return {"a": jnp.sin(x), "b": jnp.exp(x)}
+
+
+# The reference, its wrong backward pass from all arguments, those, and what must be said.
+IN_RULES = {
+    "temperature 2": (
+        lambda x: softmax(x / 2),
+        lambda args, dy: softmax_backward(1)((args[0] / 2,), dy),
+        (SHORT,),
+        r"not divided by 2 in div \(.*\), counted twice, or a scale of 1/2 left out \(x 2\)",
+    ),
+    "temperature 0.5": (
+        lambda x: softmax(x / 0.5),
+        lambda args, dy: softmax_backward(1)((2 * args[0],), dy),
+        (SHORT,),
+        r"not divided by 0\.5 in div \(.*\), or a factor 2 left out \(x 0\.5\)",
+    ),
+    "an argument that scales": (
+        lambda x, s: jnp.sin(x * s),
+        lambda args, dy: (
+            dy * jnp.cos(args[0] * args[1]),
+            (dy * args[0] * jnp.cos(args[0] * args[1])).sum(),
+        ),
+        (SHORT, np.array(0.7)),
+        r"not multiplied by s \(x 1\.42857\)",
+    ),
+    "one part in a million": (
+        jnp.tanh,
+        lambda args, dy: ((1 + 1e-6) * dy * (1 - jnp.tanh(args[0]) ** 2),),
+        (SHORT,),
+        r"a constant factor \(x 1\.000001\)",
+    ),
+    "softmax: sum missing": (
+        softmax, softmax_backward(0), (SHORT,), r"the path through sum \(.*\) is missing; .*y sum",
+    ),
+    "softmax: sum doubled": (
+        softmax, softmax_backward(2), (SHORT,), r"the path through sum \(.*\): counted twice.* 2\)",
+    ),
+    "softmax: sum with another sign": (
+        softmax, softmax_backward(-1), (SHORT,), r"the path through sum \(.*\): the sign is wrong",
+    ),
+    "softmax: sum over the wrong axis": (
+        softmax,
+        lambda args, dy: ((y := softmax(args[0])) * (dy - (y * dy).sum(0, keepdims=True)),),
+        (SHORT,),
+        "the sum in .* runs over axis 0 instead of axis 1",
+    ),
+    "layer norm: mean missing": (
+        layer_norm, layer_norm_backward(1, 0, 1), (SHORT,), r"through sum .*missing; .*constant",
+    ),
+    "layer norm: norm times 1.2": (
+        layer_norm,
+        layer_norm_backward(1, 1, 1.2),
+        (SHORT,),
+        r"through sum \(.*\): a constant factor \(x 1\.2\); .* multiple of the output",
+    ),
+    "layer norm: first term doubled": (
+        layer_norm, layer_norm_backward(2, 1, 1), (SHORT,), "axis 1 the error is a multiple of dy",
+    ),
+    "one of two outputs doubled": (
+        a_and_b,
+        lambda args, dy: (dy["a"] * jnp.cos(args[0]) + 2 * dy["b"] * jnp.exp(args[0]),),
+        (SHORT,),
+        "the part through .*: counted twice, or a scale of 1/2 left out",
+    ),
+    "one of two uses forgotten": (
+        lambda x: x @ x.T,
+        lambda args, dy: (dy @ args[0],),
+        (SHORT,),
+        "the path through operand 1 of matmul .* is missing",
+    ),
+    "one factor of a product constant": (
+        lambda x: jnp.sin(x) * jnp.exp(x),
+        lambda args, dy: (dy * jnp.cos(args[0]) * jnp.exp(args[0]),),
+        (SHORT,),
+        "the path through exp .* is missing",
+    ),
+    "derivative dropped": (
+        lambda x, w: jnp.tanh(x @ w),
+        of_tanh(jnp.ones_like),
+        (SHORT, OTHER),
+        r"the derivative of tanh \(.*\) is not applied",
+    ),
+    "derivative at the output": (
+        lambda x, w: jnp.tanh(x @ w),
+        of_tanh(lambda z: 1 - jnp.tanh(jnp.tanh(z)) ** 2),
+        (SHORT, OTHER),
+        "takes the output for the result of matmul .* in the derivative of tanh",
+    ),
+    "mask forgotten in what is kept": (
+        lambda w: jnp.where(MASK, SHORT, 0) @ jnp.exp(w),
+        lambda args, dy: (SHORT.T @ dy * jnp.exp(args[0]),),
+        (OTHER,),
+        r"the derivative is that of the function without where \(",
+    ),
+    "mask forgotten before a softmax": (
+        lambda x: softmax(jnp.where(MASK, x, -1e9)),
+        softmax_backward(1),
+        (SHORT,),
+        r"the derivative is that of the function without where \(",
+    ),
+    "mask of rows forgotten": (
+        lambda x, w: jnp.where(MASK[:, 0], x @ w[:, 0], 0),
+        lambda args, dy: (
+            jnp.where(MASK[:, :1], dy[:, None] * args[1].T[:1], 0),
+            jnp.stack([args[0].T @ dy, jnp.zeros(4)], 1),
+        ),
+        (SHORT, OTHER),
+        r"the mask of where \(.*\) is not applied",
+    ),
+    "one branch everywhere": (
+        huber,
+        lambda args, dy: (dy * args[0],),
+        (3 * SHORT,),
+        r"the derivative of one branch of where \(.*\) is taken everywhere",
+    ),
+    "branches exchanged": (
+        huber,
+        lambda args, dy: (dy * jnp.where(jnp.abs(args[0]) > 1, args[0], jnp.sign(args[0])),),
+        (3 * SHORT,),
+        r"the branches of where \(.*\) are exchanged",
+    ),
+    "labels off by one": (
+        lambda x: -jnp.log(softmax(x))[jnp.arange(3), jnp.array([0, 2, 1])],
+        lambda args, dy: (
+            (softmax(args[0]) - jnp.eye(4)[jnp.array([1, 3, 2])]) * dy[:, None],
+        ),
+        (SHORT,),
+        r"the indices of gather \(.*\) are off by one",
+    ),
+    "derivative rounded": (
+        jnp.exp,
+        lambda args, dy: (dy * jnp.exp(args[0]).astype(jnp.bfloat16).astype(dy.dtype),),
+        (SHORT,),
+        "the derivative is rounded to bfloat16",
+    ),
+    "result rounded": (
+        jnp.exp,
+        lambda args, dy: ((dy * jnp.exp(args[0])).astype(jnp.float16).astype(dy.dtype),),
+        (SHORT,),
+        "^rounded to float16",
+    ),
+    "one number": (
+        lambda x: x**3,
+        lambda args, dy: (3 * args[0] * dy,),
+        (np.array(1.5),),
+        r"not multiplied by x \(x 0\.666667\); at one number alone other mistakes look the same",
+    ),
+    "some rows of the cotangent": (
+        lambda w: SHORT @ w,
+        lambda args, dy: (SHORT.T @ jnp.concatenate([dy[:1], SHORT[1:, :2] * dy[1:]]),),
+        (OTHER,),
+        "wrong only through indices 1, 2 of axis 0 of the cotangent of the output",
+    ),
+}  # fmt: skip
+
+
+def rule_of(reference, backward):
+    rule = Rule(reference, "f")
+    rule.defvjp(lambda *args: (reference(*args), args), backward)
+    return rule
+
+
+@pytest.mark.parametrize("mistake", IN_RULES)
+def test_the_mistake_in_a_rule_is_named(mistake):
+    reference, backward, args, expected = IN_RULES[mistake]
+    situation = Situation.of_rule(rule_of(reference, backward), Case("one", args))
+    found = [
+        diagnose_failure(situation, situation.result("truth", leaf, "fail"))
+        for leaf in situation.leaves
+    ]
+    assert any(re.search(expected, text) for text in found), found
+
+
+def test_outputs_have_their_names_in_the_tree():
+    named = dataclasses.replace(evidence(1, lambda dy, t: 4 * t), outputs=("y['loss']",))
+    assert "sum for mean over axis 0 of y['loss'] or" in diagnose(named)
+    x, (a, b) = SHORT, RANDOM.normal(size=(2, 4, 3, 4))
+    draws = [
+        Draw(f"random {i}", [p, q], [2 * p + 0 * q], [2 * p + x * q])
+        for i, (p, q) in enumerate(zip(a, b, strict=True))
+    ]
+
+    def pull(x, dys):
+        return [2 * dys[0] + x[0] * dys[1]]
+
+    e = Evidence(0, ("x",), (x,), [2 * x, x * x / 2], tuple(draws), pull)
+    assert diagnose(e) == "the cotangent of output 1 is ignored"
+    e = dataclasses.replace(e, outputs=("y['loss']", "y['aux']"))
+    assert diagnose(e) == "the cotangent of y['aux'] is ignored"
+
+
+def test_a_mask_is_missed_where_the_output_does_not_depend_on_the_argument():
+    """Of w in (x masked) @ w every element is wrong, and none has a truth of 0."""
+    masked = np.where(MASK, SHORT, 0)
+
+    def drawn(name, dy):
+        return Draw(name, [dy], [SHORT.T @ dy], [masked.T @ dy])
+
+    draws = tuple(drawn(f"random {i}", dy) for i, dy in enumerate(RANDOM.normal(size=(3, 3, 2))))
+    singles = tuple(drawn("single", dy) for dy in np.eye(6).reshape(6, 3, 2))
+    e = Evidence(0, ("w",), (OTHER,), [masked @ OTHER], draws, singles=singles)
+    assert "not zero where the output does not depend on it (a mask" in diagnose(e)
+
+
+def test_ones_say_something_only_where_their_gradient_is_not_zero():
+    """The columns of dy that are added are those of another axis; or everything cancels."""
+    x = RANDOM.normal(size=(4, 4))
+    for centred, expected in ((0, "right for a cotangent of ones, wrong for others"), (1, "")):
+        draws = []
+        for name, dy in [("random 0", RANDOM.normal(size=4)), ("ones", np.ones(4))]:
+            dy = dy - centred * dy.mean()
+            draws.append(Draw(name, [dy], [np.sin(x) * dy[:, None]], [np.sin(x) * dy]))
+        found = diagnose(Evidence(0, ("x",), (x,), [-np.cos(x).sum(0)], tuple(draws)))
+        assert found == expected
+
+
+def test_a_program_that_cannot_be_taken_apart_costs_no_diagnosis():
+    def made():
+        return None
+
+    wrong = dataclasses.replace(evidence(1, lambda dy, t: np.triu(t)), local=made)
+    assert diagnose(wrong) == ""
+
+
 # What is right, or cannot be explained, gets no name.
 
 
@@ -162,9 +446,15 @@ def test_no_elements_have_no_mistake():
 @pytest.mark.parametrize(
     ("c", "lengths", "text"),
     [
-        (8.0, [(8, "axis 0 of x")], "sum for mean over axis 0 of x (x 8)"),
-        (0.5, [(2, "axis 1 of x")], "a factor 2 is missing or mean for sum over axis 1"),
-        (2.0, [], "counted twice (x 2)"),
+        (8.0, [(8, "axis 0 of x")], "sum for mean over axis 0 of x, or a scale of 1/8 left"),
+        (0.5, [(2, "axis 1 of x")], "mean for sum over axis 1 of x, or a factor 2 left out"),
+        (2.0, [], "counted twice, or a scale of 1/2 left out (x 2)"),
+        (2.0, [(2, "axis 0 of x")], "sum for mean over axis 0 of x, counted twice, or a scale"),
+        (4.0, [(4, f"axis {i}") for i in range(5)], "sum for mean over axis 0 or axis 1 or axis 2"),
+        (1.000001, [], "a constant factor (x 1.000001)"),
+        (0.999999, [(1, "axis 0 of x")], "a constant factor (x 0.999999)"),
+        (-1.000001, [], "a constant factor (x -1.000001)"),
+        (2.0000001, [], "a constant factor (x 2.0000001)"),
         (1.5, [(6, "axis 1 of x"), (4, "axis 0 of x")], "a mean over axis 0 of x in place of"),
         (7.3, [(8, "axis 0 of x")], "a constant factor (x 7.3)"),
         (1.0001, [(1, "axis 0 of x")], "a constant factor (x 1.0001)"),

@@ -148,7 +148,9 @@ def _dot(subject: Subject, w: list[Any], seed: int) -> tuple[str, str]:
 def _excused(subject: Subject, w: list[Any], pulled: Any) -> str:
     """Why both modes may differ: each leaf that is not autodiff's is none the worse for it."""
     automatic, why = subject.pull_automatic(subject.x, w)[1], ""
-    for i, (m, t) in enumerate(zip(map(np.asarray, pulled), map(np.asarray, automatic), strict=True)):
+    for i, (m, t) in enumerate(
+        zip(map(np.asarray, pulled), map(np.asarray, automatic), strict=True)
+    ):
         if judge_algebra(m, t, [])[0] == "fail":
             found = Appeal(subject, subject.x, w, i, m, t, allowed_in_algebra(t)).verdict()
             if found is None:

@@ -14,8 +14,9 @@ import numpy as np
 
 from funcnn.gradient.appeal import Appeal, Rounded
 from funcnn.gradient.error_lines import first_line
+from funcnn.gradient.error_text import describe_error
 from funcnn.gradient.extremes import NOT_FINITE, extreme_values, smaller_sizes
-from funcnn.gradient.judge import describe_error, relative_error
+from funcnn.gradient.judge import relative_error
 from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation

@@ -13,7 +13,8 @@ import numpy as np
 from funcnn.gradient.appeal import Rounded
 from funcnn.gradient.checks.edge import is_first_case
 from funcnn.gradient.error_lines import first_line, kind_and_line
-from funcnn.gradient.judge import describe_error, judge_rounding
+from funcnn.gradient.error_text import describe_error
+from funcnn.gradient.judge import judge_rounding
 from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
