@@ -15,7 +15,6 @@ from funcnn.commands.streams import Log, say, warn
 from funcnn.config import Config, ConfigError
 from funcnn.experiment import Experiment, build_experiment
 from funcnn.inspection import summary
-from funcnn.layer import MissingStatistics
 from funcnn.train import (
     CheckpointError,
     Checkpoints,
@@ -32,6 +31,7 @@ from funcnn.train import (
 from funcnn.train.evaluation import Evaluation
 from funcnn.train.guard import check_start
 from funcnn.train.step import Step
+from funcnn.usage import MissingStatistics
 
 _EVALUATION_BATCH = 512
 

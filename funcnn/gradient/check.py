@@ -188,7 +188,7 @@ def _command(rule: Rule) -> str:
         return ""
     if "." not in rule.name:
         return f"funcnn check {rule.name}"
-    return f"funcnn check --target {rule.__module__}:{rule.__qualname__}"
+    return f"funcnn check --target {rule.__module__}:{rule.reference.__qualname__}"
 
 
 def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:

@@ -301,16 +301,16 @@ def alone(eqn: Any) -> Any:
     [6.0]
     """
     chosen = operands(eqn)
-    by_variable = {eqn.invars[i]: jex.Var(eqn.invars[i].aval) for i in chosen}
-    merged = len(by_variable) == len(chosen) and any(
-        v in by_variable
-        for i, v in enumerate(eqn.invars)
-        if i not in chosen and not isinstance(v, jex.Literal)
-    )
-    if merged:
-        fresh = [v if isinstance(v, jex.Literal) else by_variable[v] for v in eqn.invars]
-    else:
-        fresh = [v if isinstance(v, jex.Literal) else jex.Var(v.aval) for v in eqn.invars]
+    variables = [v for v in eqn.invars if not isinstance(v, jex.Literal)]
+    merged = len(chosen) < len(variables)  # then each variable is an input once
+    known: dict[Any, Any] = {}
+    fresh: list[Any] = []
+    for v in eqn.invars:
+        if isinstance(v, jex.Literal):
+            fresh.append(v)
+        else:
+            known[v] = known[v] if merged and v in known else jex.Var(v.aval)
+            fresh.append(known[v])
     inputs = [fresh[i] for i in chosen]
     outputs = [jex.Var(v.aval) for v in eqn.outvars]
     again = eqn.replace(invars=fresh, outvars=outputs)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from funcnn.gradient.evaluation import Evaluation
 from funcnn.gradient.pieces import closed, subprograms
@@ -52,7 +53,7 @@ class Ending:
     def __call__(self, *args: Any) -> Any:
         """The function at its arguments; while it is traced, as it is."""
         leaves, tree = jax.tree.flatten(args)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
             return self.f(*args)
         avals = tuple(map(jax.typeof, leaves))
         key = tree, avals, jnp.result_type(float)

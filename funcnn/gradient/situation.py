@@ -190,7 +190,7 @@ class Situation:
         function: Any = self.rule.backward if self.rule else self.manual
         while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
             inside = isinstance(function, functools.partial)
-            function = function.func if inside else function.__wrapped__
+            function = function.func if inside else getattr(function, "__wrapped__")  # noqa: B009
         code = getattr(function, "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
 

@@ -215,7 +215,7 @@ add("spence", jsp.special.spence, 1 + positive(3))
 add("spence below 1", jsp.special.spence, unit(3))
 add("spence at 1", jsp.special.spence, np.array([1.0, 0.5], np.float32),
     says="NOT COMPARED|FAIL",
-    why="-log(x)/(1-x) is 0/0 at 1, where the derivative is -1 (mpmath): JAX gives NaN")  # fmt: skip
+    why="log(x) / (1 - x) is 0/0 at 1, where it is -1 (mpmath): JAX gives NaN")  # fmt: skip
 
 # optax losses
 

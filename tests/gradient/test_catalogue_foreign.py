@@ -9,6 +9,8 @@ import pytest
 from catalogue_disguises import DISGUISES
 from catalogue_foreign import FOREIGN
 
+from funcnn.gradient.check import check
+
 SAMPLE = ("plain", "symbolic_zeros", "newton_root", "infinite_scores", "straight_through")
 DIRECTIONS = 2
 HALVINGS = 4
@@ -100,6 +102,40 @@ def test_the_disguise_is_wrong_by_its_factor(name, factor):
     for by_rule, expected in slopes(f, f, args, 1e-2):
         np.testing.assert_allclose(by_rule, factor * expected, rtol=1e-7, atol=1e-9)
     assert not options
+
+
+@pytest.fixture
+def standard():
+    """The promotions that JAX has by default: users' code needs them."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.parametrize("name", marked(FOREIGN, SAMPLE))
+@pytest.mark.usefixtures("standard")
+def test_no_false_alarm(name):
+    f, args, options = FOREIGN[name].make()
+    report = check(f, *args, level="full", **options)
+    assert report.ok, str(report)
+
+
+QUICK = (
+    "while_loop",
+    "hidden_in_a_partial",
+    "pure_callback",
+    "list_of_numbers",
+    "inner_rule_wrong",
+)
+
+
+@pytest.mark.parametrize("name", marked(DISGUISES, QUICK))
+@pytest.mark.usefixtures("standard")
+def test_no_disguise_hides_a_factor(name):
+    f, args, options = DISGUISES[name](1)
+    right = check(f, *args, **options)
+    assert right.ok, str(right)
+    f, args, options = DISGUISES[name](7)
+    assert not check(f, *args, **options).ok
 
 
 def test_there_are_as_many_as_are_needed():

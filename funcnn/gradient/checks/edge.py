@@ -249,8 +249,8 @@ class Point:
         """Why a mismatch says nothing about the rule: see Appeal; or there is no truth."""
         t, allowed = self.truth[j], self._allowed(j, np.isfinite(self.truth[j]))
         both = np.isfinite(m) & np.isfinite(t)
-        arrays = (np.where(both, a, 0.0) for a in (m, t))
-        found = Appeal(self.subject, self.x, self.w, j, *arrays, allowed).verdict()
+        manual, truth = np.where(both, m, 0.0), np.where(both, t, 0.0)
+        found = Appeal(self.subject, self.x, self.w, j, manual, truth, allowed).verdict()
         if found:
             return found
         error = np.where(wrong, np.abs(m - t), 0.0)
