@@ -106,7 +106,7 @@ def jvp_of_two_outputs():
     """custom_jvp with a tuple of outputs and symbolic zeros."""
     f = jax.custom_jvp(lambda x: (jnp.sin(x), jnp.cos(x)))
 
-    def jvp(primals, tangents):
+    def jvp(primals: Any, tangents: Any) -> Any:
         (x,), (t,) = primals, tangents
         s, c = jnp.sin(x), jnp.cos(x)
         if type(t) is jax.custom_derivatives.SymbolicZero:
@@ -512,7 +512,7 @@ def singular_values():
         return s, (u, vt)
 
     rule = custom(f, forward, lambda r, g: ((r[0] * g[None, :]) @ r[1],))
-    return rule, (np.diag(np.float32([3, 2, 1])) + draw(45, 3, 3, scale=0.1),), {}
+    return rule, (np.diag(np.array([3, 2, 1], np.float32)) + draw(45, 3, 3, scale=0.1),), {}
 
 
 @foreign
@@ -527,7 +527,7 @@ def eigenvalues():
         return w, v
 
     rule = custom(f, forward, lambda v, g: ((v * g[None, :]) @ v.T,))
-    return rule, (np.diag(np.float32([3, 2, 1])) + draw(46, 3, 3, scale=0.1),), {}
+    return rule, (np.diag(np.array([3, 2, 1], np.float32)) + draw(46, 3, 3, scale=0.1),), {}
 
 
 @foreign
@@ -549,7 +549,7 @@ def custom_root():
 @foreign
 def custom_linear_solve():
     """lax.custom_linear_solve inside."""
-    a = np.diag(np.float32([2, 3, 4])) + draw(48, 3, 3, scale=0.2)
+    a = np.diag(np.array([2, 3, 4], np.float32)) + draw(48, 3, 3, scale=0.2)
 
     def f(b):
         def by(m):
@@ -708,7 +708,7 @@ def all_labels_ignored_in_a_row():
         d = jnp.eye(z.shape[1], dtype=z.dtype)[0] - jax.nn.softmax(z)
         return g * w[:, None] * d, g * jax.nn.log_softmax(z)[:, 0]
 
-    args = (draw(63, 3, 4), np.float32([0.0, 1.0, 2.0]))
+    args = (draw(63, 3, 4), np.array([0.0, 1.0, 2.0], np.float32))
     return custom(f, lambda z, w: (f(z, w), (z, w)), backward), args, {}
 
 
@@ -723,7 +723,7 @@ def softplus():
         return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
     rule = custom(f, lambda x: (f(x), x), lambda x, g: (g * jax.nn.sigmoid(x),))
-    return rule, (np.float32([-3, -0.5, 0, 2, 30]),), {}
+    return rule, (np.array([-3, -0.5, 0, 2, 30], np.float32),), {}
 
 
 @foreign
@@ -733,7 +733,7 @@ def log_sigmoid():
         lambda x: -jnp.logaddexp(0.0, -x), lambda x: (-jnp.logaddexp(0.0, -x), x),
         lambda x, g: (g * jax.nn.sigmoid(-x),),
     )  # fmt: skip
-    return f, (np.float32([-20, -1, 0.5, 3]),), {}
+    return f, (np.array([-20, -1, 0.5, 3], np.float32),), {}
 
 
 @foreign
@@ -755,7 +755,7 @@ def stable_sigmoid():
     """s(x) s(-x), which keeps the right tail that y (1 - y) loses."""
     s = jax.nn.sigmoid
     rule = custom(s, lambda x: (s(x), x), lambda x, g: (g * s(x) * s(-x),))
-    return rule, (np.float32([-40, -3, 0, 5, 40]),), {}
+    return rule, (np.array([-40, -3, 0, 5, 40], np.float32),), {}
 
 
 @foreign
@@ -785,7 +785,7 @@ def logaddexp():
         return g * jnp.exp(x - z), g * jnp.exp(y - z)
 
     f = custom(jnp.logaddexp, lambda x, y: (z := jnp.logaddexp(x, y), (x, y, z)), backward)
-    return f, (np.float32([0, 1, -20]), np.float32([1, 1, 20])), {}
+    return f, (np.array([0, 1, -20], np.float32), np.array([1, 1, 20], np.float32)), {}
 
 
 @foreign
@@ -801,7 +801,7 @@ def sinc_at_zero():
         far = (safe * jnp.cos(safe) - jnp.sin(safe)) / safe**2
         return (g * jnp.where(jnp.abs(x) < 1e-2, -x / 3 + x**3 / 30, far),)
 
-    return custom(f, lambda x: (f(x), x), backward), (np.float32([0, 1e-3, 0.7, -2]),), {}
+    return custom(f, lambda x: (f(x), x), backward), (np.array([0, 1e-3, 0.7, -2], np.float32),), {}
 
 
 # Indices and order
@@ -864,7 +864,7 @@ def segment_sum():
 @foreign
 def interpolation():
     """jnp.interp by x and by the values at the knots."""
-    knots = np.float32([0, 1, 2, 4])
+    knots = np.array([0, 1, 2, 4], np.float32)
 
     def parts(x):
         i = jnp.clip(jnp.searchsorted(knots, x, side="right") - 1, 0, 2)
@@ -882,7 +882,7 @@ def interpolation():
         return g * (y[i + 1] - y[i]) / width, dy
 
     rule = custom(f, lambda x, y: (f(x, y), (x, y)), backward)
-    return rule, (np.float32([0.3, 1.6, 3.1]), draw(70, 4)), {}
+    return rule, (np.array([0.3, 1.6, 3.1], np.float32), draw(70, 4)), {}
 
 
 @foreign
@@ -965,7 +965,7 @@ def huber():
         a = jnp.abs(x)
         return jnp.where(a < 1.0, 0.5 * x * x, a - 0.5)
 
-    args = (np.float32([-3, -0.4, 0.2, 0.9, 1.7]),)
+    args = (np.array([-3, -0.4, 0.2, 0.9, 1.7], np.float32),)
     return custom(f, lambda x: (f(x), x), lambda x, g: (g * jnp.clip(x, -1.0, 1.0),)), args, {}
 
 

@@ -345,7 +345,28 @@ def rule_of(reference, backward):
     return rule
 
 
-@pytest.mark.parametrize("mistake", IN_RULES)
+# Their like is named above; the reference is long to compile.
+LONG = {
+    "temperature 0.5",
+    "softmax: sum doubled",
+    "softmax: sum with another sign",
+    "layer norm: norm times 1.2",
+    "layer norm: first term doubled",
+    "mask forgotten before a softmax",
+    "mask of rows forgotten",
+    "one factor of a product constant",
+}
+
+
+def with_marks(mistake):
+    return pytest.param(mistake, marks=[pytest.mark.slow] if mistake in LONG else [])
+
+
+def test_the_long_ones_are_there():
+    assert set(IN_RULES) >= LONG
+
+
+@pytest.mark.parametrize("mistake", map(with_marks, IN_RULES))
 def test_the_mistake_in_a_rule_is_named(mistake):
     reference, backward, args, expected = IN_RULES[mistake]
     situation = Situation.of_rule(rule_of(reference, backward), Case("one", args))
