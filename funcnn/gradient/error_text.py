@@ -86,4 +86,6 @@ def _factor(manual: np.ndarray, truth: np.ndarray) -> str:
         return ""
     left = float(np.linalg.norm(manual / c - truth)) / math.sqrt(size)
     explained = left <= min(_EXACT, _UNEXPLAINED * abs(c - 1))
-    return factor_figure(c, within=max(left, 1e-12)) if explained else ""
+    # Beside 1 every digit counts; beside another number they are those of a low precision.
+    within = max(left, 1e-12) if round(abs(c)) == 1 else 1e-6
+    return factor_figure(c, within) if explained else ""

@@ -95,9 +95,9 @@ def name_of_factor(
         return f"the sign is wrong (x {figure})"
     reasons, shown = _reasons(near, lengths)
     known = dict.fromkeys(text for v, text in constants if v and near(abs(1 / v)) and not near(1))
-    reasons = [*known, *reasons][:_MOST_REASONS]
-    if not reasons:
+    if not known and not reasons:
         return f"a constant factor (x {figure})"
+    reasons = [*known, *(reasons or ["another constant factor"])][:_MOST_REASONS]
     sign = ", and the sign is wrong" if c < 0 else ""
     equal = f" = {'-' if c < 0 else ''}{shown}" if shown else ""
     return f"{_or(reasons)} (x {figure}{equal}){sign}"

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from catalogue_wrong import custom
 from jax import lax
+from jax.core import ShapedArray
 from jax.experimental import io_callback
 from jax.interpreters import mlir
 
@@ -100,7 +101,7 @@ def opaque_primitive():
     """A primitive with a value and no derivative, as a call of foreign code is."""
     primitive = jex.Primitive("opaque_sine")
     primitive.def_impl(jnp.sin)
-    primitive.def_abstract_eval(lambda x: jax.core.ShapedArray(x.shape, x.dtype))
+    primitive.def_abstract_eval(lambda x: ShapedArray(x.shape, x.dtype))
     lowering = mlir.lower_fun(jnp.sin, multiple_results=False)
     mlir.register_lowering(primitive, lowering)
     return primitive

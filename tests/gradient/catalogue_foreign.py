@@ -106,7 +106,7 @@ def jvp_of_two_outputs():
     """custom_jvp with a tuple of outputs and symbolic zeros."""
     f = jax.custom_jvp(lambda x: (jnp.sin(x), jnp.cos(x)))
 
-    def jvp(primals, tangents):
+    def jvp(primals: Any, tangents: Any) -> Any:
         (x,), (t,) = primals, tangents
         s, c = jnp.sin(x), jnp.cos(x)
         if type(t) is jax.custom_derivatives.SymbolicZero:
