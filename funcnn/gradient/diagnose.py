@@ -215,7 +215,8 @@ def _local(same: _Same, outputs: tuple[str, ...]) -> LocalMistakes | None:
 
 
 def _names_of_outputs(subject: Subject, y: Arrays) -> tuple[str, ...]:
-    return getattr(subject, "outputs", ()) or tuple(f"output {i}" for i in range(len(y)))
+    names = subject.outputs
+    return names if len(names) == len(y) else tuple(f"output {i}" for i in range(len(y)))
 
 
 def _in_low(low: Subject, seed: int) -> tuple[list[Any], list[Arrays]]:

@@ -154,13 +154,17 @@ class Situation:
         leaves, tree = jax.tree.flatten(cast(self.args, dtype) if dtype else self.args)
         chosen = [i for i, leaf in enumerate(leaves) if is_array_of_floats(leaf)]
 
+        names: list[str] = []
+
         def of_floats(f: Callable[..., Any]) -> Callable[..., list[Any]]:
             def run(*x: Any) -> list[Any]:
                 filled = list(leaves)
                 for i, value in zip(chosen, x, strict=True):
                     filled[i] = value
-                y = f(*jax.tree.unflatten(tree, filled))
-                return [leaf for leaf in jax.tree.leaves(y) if is_float(leaf)]
+                y = jax.tree.leaves_with_path(f(*jax.tree.unflatten(tree, filled)))
+                floats = [(path, leaf) for path, leaf in y if is_float(leaf)]
+                names[:] = [f"output{jax.tree_util.keystr(path)}" for path, _ in floats]
+                return [leaf for _, leaf in floats]
 
             return run
 
@@ -169,7 +173,8 @@ class Situation:
         # With a function to follow, forward mode is that of the function.
         plain = of_floats(self.plain) if self.case.reference is None else automatic
         further = of_floats(self.further) if self.further else None
-        return Subject(self.leaves, x, manual, automatic, self.case.kinks, plain, further)
+        kinks = self.case.kinks
+        return Subject(self.leaves, x, manual, automatic, kinks, plain, further, names)
 
     def result(
         self, check: str, leaf: str, verdict: str, note: str = "", *, dtype: str = "", **more: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +32,7 @@ class Subject:
         kinks: whether x stands on kinks or ties.
         plain: the function without rules, for its value and forward mode; by default `automatic`.
         further: `automatic` with loops that run on after they have ended, where there are any.
+        names_of_outputs: filled when a function is first traced; see `outputs`.
     """
 
     leaves: tuple[str, ...]
@@ -41,6 +42,13 @@ class Subject:
     kinks: bool
     plain: Callable[..., list[Any]] | None = None
     further: Callable[..., list[Any]] | None = None
+    names_of_outputs: Sequence[str] = ()
+
+    @functools.cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs, their paths in the tree of the result."""
+        shapes = jax.eval_shape(self.manual, *self.x)
+        return tuple(self.names_of_outputs) or tuple(f"output {i}" for i in range(len(shapes)))
 
     @functools.cached_property
     def pull_manual(self) -> Ending:

@@ -113,7 +113,7 @@ def jvp_of_two_outputs():
             return (s, c), (t, t)
         return (s, c), (c * t, -s * t)
 
-    f.defjvp(jvp, symbolic_zeros=True)
+    f.defjvp(jvp, symbolic_zeros=True)  # pyright: ignore[reportArgumentType]
     return f, (draw(6, 3),), {}
 
 

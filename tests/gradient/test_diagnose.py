@@ -366,7 +366,7 @@ def test_the_long_ones_are_there():
     assert set(IN_RULES) >= LONG
 
 
-@pytest.mark.parametrize("mistake", map(with_marks, IN_RULES))
+@pytest.mark.parametrize("mistake", list(map(with_marks, IN_RULES)))
 def test_the_mistake_in_a_rule_is_named(mistake):
     reference, backward, args, expected = IN_RULES[mistake]
     situation = Situation.of_rule(rule_of(reference, backward), Case("one", args))
@@ -523,7 +523,7 @@ def test_the_forward_pass_is_diagnosed():
         return 3 * y, res
 
     situation = situation_of(linear.rule(forward=forward))
-    failure = situation.result("primal", "output 0", "fail")
+    failure = situation.result("primal", "output", "fail")
     assert re.fullmatch(r".*\(x 3\)", diagnose_failure(situation, failure))
 
 

@@ -24,7 +24,7 @@ def primal(situation: Situation) -> Iterator[Result]:
     >>> from funcnn.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [str(result) for result in primal(one)]
-    ['PASS tanh primal: leaf output 0 case one: 0.0e+00']
+    ['PASS tanh primal: leaf output case one: 0.0e+00']
     """
     subject = situation.subject("float64")
     w = cotangents_of(subject, situation.seed)[0][1]
@@ -47,6 +47,7 @@ def primal(situation: Situation) -> Iterator[Result]:
 
 
 def _values(situation: Situation, y: Any, expected: Any, moved: list[Any]) -> Iterator[Result]:
-    for i, (found, value) in enumerate(zip(y, expected, strict=True)):
+    names = situation.subject("float64").outputs
+    for i, (name, found, value) in enumerate(zip(names, y, expected, strict=True)):
         verdict = judge_algebra(found, value, [m[i] for m in moved])
-        yield situation.result("primal", f"output {i}", *verdict)
+        yield situation.result("primal", name, *verdict)

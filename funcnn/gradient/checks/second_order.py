@@ -33,7 +33,7 @@ def second_order(situation: Situation) -> Iterator[Result]:
     >>> from funcnn.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [(result.leaf, result.verdict) for result in second_order(one)]
-    [('x', 'pass'), ('cotangent 0', 'pass'), ('', 'pass'), ('x', 'pass')]
+    [('x', 'pass'), ('cotangent of output', 'pass'), ('', 'pass'), ('x', 'pass')]
     """
     why = shown_elsewhere(situation)
     if situation.case.kinks:
@@ -67,7 +67,7 @@ def _second_order(situation: Situation) -> Iterator[Result]:
         yield situation.result("second_order", "", "inconclusive", note)
         return
     moved = functools.cache(lambda: [automatic(x, w, u) for x in subject.moved(np.float64)])
-    names = [*situation.leaves, *(f"cotangent {i}" for i in range(len(w)))]
+    names = [*situation.leaves, *(f"cotangent of {name}" for name in subject.outputs)]
     for i, name in enumerate(names):
         yield situation.result("second_order", name, *_judge(found, truth, i, moved))
     yield situation.result("second_order", "", *_symmetry(u, v, found, found_v))
