@@ -192,6 +192,11 @@ class Rounded:
         return rounding_of(self.subject, self.x, self.w, unit)[self.leaf]
 
     @functools.cached_property
+    def own(self) -> np.ndarray:
+        """What rounding does to the truth itself, in float64."""
+        return rounding_of(self.subject, self.x, self.w, 2.0**-52)[self.leaf]
+
+    @functools.cached_property
     def error(self) -> np.ndarray:
         """The error of each element."""
         return np.abs(np.asarray(self.manual, np.float64) - np.asarray(self.truth))
@@ -202,7 +207,7 @@ class Rounded:
         Softmax does not see a shift, so that the gradient of a shift is zero: what is left of it is
         the rounding of terms that cancel.
         """
-        own = rounding_of(self.subject, self.x, self.w, 2.0**-52)[self.leaf]
+        own = self.own
         size, error = float(np.linalg.norm(self.truth)), float(np.linalg.norm(self.error))
         if size > _OWN * float(np.linalg.norm(own)):
             return False

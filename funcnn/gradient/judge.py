@@ -21,6 +21,7 @@ _ALGEBRA_NORM = 1e-10
 _ALGEBRA_ELEMENT = 1e-9
 _CANCELLED = 1e-14
 ZERO = "the true gradient is zero everywhere"
+UNCERTAIN = "the truth itself is uncertain"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,7 @@ def judge_algebra(manual: Any, truth: Any, moved: list[Any], size: float = 0.0) 
     noise = np.where((noise > 1e6 * base) & (np.abs(manual - truth) <= base), 0.0, noise)
     floor = 1e3 * float(np.linalg.norm(noise) / np.linalg.norm(truth))
     if floor > 1e-3:
-        return "inconclusive", f"the truth itself is uncertain by {floor / 1e3:.1e}"
+        return "inconclusive", f"{UNCERTAIN} by {floor / 1e3:.1e}"
     allowed = base + 1e3 * noise
     error = relative_error(manual, truth)
     if error <= max(_ALGEBRA_NORM, floor) and np.all(np.abs(manual - truth) <= allowed):

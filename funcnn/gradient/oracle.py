@@ -77,7 +77,10 @@ class Oracle:
         return cls(f, x, pulls, w, v, along(f, compiled), seed, slack)
 
     def verdicts(self) -> list[tuple[str, str]]:
-        """("pass", "fail" or "inconclusive", why) for each leaf."""
+        """("pass", "fail" or "inconclusive", why) for each leaf.
+
+        "note" where the automatic derivative alone is contradicted: then the manual one is right.
+        """
         if not sum(w.size for w in self.w):
             return [("inconclusive", "no outputs")] * len(self.x)
         if not all(np.all(np.isfinite(leaf)) for leaf in self.x):
@@ -101,7 +104,10 @@ class Oracle:
             if any(not slope.problem for slope in found):
                 break  # differences that are sure of themselves contradict it: no move helps
         sure = next((slope for slope in found if not slope.problem), None)
-        return ("fail", sure.blame()) if sure else ("inconclusive", found[0].problem)
+        if sure is None:
+            return "inconclusive", found[0].problem
+        alone = sure.wrong == ["automatic"] and "manual" in sure.exact
+        return "note" if alone else "fail", sure.blame()
 
     def sure_slope(self, i: int) -> Slope | None:
         """The first slope of leaf i, at the point itself, whose differences are sure."""

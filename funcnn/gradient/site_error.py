@@ -110,8 +110,8 @@ def evaluate_sites(
 def without_any_rule(program: Any, *, further: bool = False) -> Any:
     """A closed jaxpr without rules, and with a reverse mode wherever JAX has a derivative.
 
-    >>> without_any_rule(jax.make_jaxpr(jax.nn.relu)(1.0)).eqns[0].primitive.name
-    'max'
+    >>> "custom_jvp" in str(without_any_rule(jax.make_jaxpr(jax.nn.relu)(1.0)))
+    False
     """
     return Rewriting(lambda site: True, forward=True, further=further).closed(program)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from funcnn.contract import leaf_names
 from funcnn.gradient.arguments import of_real_arrays, real_arrays
@@ -158,7 +159,8 @@ class Situation:
 
         def of_floats(f: Callable[..., Any]) -> Callable[..., list[Any]]:
             def run(*x: Any) -> list[Any]:
-                filled = list(leaves)
+                # As a call takes them: without x64 an int64 array of NumPy's is int32.
+                filled = [jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in leaves]
                 for i, value in zip(chosen, x, strict=True):
                     filled[i] = value
                 y = jax.tree.leaves_with_path(f(*jax.tree.unflatten(tree, filled)))

@@ -21,7 +21,7 @@ def marked(name):
 
 
 # What is wrong with these shows in another setting alone.
-IN_OTHER_SETTINGS = frozenset({"context"})
+IN_OTHER_SETTINGS = frozenset({"context", "edge", "residuals", "residuals in a loop"})
 
 
 def report_on(entry, level, **options):

@@ -10,7 +10,7 @@ import numpy as np
 
 from funcnn.gradient.appeal import SOLVED, Appeal
 from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.judge import ZERO, allowed_in_algebra, judge_algebra
+from funcnn.gradient.judge import UNCERTAIN, ZERO, allowed_in_algebra, judge_algebra
 from funcnn.gradient.oracle import Oracle, Pull
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation, in_float64
@@ -74,17 +74,19 @@ def _truth_of_leaf(situation: Situation, subject: Subject, drawn: Any, i: int) -
         found = np.asarray(subject.pull_manual(subject.x, dys)[1][i])
         moved = [subject.pull_automatic(x, dys)[1][i] for x in subject.moved(jnp.float64)]
         verdict, note = judge_algebra(found, truth, moved, size)
-        if verdict == "fail":
+        if verdict == "fail" or note.startswith(UNCERTAIN):
             allowed = allowed_in_algebra(truth, size)
             appeal = Appeal(subject, subject.x, dys, i, found, truth, allowed)
             excused = None if subject.kinks else appeal.verdict()
-            if excused is None:
+            if excused is None and verdict == "fail":
                 return verdict, f"cotangent {name}: {note}"
-            verdict, note = excused
+            verdict, note = excused or (verdict, note)
         verdicts.append((verdict, note))
     noted = [v for v in verdicts if v[0] == "pass"]
     if noted:
         return max(noted, key=lambda v: len(v[1]))
+    if not truths[0].size:
+        return "zero", "no elements"
     if not size and all(note == ZERO for _, note in verdicts):
         return _zero_here(situation, subject, drawn[0][1], i)
     return verdicts[0]

@@ -23,6 +23,7 @@ def finite_differences(situation: Situation) -> Iterator[Result]:
     its size. A bar above 1e-4 is inconclusive. Where the automatic derivative is contradicted,
     autodiff or the reference is to blame, and that is a failure too: the truth is not one.
 
+    >>> import numpy as np
     >>> from funcnn import rules
     >>> from funcnn.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
@@ -41,10 +42,12 @@ def finite_differences(situation: Situation) -> Iterator[Result]:
         }
         f, slack = subject.plain or subject.automatic, SOLVED if subject.has_loop else 0.0
         verdicts = Oracle.of(f, subject.x, pulls, situation.seed, slack).verdicts()
-        if any(verdict == "fail" for verdict, _ in verdicts):
+        if any(verdict in {"fail", "note"} for verdict, _ in verdicts):
             verdicts = _unless_pinned(subject, verdicts)
-    for leaf, verdict in zip(situation.leaves, verdicts, strict=True):
-        yield situation.result(NAME, leaf, *verdict)
+    for leaf, (verdict, note) in zip(situation.leaves, verdicts, strict=True):
+        setting = "reference" if verdict == "note" else ""
+        told = "fail" if verdict == "note" else verdict
+        yield situation.result(NAME, leaf, told, note, setting=setting)
 
 
 def _unless_pinned(subject: Any, verdicts: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -52,4 +55,7 @@ def _unless_pinned(subject: Any, verdicts: list[tuple[str, str]]) -> list[tuple[
     if not pinned:
         return verdicts
     why = f"differences need float64, and it computes in {', '.join(sorted(pinned))}"
-    return [("inconclusive", why) if verdict == "fail" else (verdict, n) for verdict, n in verdicts]
+    return [
+        ("inconclusive", why) if verdict in {"fail", "note"} else (verdict, n)
+        for verdict, n in verdicts
+    ]

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.appeal import SOLVED
+from funcnn.gradient.appeal import SOLVED, Appeal
 from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.judge import judge_algebra, relative_error
+from funcnn.gradient.judge import allowed_in_algebra, judge_algebra, relative_error
 from funcnn.gradient.results import Result
 from funcnn.gradient.shown import is_first_shown, shown_elsewhere
 from funcnn.gradient.situation import Situation, in_float64
@@ -85,6 +85,14 @@ def _stopped(loop: _Loop, found: Any, expected: Any) -> str:
     if not loop.subject.has_loop or relative_error(found, expected) > SOLVED:
         return ""
     return "a loop stops at a tolerance"
+
+
+def _no_truth(loop: _Loop, i: int, found: Any, expected: Any) -> str:
+    """Why autodiff of the reference says nothing at the other values, or ""."""
+    manual, truth = np.asarray(found), np.asarray(expected)
+    allowed, (x, w) = allowed_in_algebra(truth), (loop.drawn[1], loop.dys[1])
+    excused = Appeal(loop.subject, x, w, i, manual, truth, allowed).verdict()
+    return excused[1] if excused else ""
 
 
 def _of_jax(loop: _Loop, variant: Variant, i: int) -> str:
@@ -214,6 +222,9 @@ def _judged(
             verdict, note = judge_algebra(found[i], expected[i], moved, sizes[i])
         if verdict == "fail":
             stopped = _stopped(loop, found[i], expected[i])
-            if excuse := stopped or _of_jax(loop, variant, i):
+            plain = pull is loop.automatic  # no transformation: it is the truth that differs
+            if plain:
+                stopped = stopped or _no_truth(loop, i, found[i], expected[i])
+            if excuse := stopped or ("" if plain else _of_jax(loop, variant, i)):
                 verdict, note = "inconclusive" if stopped else "note", f"{excuse}: {note}"
         yield situation.result("transforms", leaf, verdict, f"{variant.name}: {note}")
