@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from cases import Case
 
-from funcnn.gradient.jaxprs import Site, sites
+from funcnn.gradient.jaxprs import Site
+from funcnn.gradient.rewriting import sites
 from funcnn.gradient.truth import raise_function, raised
 from funcnn.gradient.without_rules import Program, take_out, trace
 from funcnn.registry import Removal

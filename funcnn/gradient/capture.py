@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.jaxprs import Site, inside_of, join, operands, site_of, sites, wrapped
+from funcnn.gradient.jaxprs import Site, inside_of, join, operands, site_of, wrapped
 from funcnn.gradient.pieces import closed, inner_program, read_all, scan_layout, subprograms
+from funcnn.gradient.rewriting import sites
 from funcnn.gradient.subject import compiled
 from funcnn.gradient.without_rules import Program
 

@@ -19,10 +19,11 @@ import jax.extend.core as jex
 from funcnn.gradient.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.capture import Visit, capture
 from funcnn.gradient.error_lines import kind_and_line
-from funcnn.gradient.jaxprs import Rewriting, alone, operands, sites
+from funcnn.gradient.jaxprs import alone, operands
 from funcnn.gradient.judge import Row
 from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.residuals import Ledger, ledger
+from funcnn.gradient.rewriting import Rewriting, sites
 from funcnn.gradient.site_error import evaluate_sites, follow, judge_site, questioned
 from funcnn.gradient.subject import cotangents
 from funcnn.gradient.taps import Tap

@@ -28,9 +28,9 @@ from funcnn.gradient.checks.transforms import transforms
 from funcnn.gradient.compare import compare
 from funcnn.gradient.diagnose import diagnose_failure
 from funcnn.gradient.error_lines import first_line, kind_and_line
-from funcnn.gradient.jaxprs import sites
 from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.results import CheckReport, GradientError, Result
+from funcnn.gradient.rewriting import sites
 from funcnn.gradient.situation import Situation, trace_real
 from funcnn.gradient.subject import cotangents, pinned_dtypes
 from funcnn.gradient.truth import is_float

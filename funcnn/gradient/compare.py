@@ -29,9 +29,10 @@ from funcnn.gradient.arms import (
 )
 from funcnn.gradient.comparison import Comparison
 from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.jaxprs import Rewriting, Site, sites
+from funcnn.gradient.jaxprs import Site
 from funcnn.gradient.judge import ZERO, Row, judge_rounding
 from funcnn.gradient.localize import SiteRow, localize
+from funcnn.gradient.rewriting import Rewriting, sites
 from funcnn.gradient.subject import Subject, compiled
 from funcnn.gradient.timing import Timing, time_in_turn
 from funcnn.gradient.truth import is_float, perturbed, raise_function, raised

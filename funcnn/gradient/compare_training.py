@@ -14,7 +14,8 @@ import numpy as np
 import optax
 
 from funcnn.gradient.checkpointing import checkpointed
-from funcnn.gradient.jaxprs import Site, sites
+from funcnn.gradient.jaxprs import Site
+from funcnn.gradient.rewriting import sites
 from funcnn.gradient.truth import perturbed
 from funcnn.gradient.without_rules import trace, without_rules
 from funcnn.report import table, write_json_lines

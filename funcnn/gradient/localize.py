@@ -17,8 +17,9 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.jaxprs import Rewriting, Site, sites
+from funcnn.gradient.jaxprs import Site
 from funcnn.gradient.judge import relative_error
+from funcnn.gradient.rewriting import Rewriting, sites
 from funcnn.gradient.site_error import (
     Arms,
     evaluate_sites,

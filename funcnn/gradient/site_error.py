@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.gradient.appeal import Rounded, appealed
-from funcnn.gradient.jaxprs import Rewriting, alone
+from funcnn.gradient.jaxprs import alone
 from funcnn.gradient.judge import ZERO, Row, judge_rounding
+from funcnn.gradient.rewriting import Rewriting
 from funcnn.gradient.subject import Subject, compiled
 from funcnn.gradient.taps import Tap
 from funcnn.gradient.truth import evaluate_raised, is_float, perturbed, raised

@@ -16,9 +16,10 @@ import numpy as np
 from funcnn.contract import leaf_names
 from funcnn.gradient.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.jaxprs import Site, sites
+from funcnn.gradient.jaxprs import Site
 from funcnn.gradient.loops import has_loop
 from funcnn.gradient.results import Result
+from funcnn.gradient.rewriting import sites
 from funcnn.gradient.subject import Subject, cast, float_leaves, is_array_of_floats
 from funcnn.gradient.truth import is_float
 from funcnn.gradient.without_rules import Program, differentiable, inlined, trace

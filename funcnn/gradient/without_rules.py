@@ -16,7 +16,8 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
-from funcnn.gradient.jaxprs import Rewriting, Site
+from funcnn.gradient.jaxprs import Site
+from funcnn.gradient.rewriting import Rewriting
 from funcnn.registry import Removal, removing
 
 

@@ -8,12 +8,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import equinox
+import flax.linen
+import haiku
 import jax
 import jax.numpy as jnp
 import jax.scipy as jsp
 import numpy as np
 import optax
 from jax import lax, nn
+from jax.experimental.ode import odeint
 
 RANDOM = np.random.default_rng(10)
 
@@ -236,3 +240,61 @@ add("optax.ctc_loss", lambda x: optax.ctc_loss(
         x, jnp.zeros((1, 5)), jnp.array([[1, 2]]), jnp.zeros((1, 2))
     ), draw(1, 5, 4))  # fmt: skip
 add("optax.global_norm", lambda x, y: optax.global_norm([x, y]), draw(3), draw(2))
+
+# Layers of other libraries, and their attention
+
+X, ROWS = draw(3, 4), draw(1, 3, 4)
+
+
+def linen(module, *x):
+    """A module of Linen, as a function of its parameters and arguments."""
+    params = module.init(jax.random.key(0), *x)
+    return lambda params, *x: module.apply(params, *x), params, *x
+
+
+def haiku_function(make, *x):
+    """A module of Haiku, likewise."""
+    init, apply = haiku.without_apply_rng(haiku.transform(lambda *x: make()(*x)))
+    return apply, init(jax.random.key(0), *x), *x
+
+
+def of_equinox(module, *x):
+    """A module of Equinox, likewise."""
+    params, static = equinox.partition(module, equinox.is_inexact_array)
+    return lambda params, *x: equinox.combine(params, static)(*x), params, *x
+
+
+LINEN = {
+    "Dense": linen(flax.linen.Dense(3), X),
+    "Conv": linen(flax.linen.Conv(2, (3,)), ROWS),
+    "LayerNorm": linen(flax.linen.LayerNorm(), X),
+    "GroupNorm": linen(flax.linen.GroupNorm(2), X),
+    "MultiHeadDotProductAttention": linen(flax.linen.MultiHeadDotProductAttention(2), ROWS),
+    "SelfAttention causal": linen(
+        flax.linen.MultiHeadDotProductAttention(2), ROWS, ROWS, ROWS, jnp.tril(jnp.ones((3, 3))) > 0
+    ),
+}
+HAIKU = {
+    "Linear": haiku_function(lambda: haiku.Linear(3), X),
+    "LayerNorm": haiku_function(lambda: haiku.LayerNorm(-1, True, True), X),
+    "MultiHeadAttention": haiku_function(
+        lambda: haiku.MultiHeadAttention(2, 2, w_init=haiku.initializers.VarianceScaling()),
+        ROWS,
+        ROWS,
+        ROWS,
+    ),
+}
+EQUINOX = {
+    "Linear": of_equinox(equinox.nn.Linear(4, 3, key=jax.random.key(0)), X[0]),
+    "LayerNorm": of_equinox(equinox.nn.LayerNorm(4), X[0]),
+    "MLP": of_equinox(equinox.nn.MLP(4, 2, 3, 1, key=jax.random.key(0)), X[0]),
+    "MultiheadAttention": of_equinox(
+        equinox.nn.MultiheadAttention(2, 4, key=jax.random.key(0)), X, X, X
+    ),
+    "GRUCell": of_equinox(equinox.nn.GRUCell(4, 3, key=jax.random.key(0)), X[0], draw(3)),
+}
+for library, layers in {"linen": LINEN, "haiku": HAIKU, "equinox": EQUINOX}.items():
+    for name, (f, *args) in layers.items():
+        add(f"{library}.{name}", f, *args)
+add("odeint", lambda w: odeint(lambda s, t, w: jnp.tanh(w @ s), jnp.ones(2), jnp.arange(3.0), w),
+    draw(2, 2, scale=0.3))  # fmt: skip

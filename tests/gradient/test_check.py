@@ -226,7 +226,7 @@ def test_bad_calls_are_named():
         check(planted(), level="slow")
     with pytest.raises(TypeError, match="give a Rule, or a differentiable function and its"):
         check(jnp.sin)
-    assert "dropout(x: Any, key: Any, *, rate: float) -> Any: missing a required argument" in str(
+    assert "dropout(x, key, *, rate): missing a required argument" in str(
         check(rules.dropout, draw(3))
     )
 

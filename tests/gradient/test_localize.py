@@ -10,8 +10,8 @@ import pytest
 
 from funcnn import rules
 from funcnn.gradient.compare import compare
-from funcnn.gradient.jaxprs import sites
 from funcnn.gradient.localize import localize
+from funcnn.gradient.rewriting import sites
 from funcnn.gradient.taps import reach, tapped
 from funcnn.gradient.truth import NoTruth
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.gradient.jaxprs import sites
+from funcnn.gradient.rewriting import sites
 from funcnn.gradient.without_rules import take_out, trace, without_rules
 from funcnn.registry import Removal, Rule
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from funcnn.gradient.jaxprs import sites
+from funcnn.gradient.rewriting import sites
 from funcnn.gradient.without_rules import take_out, without_rules
 from funcnn.registry import Removal, Rule
 

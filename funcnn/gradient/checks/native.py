@@ -223,7 +223,7 @@ def _judge(leaf: _Leaf, alone: np.ndarray, index: int, exact: _Exact) -> tuple[s
     n = len(leaf.g)
     g, t = np.asarray(leaf.g, np.float64).reshape(n, -1), leaf.t.reshape(n, -1)
     if not t.size:
-        return "inconclusive", "no elements"
+        return "zero", "no elements"
     if not np.all(np.isfinite(t)):
         return "inconclusive", "the truth is not finite"
     info = jnp.finfo(leaf.g.dtype)
@@ -246,22 +246,30 @@ def _judge(leaf: _Leaf, alone: np.ndarray, index: int, exact: _Exact) -> tuple[s
     )
     allowed = _FACTOR * floors + np.where(alone, np.sqrt(eps / 2), _FACTOR * eps / 2)
     bad = known & ~(errors <= allowed)
-    for c in map(int, np.flatnonzero(bad & ~alone)):
-        # Its own arithmetic, an exponential of a large number or so, may cost some digits.
-        explained = exact.explained(leaf, index, c) / safe[c]
-        bad[c] = not errors[c] <= allowed[c] + _FACTOR * explained
-    zero = [int(c) for c in np.flatnonzero(bad) if exact.is_zero(leaf, index, int(c))]
-    bad[zero] = known[zero] = False
+    for c in map(int, np.flatnonzero(bad)):
+        if exact.is_zero(leaf, index, c):
+            bad[c] = known[c] = False
+        elif not alone[c]:
+            # Its own arithmetic, an exponential of a large number or so, may cost some digits.
+            bad[c] = (
+                not errors[c] <= allowed[c] + _FACTOR * exact.explained(leaf, index, c) / safe[c]
+            )
     if not np.any(known):
         return "zero", "zero, within the rounding of the terms that cancel"
+    if np.any(bad):
+        return "fail", _told(leaf, errors, floors, bad)
+    dense = float(np.max(errors[~alone], initial=0.0)) / eps
+    single = float(np.max(errors[alone], initial=0.0)) / eps
+    return "pass", f"autodiff {dense:.2g} ulps, of single outputs up to {single:.2g}"
+
+
+def _told(leaf: _Leaf, errors: np.ndarray, floors: np.ndarray, bad: np.ndarray) -> str:
+    n, eps = len(leaf.g), float(jnp.finfo(leaf.g.dtype).eps)
+    g, t = np.asarray(leaf.g, np.float64).reshape(n, -1), leaf.t.reshape(n, -1)
     worst = int(np.argmax(np.where(bad, np.nan_to_num(errors, nan=np.inf), -1.0)))
-    if not np.any(bad):
-        dense = float(np.max(errors[~alone], initial=0.0)) / eps
-        single = float(np.max(errors[alone], initial=0.0)) / eps
-        return "pass", f"autodiff {dense:.2g} ulps, of single outputs up to {single:.2g}"
     i = int(np.argmax(np.nan_to_num(np.abs(g[worst] - t[worst]), nan=np.inf)))
     place = [int(k) for k in np.unravel_index(i, leaf.g.shape[1:])]
-    return "fail", (
+    return (
         f"autodiff loses digits here: {errors[worst] / eps:.2g} ulps off where the arguments "
         f"explain {floors[worst] / eps:.2g}; worst at {place}: autodiff {g[worst, i]:.6g}, "
         f"truth {t[worst, i]:.6g}"
