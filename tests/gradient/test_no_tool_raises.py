@@ -49,7 +49,7 @@ def scalar(f):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.slow) for n in PROGRAMS]
+    "name", [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.battery) for n in PROGRAMS]
 )
 def test_census_and_compare_come_to_a_verdict(name):
     f, args = program(PROGRAMS[name])

@@ -30,7 +30,7 @@ def test_some_of_them(name):
     judge(PUBLIC[name])
 
 
-@pytest.mark.slow
+@pytest.mark.battery
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name not in SAMPLE])
 def test_the_rest_of_them(name):
     judge(PUBLIC[name])
