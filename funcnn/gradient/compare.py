@@ -166,13 +166,13 @@ class _Judge:
     @functools.cached_property
     def _subject(self) -> Subject:
         """The program in float64, as a function of the leaves to differentiate."""
-        leaves = self.automatic.leaves
+        leaves, on = self.automatic.leaves, self.further()  # traced in the caller's precision
         with jax.enable_x64(True):
             high = [raised(x) for x in self.automatic.program.leaves]
             x = tuple(np.asarray(high[i]) for i in leaves)
             f, further = (
                 _loss(raise_function(program), high, leaves)
-                for program in (self.automatic.program, self.further())
+                for program in (self.automatic.program, on)
             )
         return Subject(self.names, x, f, f, kinks=False, further=further)
 

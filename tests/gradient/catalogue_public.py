@@ -270,9 +270,6 @@ LINEN = {
     "LayerNorm": linen(flax.linen.LayerNorm(), X),
     "GroupNorm": linen(flax.linen.GroupNorm(2), X),
     "MultiHeadDotProductAttention": linen(flax.linen.MultiHeadDotProductAttention(2), ROWS),
-    "SelfAttention causal": linen(
-        flax.linen.MultiHeadDotProductAttention(2), ROWS, ROWS, ROWS, jnp.tril(jnp.ones((3, 3))) > 0
-    ),
 }
 HAIKU = {
     "Linear": haiku_function(lambda: haiku.Linear(3), X),

@@ -111,7 +111,9 @@ def standard():
         yield
 
 
-@pytest.mark.parametrize("name", marked(FOREIGN, SAMPLE))
+@pytest.mark.parametrize(
+    "name", [n if n in SAMPLE else pytest.param(n, marks=pytest.mark.battery) for n in FOREIGN]
+)
 @pytest.mark.usefixtures("standard")
 def test_no_false_alarm(name):
     f, args, options = FOREIGN[name].make()
