@@ -261,8 +261,11 @@ def _check_function(f: Callable[..., Any], case: Case, level: str, seed: int) ->
             [*results, *_in_its_own_dtype(situation, pinned)] if pinned else _run(situation, level)
         )
     unreached = rules_never_run(program)
+    run = len({(site.name, site.source) for site in found}) - len(unreached) if found else 1
     source = situation.source
-    return CheckReport(name, tuple(results), leaves, len(found), source, unreached=unreached)
+    return CheckReport(
+        name, tuple(results), leaves, len(found), source, unreached=unreached, run=run
+    )
 
 
 def _pinned(situation: Situation) -> set[str]:

@@ -71,6 +71,7 @@ class CheckReport:
         own: whether these are the cases of a rule, some of which must show each leaf a truth that
             is not zero; of arguments that somebody gives a leaf may have the gradient zero.
         unreached: the rules that the target holds and these arguments never run.
+        run: how many different rules they run.
 
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> report.ok
@@ -87,6 +88,7 @@ class CheckReport:
     command: str = ""
     own: bool = False
     unreached: tuple[str, ...] = ()
+    run: int = 1
 
     @property
     def failures(self) -> tuple[Result, ...]:
@@ -117,7 +119,7 @@ class CheckReport:
     @property
     def ok(self) -> bool:
         """Nothing failed, and each differentiable leaf was really compared with a truth."""
-        return not (self.failures or self.uncovered or self.unreached or self._nothing)
+        return not (self.failures or self.uncovered or self._nothing)
 
     @property
     def _nothing(self) -> str:
@@ -125,6 +127,8 @@ class CheckReport:
         passed = [r for r in self.results if r.verdict == "pass" and r.check != "contract"]
         if not passed:
             return "no case with a floating-point argument"
+        if self.rules and not self.run:
+            return "these arguments run none of the rules"
         if self.rules and self.leaves and all(r.zero for r in passed if r.check == "truth"):
             return "every true gradient is zero at these arguments"
         return ""
