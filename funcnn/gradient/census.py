@@ -125,9 +125,10 @@ class Census:
         if not rules:
             return "NOT COMPARED: 0 hand-written rules found"
         wrong = [_where(row) for row in self.rows if row.verdict == "WRONG"]
+        compared = self._judged - sum(r.sites for r in self.rows if r.verdict == "SURROGATE")
         told = (
             f"{rules} hand-written rule{'' if rules == 1 else 's'} at {sites} "
-            f"site{'' if sites == 1 else 's'}, {self._judged} of them compared with float64 truth"
+            f"site{'' if sites == 1 else 's'}, {compared} of them compared with float64 truth"
         )
         if wrong:
             return f"FAILED: {told}; wrong: {', '.join(wrong)}"
