@@ -237,15 +237,14 @@ def appealed(row: Row, rounded: Rounded) -> Row:
         return row
     with jax.enable_x64(True):
         if not np.any(rounded.error) and not np.any(rounded.truth):
-            return dataclasses.replace(
-                row, verdict="TIE", note=f"{ZERO}, and so is this", zero=True
-            )
+            note = f"{ZERO}, and so is this"
+            return dataclasses.replace(row, verdict="TIE", note=note, zero=True)
         if rounded.is_zero():
             note = "zero, within the rounding of the terms that cancel"
             return dataclasses.replace(row, verdict="TIE", note=note, zero=True)
         if row.note == ZERO:
             note = describe_error(rounded.manual, None, rounded.truth)
-            return dataclasses.replace(row, verdict="WRONG", note=note)
+            row = dataclasses.replace(row, verdict="WRONG", note=note)
         found = rounded.verdict()
     if found is None:
         return row

@@ -15,11 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.jaxprs import Site, inside_of, join, operands, site_of, wrapped
 from funcnn.gradient.pieces import closed, inner_program, read_all, scan_layout, subprograms
 from funcnn.gradient.rewriting import sites
 from funcnn.gradient.subject import compiled
 from funcnn.gradient.without_rules import Program
+
+_NOT_REACHED = "not reached"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,20 @@ def listed(program: Any) -> list[Visit]:
     return walk.visits
 
 
+def visited(program: Program) -> list[Visit]:
+    """As `capture`; where the program does not run here, what stands in it and why.
+
+    >>> from funcnn.gradient.without_rules import trace
+    >>> len(visited(trace(jax.nn.relu, (np.ones(2, np.float32),), {})))
+    1
+    """
+    try:
+        return capture(program)
+    except Exception as error:  # a mesh that is bound outside, a loop that does not end
+        note = f"the program does not run here: {first_line(error)}"
+        return [dataclasses.replace(v, note=note) for v in listed(program.jaxpr)]
+
+
 def rules_never_run(program: Program) -> tuple[str, ...]:
     """The names of the rules that stand in branches and loops which the arguments never enter.
 
@@ -87,15 +104,15 @@ def rules_never_run(program: Program) -> tuple[str, ...]:
     if not any({"branches", "body_jaxpr", "cond_jaxpr"} & set(s.position) for s in found):
         return ()
     reached: dict[tuple[str, str], bool] = {}
-    for visit in capture(program):
+    for visit in visited(program):
         rule = visit.site.name, visit.site.source
-        reached[rule] = reached.get(rule, False) or visit.operands is not None
+        reached[rule] = reached.get(rule, False) or not visit.note.endswith(_NOT_REACHED)
     return tuple(name for (name, _), run in reached.items() if not run)
 
 
 def _seen(visit: Visit, reached: Any, operands: tuple[Any, ...]) -> Visit:
     if not reached:
-        return dataclasses.replace(visit, note=_and(visit.note, "not reached"))
+        return dataclasses.replace(visit, note=_and(visit.note, _NOT_REACHED))
     return dataclasses.replace(visit, operands=tuple(operands))
 
 

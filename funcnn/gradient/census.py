@@ -17,14 +17,20 @@ import jax
 import jax.extend.core as jex
 
 from funcnn.gradient.arguments import of_real_arrays, real_arrays
-from funcnn.gradient.capture import Visit, capture
+from funcnn.gradient.capture import Visit, visited
 from funcnn.gradient.error_lines import kind_and_line
 from funcnn.gradient.jaxprs import alone, operands
 from funcnn.gradient.judge import Row
 from funcnn.gradient.loops import EndlessLoop
 from funcnn.gradient.residuals import Ledger, ledger
 from funcnn.gradient.rewriting import Rewriting, sites
-from funcnn.gradient.site_error import evaluate_sites, follow, judge_site, questioned
+from funcnn.gradient.site_error import (
+    evaluate_sites,
+    follow,
+    judge_site,
+    judge_surrogate,
+    questioned,
+)
 from funcnn.gradient.subject import cotangents
 from funcnn.gradient.taps import Tap
 from funcnn.gradient.truth import NoTruth, is_float
@@ -168,7 +174,7 @@ def census(
     program = trace(of_real_arrays(f), real_arrays(args), {})
     intents = _Intents.of(intent, reference, {site.name for site in sites(program.jaxpr)})
     groups: dict[Any, list[Visit]] = defaultdict(list)
-    for visit in capture(program):
+    for visit in visited(program):
         groups[(visit.site.name, visit.site.source, visit.site.kind, _operands(visit))] += [visit]
     return Census(tuple(_row(visits, intents) for visits in groups.values()))
 
@@ -236,10 +242,6 @@ def _judged(visit: Visit, intents: _Intents) -> tuple[Row | None, str]:
     """The row of a site's worst operand, None where there is none; and a note."""
     name = visit.site.name
     reference = intents.references.get(name)
-    if name in intents.surrogates and reference is None:
-        nan = math.nan
-        note = "declared a surrogate: give reference= to hold it against another function"
-        return Row(name, (), "", nan, nan, nan, "SURROGATE"), note
     if visit.operands is None:
         return None, "" if visit.note else "its operands cannot be had"
     tap = Tap(visit.site, visit.eqn, ())
@@ -250,6 +252,8 @@ def _judged(visit: Visit, intents: _Intents) -> tuple[Row | None, str]:
     try:
         true = None if reference is None else follow(tap, given, reference)
         (arms,) = evaluate_sites([tap], [given], [dys], true)
+        if name in intents.surrogates and true is None:
+            return judge_surrogate(arms)
         return judge_site(arms, questioned(tap, given, dys, true))
     except EndlessLoop as error:
         return None, f"stopped: {error}"

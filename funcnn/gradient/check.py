@@ -258,7 +258,7 @@ def _check_function(f: Callable[..., Any], case: Case, level: str, seed: int) ->
         with jax.enable_x64(True):
             pinned = _pinned(situation)
         results = (
-            [*results, *_in_its_own_dtype(situation, pinned)] if pinned else _run(situation, level)
+            [*results, *_judged_as_it_is(situation, pinned)] if pinned else _run(situation, level)
         )
     unreached = rules_never_run(program)
     run = len({(site.name, site.source) for site in found}) - len(unreached) if found else 1
@@ -276,6 +276,14 @@ def _pinned(situation: Situation) -> set[str]:
         return pinned_dtypes(jax.make_jaxpr(subject.pull_manual)(subject.x, dys))
     except Exception:  # float64 meets the dtype that the function names
         return {"a dtype that it names"}
+
+
+def _judged_as_it_is(situation: Situation, pinned: set[str]) -> list[Result]:
+    try:
+        return list(_in_its_own_dtype(situation, pinned))
+    except Exception as error:
+        note = f"no truth: {kind_and_line(error)}"
+        return [situation.result("truth", n, "inconclusive", note) for n in situation.leaves]
 
 
 def _in_its_own_dtype(situation: Situation, pinned: set[str]) -> Iterator[Result]:

@@ -32,6 +32,7 @@ from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.jaxprs import Site
 from funcnn.gradient.judge import ZERO, Row, judge_rounding
 from funcnn.gradient.localize import SiteRow, localize
+from funcnn.gradient.pieces import filled
 from funcnn.gradient.rewriting import Rewriting, sites
 from funcnn.gradient.subject import Subject, compiled
 from funcnn.gradient.timing import Timing, time_in_turn
@@ -45,6 +46,18 @@ INTENTS = ("derivative", "surrogate")
 _DRAWS = 2  # of changed inputs, for the noise floor
 
 
+def _compiled_anyway(tool: Callable[..., Comparison]) -> Callable[..., Comparison]:
+    """What is compared and counted is compiled, also where somebody has disabled jit."""
+
+    @functools.wraps(tool)
+    def run(*args: Any, **options: Any) -> Comparison:
+        with jax.disable_jit(False):
+            return tool(*args, **options)
+
+    return run
+
+
+@_compiled_anyway
 def compare(
     f: Callable[..., Any],
     *args: Any,
@@ -84,20 +97,6 @@ def compare(
     """
     if intent not in INTENTS:
         raise ValueError(f"compare: intent is one of {', '.join(INTENTS)}, found {intent!r}")
-    with jax.disable_jit(False):  # what is compared and counted is compiled
-        return _compare(f, args, argnums, has_aux, pairs, cost, intent, reference)
-
-
-def _compare(
-    f: Callable[..., Any],
-    args: tuple[Any, ...],
-    argnums: int | Sequence[int],
-    has_aux: bool,
-    pairs: int,
-    cost: bool,
-    intent: str,
-    reference: Callable[..., Any] | None,
-) -> Comparison:
     real, args = of_real_arrays(f), real_arrays(args)
     chosen = _chosen_leaves(f, args, argnums)
     with_rules = trace(real, args, {})
@@ -118,7 +117,7 @@ def _compare(
     judge = _Judge(tuple(chosen.values()), automatic, da, truth, moved, lambda: on()[0])
     if intent == "surrogate" and reference is None:
         arms, timing = _costs(built, cost, pairs)
-        rows = tuple(map(_declared, judge.names, dm))
+        rows = (_value(manual, automatic), *map(_declared, judge.names, dm))
         return Comparison(rows, found, tuple(kept), timing=timing, arms=arms)
     rows = judge.rows(dm)
     site_rows = () if reference else _site_rows(manual)
@@ -126,6 +125,22 @@ def _compare(
     culprits = _culprits(real, args, manual, found, site_rows, judge) if wrong else ()
     arms, timing = _costs(built, cost, pairs)
     return Comparison(rows, found, tuple(kept), culprits, timing, "", site_rows, arms)
+
+
+def _value(manual: Gradient, automatic: Gradient) -> Row:
+    """What a surrogate must keep: the value beside its gradient, with its rules and without."""
+    leaves = automatic.program.leaves
+
+    def beside_the_gradient(gradient: Gradient) -> Any:
+        chosen = [leaves[i] for i in gradient.leaves]
+        return jax.vjp(lambda *x: gradient.run(*filled(leaves, gradient.leaves, x))[0], *chosen)[0]
+
+    with_rules, without = map(beside_the_gradient, (manual, automatic))
+    with jax.enable_x64(True):
+        exact = raise_function(automatic.program)([raised(x) for x in leaves])[0]
+    row = judge_rounding("value", with_rules, without, np.asarray(exact), [])
+    zero = row.note == ZERO and not np.any(with_rules)
+    return dataclasses.replace(row, verdict="TIE", zero=True) if zero else row
 
 
 def _declared(name: str, manual: Any) -> Row:
@@ -178,13 +193,7 @@ class _Judge:
 
 
 def _loss(run: Any, high: list[Any], leaves: Sequence[int]) -> Callable[..., list[Any]]:
-    def of_leaves(*x: Any) -> list[Any]:
-        filled = list(high)
-        for i, value in zip(leaves, x, strict=True):
-            filled[i] = value
-        return [run(filled)[0]]
-
-    return of_leaves
+    return lambda *x: [run(filled(high, leaves, x))[0]]
 
 
 def _chosen_leaves(f: Any, args: tuple[Any, ...], argnums: int | Sequence[int]) -> dict[int, str]:

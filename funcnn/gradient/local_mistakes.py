@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.gradient.operations import inside, named, operations
+from funcnn.gradient.pieces import filled
 from funcnn.gradient.subject import compiled
 from funcnn.gradient.truth import is_float
 
@@ -197,13 +198,7 @@ def _tapped(
     at = _points(eqn, name, values, operands, switch)
 
     def of_floats(point: list[Any]) -> Callable[..., list[Any]]:
-        def f(*chosen: Any) -> list[Any]:
-            filled = list(point)
-            for i, value in zip(floats, chosen, strict=True):
-                filled[i] = value
-            return [y for y in _bind(eqn, filled) if is_float(y)]
-
-        return f
+        return lambda *x: [y for y in _bind(eqn, filled(point, floats, x)) if is_float(y)]
 
     switched = _switched(eqn, name, operands, floats, switch)
 

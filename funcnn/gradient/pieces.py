@@ -127,6 +127,18 @@ def read_all(values: dict[Any, Any], atoms: Iterable[Any]) -> list[Any]:
     return [a.val if isinstance(a, jex.Literal) else values[a] for a in atoms]
 
 
+def filled(leaves: Sequence[Any], places: Iterable[int], values: Iterable[Any]) -> list[Any]:
+    """The leaves with others in some places.
+
+    >>> filled([1, 2, 3], [0, 2], [7, 9])
+    [7, 2, 9]
+    """
+    out = list(leaves)
+    for i, value in zip(places, values, strict=True):
+        out[i] = value
+    return out
+
+
 def strong(x: Any) -> Any:
     """x without a weak type, as the carry of a loop must be.
 

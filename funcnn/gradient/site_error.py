@@ -19,6 +19,7 @@ import numpy as np
 from funcnn.gradient.appeal import Rounded, appealed
 from funcnn.gradient.jaxprs import alone
 from funcnn.gradient.judge import ZERO, Row, judge_rounding
+from funcnn.gradient.pieces import filled
 from funcnn.gradient.rewriting import Rewriting
 from funcnn.gradient.subject import Subject, compiled
 from funcnn.gradient.taps import Tap
@@ -139,10 +140,8 @@ def questioned(
             program = own if true is None else true
 
             def run(*x: Any) -> list[Any]:
-                filled = list(high)
-                for i, value in zip(floats, x, strict=True):
-                    filled[i] = value
-                return [y for y in evaluate_raised(program, filled) if is_float(y)]
+                y = evaluate_raised(program, filled(high, floats, x))
+                return [v for v in y if is_float(v)]
 
             return run
 
@@ -190,10 +189,7 @@ def _over_loops(tap: Tap, evaluate: Any, given: tuple[list[Any], list[Any]]) -> 
         operands, dys = given
 
         def values(*floats: Any) -> list[Any]:
-            filled = list(operands)
-            for i, value in zip(chosen, floats, strict=True):
-                filled[i] = value
-            return [y for y in evaluate(*filled) if is_float(y)]
+            return [y for y in evaluate(*filled(operands, chosen, floats)) if is_float(y)]
 
         y, pull = jax.vjp(values, *(operands[i] for i in chosen))
         return y, pull(list(dys))
@@ -273,6 +269,23 @@ def judge_site(arms: Arms, question: Any = None) -> tuple[Row | None, str]:
     worst = max(wrong or rows, key=lambda row: (not row.zero, row.manual))
     what = f"{worst.leaf}: {worst.note}" if worst.note else ""
     return worst, "; ".join(filter(None, [what, kinks]))
+
+
+def judge_surrogate(arms: Arms) -> tuple[Row, str]:
+    """The value of a site whose rule is declared no derivative: a wrong one is no surrogate.
+
+    >>> x = np.array([1.0], np.float32)
+    >>> arms = Arms(([x], [2 * x]), ([x], [x]), ([x], [x]), ([x], [x]), [])
+    >>> judge_surrogate(arms)[0].verdict
+    'SURROGATE'
+    """
+    values = [row for row in _judged(arms, None)[0] if row.leaf.startswith("value")]
+    wrong = [row for row in values if row.verdict == "WRONG"]
+    if wrong:
+        return wrong[0], f"{wrong[0].leaf}: {wrong[0].note}"
+    nan = math.nan
+    note = "declared a surrogate: give reference= to hold it against another function"
+    return Row("", (), "", nan, nan, nan, "SURROGATE"), note
 
 
 def _judged(arms: Arms, question: Any) -> tuple[list[Row], int]:

@@ -18,6 +18,7 @@ from funcnn.gradient.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.jaxprs import Site
 from funcnn.gradient.loops import has_loop
+from funcnn.gradient.pieces import filled
 from funcnn.gradient.results import Result
 from funcnn.gradient.rewriting import sites
 from funcnn.gradient.subject import Subject, cast, float_leaves, is_array_of_floats
@@ -161,10 +162,9 @@ class Situation:
         def of_floats(f: Callable[..., Any]) -> Callable[..., list[Any]]:
             def run(*x: Any) -> list[Any]:
                 # As a call takes them: without x64 an int64 array of NumPy's is int32.
-                filled = [jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in leaves]
-                for i, value in zip(chosen, x, strict=True):
-                    filled[i] = value
-                y = jax.tree.leaves_with_path(f(*jax.tree.unflatten(tree, filled)))
+                taken = [jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in leaves]
+                given = jax.tree.unflatten(tree, filled(taken, chosen, x))
+                y = jax.tree.leaves_with_path(f(*given))
                 floats = [(path, leaf) for path, leaf in y if is_float(leaf)]
                 names[:] = [f"output{jax.tree_util.keystr(path)}" for path, _ in floats]
                 return [leaf for _, leaf in floats]

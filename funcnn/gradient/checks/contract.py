@@ -13,6 +13,7 @@ from funcnn.contract import describe
 from funcnn.gradient.capture import listed
 from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.jaxprs import alone
+from funcnn.gradient.pieces import filled
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject
@@ -71,10 +72,8 @@ def _at_sites(situation: Situation, subject: Subject) -> str:
 def _cotangents(f: Any, shapes: Any, chosen: list[int]) -> Any:
     def pull(*x: Any) -> Any:
         def of_chosen(*inner: Any) -> Any:
-            filled = list(x)
-            for i, value in zip(chosen, inner, strict=True):
-                filled[i] = value
-            return [y for y in f(*filled) if jnp.issubdtype(y.dtype, jnp.inexact)]
+            y = f(*filled(x, chosen, inner))
+            return [v for v in y if jnp.issubdtype(v.dtype, jnp.inexact)]
 
         y, transposed = jax.vjp(of_chosen, *(x[i] for i in chosen))
         return transposed(y)

@@ -15,6 +15,7 @@ from funcnn.gradient.checks.finite_differences import NAME as DIFFERENCES
 from funcnn.gradient.error_lines import first_line
 from funcnn.gradient.judge import ZERO
 from funcnn.gradient.oracle import Oracle
+from funcnn.gradient.pieces import filled
 from funcnn.gradient.results import Result
 from funcnn.gradient.situation import Situation
 from funcnn.gradient.subject import Subject, compiled, cotangents, is_array_of_floats
@@ -82,10 +83,7 @@ def _without_derivative(situation: Situation) -> Iterator[tuple[str, str]]:
 
     def refusal(chosen: list[int]) -> str:
         def of_chosen(*inner: Any) -> Any:
-            x = list(subject.x)
-            for i, value in zip(chosen, inner, strict=True):
-                x[i] = value
-            return subject.manual(*x)
+            return subject.manual(*filled(subject.x, chosen, inner))
 
         def pull(*inner: Any) -> Any:
             y, transposed = jax.vjp(of_chosen, *inner)
@@ -190,13 +188,7 @@ def _pullbacks(f: Any) -> Any:
 
 
 def _filled(run: Any, leaves: list[Any], chosen: list[int]) -> Any:
-    def of_floats(*x: Any) -> list[Any]:
-        filled = list(leaves)
-        for i, value in zip(chosen, x, strict=True):
-            filled[i] = value
-        return [y for y in run(filled) if is_float(y)]
-
-    return of_floats
+    return lambda *x: [y for y in run(filled(leaves, chosen, x)) if is_float(y)]
 
 
 def _arrays(values: Any) -> list[np.ndarray]:

@@ -20,6 +20,7 @@ from funcnn.gradient.subject import Subject, compiled, cotangents_of
 from funcnn.gradient.truth import perturbed
 from funcnn.gradient.variants import (
     Draws,
+    Function,
     Pull,
     Variant,
     attempt,
@@ -100,8 +101,10 @@ def _of_jax(loop: _Loop, variant: Variant, i: int) -> str:
 
     A custom_vjp whose output vmap leaves unbatched is counted batch-size times by JAX 0.10.
     """
+    twins = _twins(loop)
+    if twins is None:
+        return ""
     try:
-        twins = with_twins(loop.subject.manual)
         found = compiled(lambda draws: variant.gradient(twins, draws))(loop.draws)[i]
     except Exception as error:
         return f"JAX {jax.__version__} refuses any custom rule here ({first_line(error)})"
@@ -109,6 +112,18 @@ def _of_jax(loop: _Loop, variant: Variant, i: int) -> str:
     if judge_algebra(found, expected, [])[0] != "fail":
         return ""
     return f"JAX {jax.__version__} itself: right rules in their places give no other gradient"
+
+
+def _twins(loop: _Loop) -> Function | None:
+    """The function with right rules in the places of its own; None where they are not right."""
+    twins, (x, dys) = with_twins(loop.subject.manual), loop.draws.first()
+    try:
+        found = compiled(lambda x, dys: jax.vjp(lambda *x: twins(*x), *x)[1](dys))(x, dys)
+    except Exception:  # what has no derivative without its rule has no twin either
+        return None
+    truth = loop.automatic((0,) * len(x), 0)
+    right = all(judge_algebra(m, t, [])[0] != "fail" for m, t in zip(found, truth, strict=True))
+    return twins if right else None
 
 
 class _Loop:
@@ -202,9 +217,10 @@ def _raised(
         except Exception as automatic:
             verdict, note = "skip", f"raises without the rule, too: {first_line(automatic)}"
         else:
+            twins = _twins(loop)
             try:
-                twins = with_twins(loop.subject.manual)
-                jax.eval_shape(lambda d: variant.gradient(twins, d), draws)
+                if twins is not None:
+                    jax.eval_shape(lambda d: variant.gradient(twins, d), draws)
             except Exception:
                 verdict = "inconclusive"
                 note = f"JAX {jax.__version__} refuses any custom rule here: {note}"
