@@ -64,7 +64,7 @@ class Tap:
 def reach(program: Any, wanted: Sequence[Site]) -> list[Tap]:
     """The taps of those of the wanted sites that can be reached.
 
-    >>> from funcnn.gradient.jaxprs import sites
+    >>> from funcnn.gradient.rewriting import sites
     >>> def f(xs):
     ...     return jax.lax.scan(lambda carry, x: (carry, jax.nn.relu(x)), None, xs)[1]
     >>> program = jax.make_jaxpr(f)(np.ones((3, 2), np.float32))
@@ -98,7 +98,7 @@ def _inner(eqn: Any) -> tuple[str, Any] | None:
 def tapped(program: Any, taps: Sequence[Tap]) -> Callable[[Sequence[Any], Zeros], Any]:
     """`(leaves, zeros) -> (outputs, {number of a site: its operands})`; a scan stacks the operands.
 
-    >>> from funcnn.gradient.jaxprs import sites
+    >>> from funcnn.gradient.rewriting import sites
     >>> program = jax.make_jaxpr(lambda x: 2 * jax.nn.relu(x))(1.0)
     >>> run = tapped(program, reach(program, sites(program)))
     >>> run([1.0], {0: [5.0]})
