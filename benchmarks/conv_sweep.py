@@ -31,8 +31,8 @@ from jax import lax
 
 import funcnn as fnn
 from funcnn.bench.measure import interval, machine
-from funcnn.rules.convolution_forms import convolution, filter_gradient, input_gradient
-from funcnn.rules.windows import Windows
+from funcnn.rules.convolution.choice import convolution, filter_gradient, input_gradient
+from funcnn.rules.shared.windows import Windows
 from funcnn.train.memory import keep_freed_memory
 
 STEPS = 2  # of the loop

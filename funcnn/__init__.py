@@ -12,18 +12,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from funcnn.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from funcnn import data, models, rules, testing, train
-    from funcnn.composition import chain, parallel, repeat, residual
-    from funcnn.gradient.backprop import backprop, backprop_steps
-    from funcnn.gradient.census import Census, census
+    from funcnn.core.backprop import backprop, backprop_steps
+    from funcnn.core.composition import chain, parallel, repeat, residual
+    from funcnn.core.layer import Layer, as_layer, layer_from_rule
+    from funcnn.core.registry import Case, Rule, rule
+    from funcnn.core.summary import summary
     from funcnn.gradient.check import CheckReport, GradientError, check
-    from funcnn.gradient.compare import Comparison, compare
-    from funcnn.gradient.compare_training import compare_training
-    from funcnn.gradient.mutate import mutation_score
-    from funcnn.gradient.without_rules import without_rules
-    from funcnn.inspection import summary
-    from funcnn.layer import Layer, as_layer, layer_from_rule
+    from funcnn.gradient.comparison.compare import Comparison, compare
+    from funcnn.gradient.comparison.training import compare_training
+    from funcnn.gradient.mutation.score import mutation_score
+    from funcnn.gradient.program.without_rules import without_rules
+    from funcnn.gradient.sites.census import Census, census
     from funcnn.layers import (
         average_pool,
         batch_norm,
@@ -56,19 +59,16 @@ if TYPE_CHECKING:
         tanh,
     )
     from funcnn.models import lenet, mlp
-    from funcnn.registry import Case, Rule, rule
     from funcnn.rules import registered_rules
     from funcnn.train.statistics import fold_statistics
 
-__version__ = "0.1.0"
-
 # Where each public name is defined.
 _HOME = {
-    "funcnn.registry": ("Case", "Rule", "rule"),
+    "funcnn.core.registry": ("Case", "Rule", "rule"),
     "funcnn.rules": ("registered_rules",),
-    "funcnn.layer": ("Layer", "as_layer", "layer_from_rule"),
-    "funcnn.composition": ("chain", "parallel", "repeat", "residual"),
-    "funcnn.inspection": ("summary",),
+    "funcnn.core.layer": ("Layer", "as_layer", "layer_from_rule"),
+    "funcnn.core.composition": ("chain", "parallel", "repeat", "residual"),
+    "funcnn.core.summary": ("summary",),
     "funcnn.layers": (
         *("dense", "conv", "conv_transposed", "embedding", "dropout", "flatten"),
         *("max_pool", "average_pool", "global_max_pool", "global_average_pool"),
@@ -79,13 +79,13 @@ _HOME = {
     ),
     "funcnn.models": ("mlp", "lenet"),
     "funcnn.train.statistics": ("fold_statistics",),
-    "funcnn.gradient.without_rules": ("without_rules",),
-    "funcnn.gradient.backprop": ("backprop", "backprop_steps"),
-    "funcnn.gradient.census": ("census", "Census"),
+    "funcnn.gradient.program.without_rules": ("without_rules",),
+    "funcnn.core.backprop": ("backprop", "backprop_steps"),
+    "funcnn.gradient.sites.census": ("census", "Census"),
     "funcnn.gradient.check": ("check", "CheckReport", "GradientError"),
-    "funcnn.gradient.compare": ("compare", "Comparison"),
-    "funcnn.gradient.compare_training": ("compare_training",),
-    "funcnn.gradient.mutate": ("mutation_score",),
+    "funcnn.gradient.comparison.compare": ("compare", "Comparison"),
+    "funcnn.gradient.comparison.training": ("compare_training",),
+    "funcnn.gradient.mutation.score": ("mutation_score",),
 }
 _MODULES = ("rules", "models", "data", "train", "testing")
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

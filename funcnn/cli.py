@@ -168,7 +168,7 @@ def _config(options: argparse.Namespace):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from funcnn import __version__
+    from funcnn.version import __version__
 
     parser = argparse.ArgumentParser(
         prog="funcnn",

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from funcnn import data, models, rules
 from funcnn.config import Config, ConfigError, check_known
+from funcnn.core.layer import Layer
 from funcnn.foreign import (
     BUILDS,
     build_foreign,
@@ -24,7 +25,6 @@ from funcnn.foreign import (
     first_line,
     no_exit,
 )
-from funcnn.layer import Layer
 from funcnn.train import TrainState, make_optimizer
 
 Loss = Callable[[Any, dict[str, Any], Any], tuple[Any, dict[str, Any]]]

@@ -19,7 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from funcnn.config import ConfigError, check_known
-from funcnn.layer import Init, Layer, as_layer
+from funcnn.core.layer import Init, Layer, as_layer
 
 BUILDS = (
     "a builder returns a Layer, or a pair (init, apply) of init(key, x) -> params and "

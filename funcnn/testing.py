@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from funcnn.core.registry import Rule
+from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.check import check
-from funcnn.gradient.results import CheckReport, GradientError
-from funcnn.gradient.situation import Situation
-from funcnn.registry import Rule
+from funcnn.gradient.verdict.results import CheckReport, GradientError
 
 __all__ = ["GradientError", "assert_gradients", "gradient_cases", "rule_tests"]
 
@@ -51,7 +51,7 @@ def assert_gradients(
     >>> cube.defvjp(lambda x: (x**3, x), lambda x, dy: (2 * x**2 * dy,))
     >>> assert_gradients(cube, jnp.array([1.0, 2.0]))
     Traceback (most recent call last):
-    funcnn.gradient.results.GradientError: FAIL cube truth: ...
+    funcnn.gradient.verdict.results.GradientError: FAIL cube truth: ...
     """
     report = check(
         target,

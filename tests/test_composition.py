@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
-from funcnn.composition import chain, parallel, repeat, residual
+from funcnn.core.composition import chain, parallel, repeat, residual
+from funcnn.core.parts import missing_backward, name_parts, outputs_of
 from funcnn.layers import conv, dense, dropout, flatten, relu, tanh
-from funcnn.parts import missing_backward, name_parts, outputs_of
 
 X = jnp.array([[1.0, -2.0, 3.0], [-1.0, 0.5, 0.0]])
 ONES = jnp.ones((4, 64))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.contract import Contract, leaf_names
-from funcnn.registry import Rule
+from funcnn.core.contract import Contract, leaf_names
+from funcnn.core.registry import Rule
 
 PARAMETERS = ("params", "n", "b")
 ARGS = ({"w": jnp.ones((2, 3))}, jnp.array([1, 2]), None)

@@ -85,10 +85,10 @@ def test_imports_run_one_way(path):
 
 
 def test_an_upward_import_is_found():
-    assert upward_imports("rules", "from funcnn.layer import Layer") == {"layer"}
+    assert upward_imports("rules", "from funcnn.core.layer import Layer") == {"layer"}
     assert upward_imports("rules", "def f():\n    from funcnn import train") == {"train"}
     assert upward_imports("config", "import funcnn.data") == {"data"}
-    assert upward_imports("gradient", "from funcnn.registry import Rule") == set()
+    assert upward_imports("gradient", "from funcnn.core.registry import Rule") == set()
 
 
 def test_config_imports_no_jax():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 import funcnn as fnn
-from funcnn.inspection import summary
+from funcnn.core.summary import summary
 
 X = jnp.ones((2, 4))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
-from funcnn.layer import (
+from funcnn.core.layer import (
     Layer,
     as_layer,
     constructor,
@@ -15,7 +15,7 @@ from funcnn.layer import (
     output_shape,
     parameter_count,
 )
-from funcnn.registry import Rule
+from funcnn.core.registry import Rule
 
 X = jnp.array([[1.0, -2.0, 3.0], [-1.0, 0.5, 0.0]])
 

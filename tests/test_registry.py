@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn import registry, rules
-from funcnn.gradient.without_rules import without_rules
-from funcnn.registry import Case, Rule, registered_rules
+from funcnn import rules
+from funcnn.core import registry
+from funcnn.core.registry import Case, Rule, registered_rules
+from funcnn.gradient.program.without_rules import without_rules
 
 
 @pytest.fixture

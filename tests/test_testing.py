@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import funcnn as fnn
-from funcnn.registry import Rule
+from funcnn.core.registry import Rule
 from funcnn.testing import assert_gradients, gradient_cases, rule_tests
 
 ROOT = Path(__file__).parent.parent

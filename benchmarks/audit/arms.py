@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from cases import Case
 
-from funcnn.gradient.jaxprs import Site
-from funcnn.gradient.rewriting import sites
-from funcnn.gradient.truth import raise_function, raised
-from funcnn.gradient.without_rules import Program, take_out, trace
-from funcnn.registry import Removal
+from funcnn.core.registry import Removal
+from funcnn.gradient.program.float64 import raise_function, raised
+from funcnn.gradient.program.rewriting import sites
+from funcnn.gradient.program.sites import Site
+from funcnn.gradient.program.without_rules import Program, take_out, trace
 
 # Programs that run a few times only; what a user would run is compiled as a user would.
 _QUICK = {"xla_backend_optimization_level": 0}

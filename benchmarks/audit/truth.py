@@ -13,7 +13,7 @@ import numpy as np
 from arms import Arms
 from cases import Case
 
-from funcnn.gradient.truth import NoTruth, perturbed
+from funcnn.gradient.program.float64 import NoTruth, perturbed
 
 _UNIT = float(np.finfo(np.float32).eps) / 2
 _TINY = float(np.finfo(np.float32).tiny)

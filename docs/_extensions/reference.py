@@ -82,7 +82,7 @@ def _gains(name: str) -> list[nodes.Node]:
 
 
 class Rules(SphinxDirective):
-    """The rules of some modules of funcnn.rules: `{rules} convolution convolution_transposed`."""
+    """The rules of some modules of funcnn.rules: `{rules} recurrent.lstm recurrent.gru`."""
 
     required_arguments, optional_arguments, final_argument_whitespace = 1, 0, True
 

@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import funcnn as fnn
+from funcnn import layers, rules
 from funcnn.bench.networks import Network, loss_of
 from funcnn.bench.training import CNN, MLP
+from funcnn.core.composition import chain, repeat
+from funcnn.gradient.program.without_rules import without_rules
 
 Work = tuple[dict[str, Any], list[Any]]  # arm -> jitted gradient, and the shapes of its arguments
 BF16 = jnp.bfloat16
@@ -33,26 +35,26 @@ def network(made: Network) -> Work:
 
     params = jax.eval_shape(lambda: made.params)
     data = _shapes(((made.batch, *made.shape), jnp.float32), ((made.batch,), jnp.int32))
-    arms = {"by hand": at, "autodiff": fnn.without_rules(at)}
+    arms = {"by hand": at, "autodiff": without_rules(at)}
     return {name: _gradient(f, 0) for name, f in arms.items()}, [params, *data]
 
 
 def stack() -> Work:
     """`repeat` of 12 blocks, dense 512 and gelu, on 8,192 rows; bfloat16."""
-    block = fnn.chain(fnn.dense(512), fnn.gelu())
-    model = fnn.repeat(block, 12)
+    block = chain(layers.dense(512), layers.gelu())
+    model = repeat(block, 12)
 
     def loss(params: Any, x: Any) -> Any:
         return jnp.mean(model(params, x).astype(jnp.float32) ** 2)
 
     def checkpointed(params: Any, x: Any) -> Any:
-        body = jax.checkpoint(fnn.without_rules(lambda x, p: block(p, x)))
+        body = jax.checkpoint(without_rules(lambda x, p: block(p, x)))
         y, _ = jax.lax.scan(lambda x, p: (body(x, p), None), x, params)
         return jnp.mean(y.astype(jnp.float32) ** 2)
 
     (x,) = _shapes(((8192, 512), BF16))
     params = jax.eval_shape(lambda key: model.init(key, x), jax.random.key(0))
-    arms = {"by hand": loss, "autodiff": fnn.without_rules(loss)}
+    arms = {"by hand": loss, "autodiff": without_rules(loss)}
     arms["autodiff + checkpoint"] = checkpointed
     return {name: _gradient(f) for name, f in arms.items()}, [params, x]
 
@@ -61,11 +63,11 @@ def cross_entropy() -> Work:
     """8,192 rows of width 768 into 50,304 classes and their cross entropy; bfloat16."""
 
     def loss(x: Any, w: Any, labels: Any) -> Any:
-        return fnn.rules.linear_cross_entropy(x, w, labels)
+        return rules.linear_cross_entropy(x, w, labels)
 
     def plain(x: Any, w: Any, labels: Any) -> Any:
         logits = jnp.matmul(x, w, preferred_element_type=jnp.float32)
-        return fnn.without_rules(fnn.rules.softmax_cross_entropy)(logits, labels).mean()
+        return without_rules(rules.softmax_cross_entropy)(logits, labels).mean()
 
     args = _shapes(((8192, 768), BF16), ((768, 50304), BF16), ((8192,), jnp.int32))
     return {"by hand": _gradient(loss), "autodiff": _gradient(plain)}, args
@@ -75,14 +77,14 @@ def lstm() -> Work:
     """LSTM over 128 steps of 64 sequences, 256 wide; float32."""
 
     def loss(x: Any, h: Any, c: Any, w: Any, u: Any, b: Any) -> Any:
-        return jnp.sum(fnn.rules.lstm(x, h, c, w, u, b)[0] ** 2)
+        return jnp.sum(rules.lstm(x, h, c, w, u, b)[0] ** 2)
 
     f = jnp.float32
     args = _shapes(
         *(((64, 128, 256), f), ((64, 256), f), ((64, 256), f)),
         *(((256, 1024), f), ((256, 1024), f), ((1024,), f)),
     )
-    arms = {"by hand": loss, "autodiff": fnn.without_rules(loss)}
+    arms = {"by hand": loss, "autodiff": without_rules(loss)}
     return {name: _gradient(g, (0, 3, 4, 5)) for name, g in arms.items()}, args
 
 

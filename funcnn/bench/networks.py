@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import optax
 
-import funcnn as fnn
+from funcnn import layers, rules, train
 from funcnn.bench.measure import Arm
-from funcnn.gradient.expense import compiled_expense, count_operations
+from funcnn.core.composition import chain
+from funcnn.core.layer import Layer
+from funcnn.gradient.cost.flops import compiled_expense, count_operations
 
 LEARNING_RATE = 1e-3
 CHECKED = 3  # steps whose losses the arms must agree on
@@ -40,17 +42,17 @@ class Network:
     classes: int
 
     @property
-    def model(self) -> fnn.Layer:
+    def model(self) -> Layer:
         """The network in funcnn."""
         made = {
-            "relu": lambda: fnn.relu,
-            "pool": lambda: fnn.max_pool((2, 2)),
-            "flatten": lambda: fnn.flatten,
-            "conv": lambda n: fnn.conv(n, (3, 3)),
-            "dense": fnn.dense,
+            "relu": lambda: layers.relu,
+            "pool": lambda: layers.max_pool((2, 2)),
+            "flatten": lambda: layers.flatten,
+            "conv": lambda n: layers.conv(n, (3, 3)),
+            "dense": layers.dense,
         }
         kinds = [layer if isinstance(layer, tuple) else (layer,) for layer in self.layers]
-        return fnn.chain(*(made[kind](*options) for kind, *options in kinds))
+        return chain(*(made[kind](*options) for kind, *options in kinds))
 
     @property
     def params(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def loss_of(network: Network) -> Callable[..., Any]:
 
     def loss(params: Any, batch: Any, key: Any) -> Any:
         logits = model(params, batch["x"], key=key)
-        return fnn.rules.softmax_cross_entropy(logits, batch["y"]).mean()
+        return rules.softmax_cross_entropy(logits, batch["y"]).mean()
 
     return loss
 
@@ -86,8 +88,8 @@ class _Training:
 
     def __init__(self, network: Network, loss: Callable[..., Any], steps: int):
         optimizer = optax.adam(LEARNING_RATE)
-        self._fresh = lambda: fnn.train.TrainState.create(network.params, optimizer, seed=0)
-        self.step = fnn.train.make_step(loss, optimizer, steps_per_call=steps)
+        self._fresh = lambda: train.TrainState.create(network.params, optimizer, seed=0)
+        self.step = train.make_step(loss, optimizer, steps_per_call=steps)
         x, y = network.data()
         if steps > 1:
             x, y = np.stack([x] * steps), np.stack([y] * steps)

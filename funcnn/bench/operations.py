@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import funcnn as fnn
+from funcnn import layers, rules
 from funcnn.bench.measure import Arm
 from funcnn.bench.peers import missing
-from funcnn.gradient.expense import compiled_expense, count_operations
-from funcnn.gradient.without_rules import without_rules
-from funcnn.rules.cross_entropy import softmax_cross_entropy
+from funcnn.core.composition import chain, repeat
+from funcnn.gradient.cost.flops import compiled_expense, count_operations
+from funcnn.gradient.program.without_rules import without_rules
+from funcnn.rules.losses.cross_entropy import softmax_cross_entropy
 
 Arms = tuple[list[Arm], dict[str, str]]
 _PROBES = 8  # elements of each result that the arms must agree on
@@ -96,7 +97,7 @@ def _pooling(window: int, stride: int) -> Arms:
     dy = _draw(64, size, size, 64, seed=1)
 
     def pool(x: Any) -> Any:
-        return fnn.rules.max_pool(x, window=(window,) * 2, stride=stride, padding="VALID")
+        return rules.max_pool(x, window=(window,) * 2, stride=stride, padding="VALID")
 
     arms = _both_ways(pool, [x], dy)
     if why := missing("PyTorch"):
@@ -133,14 +134,14 @@ def depthwise_128() -> Arms:
 
 def _depthwise(images: int, channels: int) -> list[Arm]:
     x, w = _draw(images, 28, 28, channels), _draw(3, 3, 1, channels, seed=1)
-    conv = functools.partial(fnn.rules.conv, groups=channels)
+    conv = functools.partial(rules.conv, groups=channels)
     return _both_ways(conv, [x, w], _draw(*x.shape, seed=2))
 
 
 def scanned_stack() -> Arms:
     """`repeat` of 12 blocks, dense 512 and gelu, on 256 rows: gradient by params and x."""
-    block = fnn.chain(fnn.dense(512), fnn.gelu())
-    model = fnn.repeat(block, 12)
+    block = chain(layers.dense(512), layers.gelu())
+    model = repeat(block, 12)
     x = _draw(256, 512)
     params = model.init(jax.random.key(0), x)
 
@@ -165,7 +166,7 @@ def linear_cross_entropy() -> Arms:
     labels = jnp.asarray(np.random.default_rng(2).integers(0, 32000, 2048), jnp.int32)
 
     def loss(x: Any, w: Any) -> Any:
-        return fnn.rules.linear_cross_entropy(x, w, labels)
+        return rules.linear_cross_entropy(x, w, labels)
 
     def chunked(x: Any, w: Any) -> Any:
         @jax.checkpoint

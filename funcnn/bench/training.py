@@ -7,7 +7,7 @@ from collections.abc import Callable
 from funcnn.bench import peers
 from funcnn.bench.measure import Arm
 from funcnn.bench.networks import Network, loss_of, training_arm
-from funcnn.gradient.without_rules import without_rules
+from funcnn.gradient.program.without_rules import without_rules
 
 CNN = Network(
     (

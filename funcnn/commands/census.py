@@ -8,7 +8,7 @@ from funcnn.gradient.pages import write_page
 
 def take_census(subject: Subject, *, as_json: bool = False, html: str | None = None) -> int:
     """Every custom rule in the program. 1 where one is wrong."""
-    from funcnn.gradient.census import census
+    from funcnn.gradient.sites.census import census
 
     report = census(subject.function, *subject.args)
     show(report, f"custom rules in {subject.told}", as_json)

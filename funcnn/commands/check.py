@@ -20,10 +20,10 @@ import jax
 
 from funcnn.commands.target import check_writable, load_arguments, load_target
 from funcnn.config import ConfigError
+from funcnn.core.registry import Rule
 from funcnn.gradient.check import check
 from funcnn.gradient.pages import check_rows, write_page
-from funcnn.gradient.results import CheckReport
-from funcnn.registry import Rule
+from funcnn.gradient.verdict.results import CheckReport
 from funcnn.rules import registered_rules
 
 _MOST_PROCESSES = 8  # each holds JAX and what it has compiled, about half a gigabyte

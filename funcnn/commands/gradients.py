@@ -15,7 +15,7 @@ from funcnn.commands.platform import choose_platform
 from funcnn.commands.target import check_writable, load_arguments, load_target
 from funcnn.config import Config, ConfigError
 from funcnn.experiment import build_experiment
-from funcnn.gradient.compare import compare
+from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.pages import write_page
 
 

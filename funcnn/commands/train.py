@@ -13,8 +13,9 @@ from funcnn.commands.folder import RunFolder, restore_run
 from funcnn.commands.platform import choose_platform
 from funcnn.commands.streams import Log, say, warn
 from funcnn.config import Config, ConfigError
+from funcnn.core.summary import summary
+from funcnn.core.usage import MissingStatistics
 from funcnn.experiment import Experiment, build_experiment
-from funcnn.inspection import summary
 from funcnn.train import (
     CheckpointError,
     Checkpoints,
@@ -31,7 +32,6 @@ from funcnn.train import (
 from funcnn.train.evaluation import Evaluation
 from funcnn.train.guard import check_start
 from funcnn.train.step import Step
-from funcnn.usage import MissingStatistics
 
 _EVALUATION_BATCH = 512
 

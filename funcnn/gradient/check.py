@@ -9,7 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.gradient.capture import rules_never_run
+from funcnn.core.errors import first_line, kind_and_line
+from funcnn.core.layer import Layer
+from funcnn.core.registry import Case, Rule, registered_rules
+from funcnn.gradient.case.bound_case import Situation, trace_real
+from funcnn.gradient.case.pullbacks import cotangents
 from funcnn.gradient.checks.algebra import dot, truth
 from funcnn.gradient.checks.context import context
 from funcnn.gradient.checks.contract import contract
@@ -18,24 +22,21 @@ from funcnn.gradient.checks.edge import edge
 from funcnn.gradient.checks.finite_differences import finite_differences
 from funcnn.gradient.checks.kink import kink
 from funcnn.gradient.checks.laws import declared_laws, homogeneity
-from funcnn.gradient.checks.mutation import mutation
 from funcnn.gradient.checks.native import native
 from funcnn.gradient.checks.primal import primal
 from funcnn.gradient.checks.residuals import residuals
 from funcnn.gradient.checks.rounding import rounding
 from funcnn.gradient.checks.second_order import second_order
 from funcnn.gradient.checks.transforms import transforms
-from funcnn.gradient.compare import compare
-from funcnn.gradient.diagnose import diagnose_failure
-from funcnn.gradient.error_lines import first_line, kind_and_line
-from funcnn.gradient.loops import EndlessLoop
-from funcnn.gradient.results import CheckReport, GradientError, Result
-from funcnn.gradient.rewriting import sites
-from funcnn.gradient.situation import Situation, trace_real
-from funcnn.gradient.subject import cotangents, pinned_dtypes
-from funcnn.gradient.truth import is_float
-from funcnn.layer import Layer
-from funcnn.registry import Case, Rule, registered_rules
+from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.diagnosis.diagnose import diagnose_failure
+from funcnn.gradient.mutation.check import mutation
+from funcnn.gradient.program.dtypes import pinned_dtypes
+from funcnn.gradient.program.float64 import is_float
+from funcnn.gradient.program.loops import EndlessLoop
+from funcnn.gradient.program.operands import rules_never_run
+from funcnn.gradient.program.rewriting import sites
+from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
 
 __all__ = ["CheckReport", "GradientError", "Result", "check"]
 

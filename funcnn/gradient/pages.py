@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from funcnn import __version__
-from funcnn.gradient.results import CheckReport
+from funcnn.gradient.verdict.results import CheckReport
 from funcnn.report import Section, write_html
 from funcnn.report.program_sections import (
     accuracy_section,
@@ -26,12 +25,13 @@ from funcnn.report.sections import (
     mutation_section,
     unsettled_section,
 )
+from funcnn.version import __version__
 
 if TYPE_CHECKING:
-    from funcnn.gradient.census import Census
-    from funcnn.gradient.compare import Comparison
-    from funcnn.gradient.compare_training import TrainingComparison
-    from funcnn.gradient.mutate import MutationScore
+    from funcnn.gradient.comparison.compare import Comparison
+    from funcnn.gradient.comparison.training import TrainingComparison
+    from funcnn.gradient.mutation.score import MutationScore
+    from funcnn.gradient.sites.census import Census
 
 # Every other name of a check, its underscores as spaces, is that of a law, which a case declares.
 CHECKS = frozenset(
@@ -46,7 +46,7 @@ CHECKS = frozenset(
 def check_rows(reports: Iterable[CheckReport]) -> list[dict[str, Any]]:
     """One row for each result, and one for each report; the key "kind" says which.
 
-    >>> from funcnn.gradient.results import Result
+    >>> from funcnn.gradient.verdict.results import Result
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> [(row["kind"], row.get("verdict", row.get("ok"))) for row in check_rows([report])]
     [('result', 'pass'), ('report', True)]
@@ -72,7 +72,7 @@ def check_rows(reports: Iterable[CheckReport]) -> list[dict[str, Any]]:
 def score_row(score: MutationScore) -> dict[str, Any]:
     """A mutation score as a row.
 
-    >>> from funcnn.gradient.mutate import MutationScore
+    >>> from funcnn.gradient.mutation.score import MutationScore
     >>> score_row(MutationScore("loss", (), {}))["killed"]
     0
     """
@@ -116,7 +116,7 @@ def write_page(
         ValueError: nothing was given.
 
     >>> import pathlib, tempfile
-    >>> from funcnn.gradient.results import Result
+    >>> from funcnn.gradient.verdict.results import Result
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> file = pathlib.Path(tempfile.mkdtemp(), "page.html")
     >>> write_page(file, reports=[report])

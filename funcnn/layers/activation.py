@@ -3,8 +3,8 @@
 from typing import Any
 
 from funcnn import rules
-from funcnn.layer import Layer, constructor, layer_from_rule
-from funcnn.usage import number
+from funcnn.core.layer import Layer, constructor, layer_from_rule
+from funcnn.core.usage import number
 
 sigmoid = layer_from_rule(rules.sigmoid)
 tanh = layer_from_rule(rules.tanh)

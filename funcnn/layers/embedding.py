@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.layer import Layer, Params, constructor
-from funcnn.parts import require_key
-from funcnn.usage import function, parameter, positive_integer
+from funcnn.core.layer import Layer, Params, constructor
+from funcnn.core.parts import require_key
+from funcnn.core.usage import function, parameter, positive_integer
 
 # Rows of length about 1, as flax draws them: the variance is 1 / width.
 _UNIT_ROWS = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)

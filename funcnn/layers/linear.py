@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.layer import Layer, Params, constructor, layer_from_rule
-from funcnn.parts import require_key
-from funcnn.rules.windows import check_windows
-from funcnn.usage import function, hashable, positive_integer
+from funcnn.core.layer import Layer, Params, constructor, layer_from_rule
+from funcnn.core.parts import require_key
+from funcnn.core.usage import function, hashable, positive_integer
+from funcnn.rules.shared.windows import check_windows
 
 Initializer = Callable[..., Any]
 # He et al. 2015: keeps the variance of the activations through layers of relu.

@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.layer import (
+from funcnn.core.layer import (
     Layer,
     Params,
     Statistics,
     constructor,
     layer_from_rule,
 )
-from funcnn.rules.precision import accumulator
-from funcnn.usage import MissingStatistics, number, parameter, positive_integer
+from funcnn.core.usage import MissingStatistics, number, parameter, positive_integer
+from funcnn.rules.shared.numerics import accumulator
 
 
 def _init(key: Any, x: Any, bias: bool = True) -> Params:

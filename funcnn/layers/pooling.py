@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcnn import rules
-from funcnn.layer import Layer, constructor, layer_from_rule
-from funcnn.rules.windows import check_windows, positive
-from funcnn.usage import hashable
+from funcnn.core.layer import Layer, constructor, layer_from_rule
+from funcnn.core.usage import hashable
+from funcnn.rules.shared.windows import check_windows, positive
 
 global_average_pool = layer_from_rule(rules.global_average_pool)
 global_max_pool = layer_from_rule(rules.global_max_pool)

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.layer import Layer, Params, as_layer, constructor, layer_from_rule
-from funcnn.parts import Paths, Run, compose, in_order, init_all, require_key, step_back
-from funcnn.registry import Rule
-from funcnn.rules.precision import accumulator
-from funcnn.usage import in_a_word, parameter, positive_integer
+from funcnn.core.layer import Layer, Params, as_layer, constructor, layer_from_rule
+from funcnn.core.parts import Paths, Run, compose, in_order, init_all, require_key, step_back
+from funcnn.core.registry import Rule
+from funcnn.core.usage import in_a_word, parameter, positive_integer
+from funcnn.rules.shared.numerics import accumulator
 
 Initializer = Callable[..., Any]
 # Saxe et al. 2014: a state that goes through many orthogonal steps neither grows nor shrinks.

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from funcnn import rules
-from funcnn.layer import Layer, Params, constructor, layer_from_rule, no_params
-from funcnn.usage import in_a_word, number
+from funcnn.core.layer import Layer, Params, constructor, layer_from_rule, no_params
+from funcnn.core.usage import in_a_word, number
 
 
 @jax.tree_util.register_static

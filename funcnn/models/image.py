@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcnn import layers
-from funcnn.composition import chain
-from funcnn.layer import Layer
+from funcnn.core.composition import chain
+from funcnn.core.layer import Layer
 
 
 def _activation(name: str) -> Layer:

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from funcnn.layer import Layer, Params
-from funcnn.parts import outputs_of
+from funcnn.core.layer import Layer, Params
+from funcnn.core.parts import outputs_of
 from funcnn.pictures.network import convolutions, fitting
 from funcnn.pictures.panels import largest, name_row, panels, show_image, show_map
 from funcnn.pictures.style import styled

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.layer import Layer, Params
+from funcnn.core.layer import Layer, Params
 from funcnn.pictures.network import convolutions
 from funcnn.pictures.panels import largest, name_row, panels, show_map
 from funcnn.pictures.style import styled

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.layer import Layer, Params
-from funcnn.parts import outputs_of
+from funcnn.core.layer import Layer, Params
+from funcnn.core.parts import outputs_of
 from funcnn.pictures.network import Model
 from funcnn.pictures.panels import panels, show_image
 from funcnn.pictures.style import styled

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from funcnn.layer import Layer, Params
+from funcnn.core.layer import Layer, Params
 
 # Any pure function logits (N, classes) = model(params, images), a Layer or not.
 Model = Callable[..., Any]

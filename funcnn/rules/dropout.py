@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.registry import Case, rule
-from funcnn.rules.arguments import describe, floating
-from funcnn.rules.draws import normal
+from funcnn.core.registry import Case, rule
+from funcnn.rules.shared.arguments import describe, floating
+from funcnn.rules.shared.case_data import normal
 
 
 @rule

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.registry import Case, rule
+from funcnn.core.registry import Case, rule
 from funcnn.rules.activation import pointwise_cases, times
-from funcnn.rules.arguments import floating
-from funcnn.rules.precision import accumulator
+from funcnn.rules.shared.arguments import floating
+from funcnn.rules.shared.numerics import accumulator
 
 
 def _finite_below(x: Any) -> Any:

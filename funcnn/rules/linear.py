@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.registry import Case, rule
-from funcnn.rules.arguments import describe, floating, same_dtype
-from funcnn.rules.draws import normal
-from funcnn.rules.precision import accumulator
+from funcnn.core.registry import Case, rule
+from funcnn.rules.shared.arguments import describe, floating, same_dtype
+from funcnn.rules.shared.case_data import normal
+from funcnn.rules.shared.numerics import accumulator
 
 
 @rule

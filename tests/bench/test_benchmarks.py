@@ -11,7 +11,7 @@ from funcnn.bench import absent_works, large, operations, peers, suite
 from funcnn.bench.measure import Arm, measure
 from funcnn.bench.networks import Network, loss_of, training_arm
 from funcnn.cli import main
-from funcnn.gradient.without_rules import without_rules
+from funcnn.gradient.program.without_rules import without_rules
 
 CNN = Network((("conv", 3), "relu", "pool", "flatten", ("dense", 4)), (4, 6, 2), 5, 4)
 MLP = Network((("dense", 5), "relu", ("dense", 3)), (4,), 6, 3)

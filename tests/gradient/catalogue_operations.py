@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.registry import Case, Rule
+from funcnn.core.registry import Case, Rule
 
 EPS = 1e-5
 RANDOM = np.random.default_rng(0)

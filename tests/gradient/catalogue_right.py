@@ -10,7 +10,7 @@ import numpy as np
 from catalogue_operations import OPERATIONS, draw
 from catalogue_wrong import custom
 
-from funcnn.registry import Case, Rule
+from funcnn.core.registry import Case, Rule
 
 O = OPERATIONS  # noqa: E741
 

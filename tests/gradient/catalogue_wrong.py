@@ -17,7 +17,7 @@ from catalogue_operations import OPERATIONS, draw, normalized, normalized_backwa
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from funcnn.registry import Rule
+from funcnn.core.registry import Rule
 
 O = OPERATIONS  # noqa: E741, it stands on every line below
 VALUE = frozenset({"truth", "zero", "homogeneity", "dot"})

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.gradient.census import census
 from funcnn.gradient.check import check
-from funcnn.gradient.compare import compare
+from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.sites.census import census
 
 
 def custom(f, backward):
@@ -114,7 +114,7 @@ def test_a_loop_is_known_as_far_as_it_has_settled(factor, right):
 
 
 def test_what_a_loop_hides_is_stopped_and_counted(monkeypatch):
-    monkeypatch.setattr("funcnn.gradient.subject.SECONDS", 0.3)
+    monkeypatch.setattr("funcnn.gradient.case.pullbacks.SECONDS", 0.3)
 
     def settle(x):
         # In bfloat16 the steps are too coarse for the tolerance.

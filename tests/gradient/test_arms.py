@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from funcnn.composition import chain, repeat
-from funcnn.gradient import arms
-from funcnn.gradient.arms import Arm, Gradient, build, build_checkpointed, measure
-from funcnn.gradient.checkpointing import checkpointed, place, whole
-from funcnn.gradient.compare import compare
-from funcnn.gradient.expense import Compiled, Count
-from funcnn.gradient.subject import compiled
-from funcnn.gradient.without_rules import take_out, without_rules
+from funcnn.core.composition import chain, repeat
+from funcnn.core.registry import Removal
+from funcnn.gradient.comparison import arms
+from funcnn.gradient.comparison.arms import Arm, Gradient, build, build_checkpointed, measure
+from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.cost.flops import Compiled, Count
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.remat import checkpointed, place, whole
+from funcnn.gradient.program.without_rules import take_out, without_rules
 from funcnn.layers import dense, silu, tanh
-from funcnn.registry import Removal
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 DEEP = chain(dense(3), deep=repeat(chain(dense(3), tanh), 3), head=dense(1))

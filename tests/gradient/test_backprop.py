@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
-from funcnn.composition import chain, parallel, repeat, residual
-from funcnn.gradient.backprop import backprop, backprop_steps
-from funcnn.gradient.without_rules import without_rules
-from funcnn.layer import fold_path
+from funcnn.core.backprop import backprop, backprop_steps
+from funcnn.core.composition import chain, parallel, repeat, residual
+from funcnn.core.layer import fold_path
+from funcnn.core.parts import outputs_of
+from funcnn.gradient.program.without_rules import without_rules
 from funcnn.layers import conv, dense, dropout, flatten, global_average_pool, max_pool, relu, tanh
-from funcnn.parts import outputs_of
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 2)), jnp.float32)
 ROWS = jnp.asarray(np.random.default_rng(1).normal(size=(3, 4)), jnp.float32)

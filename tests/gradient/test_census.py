@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
-from funcnn.gradient.capture import capture
-from funcnn.gradient.census import census
-from funcnn.gradient.without_rules import trace
+from funcnn.gradient.program.operands import capture
+from funcnn.gradient.program.without_rules import trace
+from funcnn.gradient.sites.census import census
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(4, 3)).astype("float32")

@@ -7,8 +7,8 @@ import pytest
 from jax.core import Tracer
 
 from funcnn import rules
+from funcnn.core.registry import Case, Rule
 from funcnn.gradient.check import GradientError, check
-from funcnn.registry import Case, Rule
 
 RANDOM = np.random.default_rng(0)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from funcnn import rules
-from funcnn.composition import chain
-from funcnn.gradient.compare import compare
-from funcnn.layer import layer_from_rule
+from funcnn.core.composition import chain
+from funcnn.core.layer import layer_from_rule
+from funcnn.gradient.comparison.compare import compare
 from funcnn.layers import dense
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from funcnn import rules
-from funcnn.gradient.compare_training import Curve, TrainingComparison, compare_training
-from funcnn.gradient.jaxprs import Site
+from funcnn.gradient.comparison.training import Curve, TrainingComparison, compare_training
+from funcnn.gradient.program.sites import Site
 
 SITE = Site((0,), "linear", "", "custom_vjp", "")
 

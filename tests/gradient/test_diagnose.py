@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from catalogue_operations import OPERATIONS
 
-from funcnn.gradient.diagnose import diagnose, diagnose_failure
-from funcnn.gradient.error_text import describe_error
-from funcnn.gradient.evidence import Draw, Evidence
-from funcnn.gradient.factors import name_of_factor
-from funcnn.gradient.situation import Situation
-from funcnn.registry import Case, Rule
+from funcnn.core.registry import Case, Rule
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.diagnosis.diagnose import diagnose, diagnose_failure
+from funcnn.gradient.diagnosis.evidence import Draw, Evidence
+from funcnn.gradient.diagnosis.factors import name_of_factor
+from funcnn.gradient.verdict.figures import describe_error
 
 RANDOM = np.random.default_rng(0)
 X, W = RANDOM.normal(size=(4, 3)), RANDOM.normal(size=(3, 3))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from funcnn import rules
+from funcnn.core.registry import Case, Rule
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.edge_values import extreme_values, smaller_sizes
 from funcnn.gradient.checks.edge import edge, is_first_case
-from funcnn.gradient.extremes import extreme_values, smaller_sizes
-from funcnn.gradient.situation import Situation
-from funcnn.registry import Case, Rule
 
 RANDOM = np.random.default_rng(0)
 

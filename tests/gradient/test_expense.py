@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.gradient.expense import compiled_expense, count_operations
+from funcnn.gradient.cost.flops import compiled_expense, count_operations
 
 
 def shape(*sizes):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from funcnn import rules
+from funcnn.core.registry import Case, Rule
+from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.checks.finite_differences import finite_differences
-from funcnn.gradient.differences import (
+from funcnn.gradient.truth.richardson import (
     along,
     central,
     extrapolated,
@@ -15,8 +17,6 @@ from funcnn.gradient.differences import (
     steps_from,
     unit_direction,
 )
-from funcnn.gradient.situation import Situation
-from funcnn.registry import Case, Rule
 
 RANDOM = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.gradient.rewriting import Rewriting, sites
+from funcnn.gradient.program.rewriting import Rewriting, sites
 
 X = jnp.array([0.5, -1.25])
 

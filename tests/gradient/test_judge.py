@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from funcnn.gradient.judge import describe_error, judge_algebra, judge_rounding, relative_error
+from funcnn.gradient.verdict.judge import (
+    describe_error,
+    judge_algebra,
+    judge_rounding,
+    relative_error,
+)
 
 TRUTH = np.random.default_rng(0).normal(size=(5, 3))
 ULP = float(np.finfo(np.float32).eps)

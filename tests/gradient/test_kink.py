@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from funcnn import rules
+from funcnn.core.registry import Case, Rule
+from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.checks.kink import kink
-from funcnn.gradient.situation import Situation
-from funcnn.registry import Case, Rule
 
 RANDOM = np.random.default_rng(0)
 

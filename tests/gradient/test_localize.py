@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from funcnn import rules
-from funcnn.gradient.compare import compare
-from funcnn.gradient.localize import localize
-from funcnn.gradient.rewriting import sites
-from funcnn.gradient.taps import reach, tapped
-from funcnn.gradient.truth import NoTruth
+from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.program.float64 import NoTruth
+from funcnn.gradient.program.perturbations import reach, tapped
+from funcnn.gradient.program.rewriting import sites
+from funcnn.gradient.sites.localize import localize
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(4, 3)).astype("float32")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from funcnn.gradient.mutants import Mutant, Mutants
+from funcnn.gradient.mutation.mutants import Mutant, Mutants
 
 
 def mutants_of(f, *args, residuals=0):

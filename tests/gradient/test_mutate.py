@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from funcnn import rules  # noqa: F401, registers them
-from funcnn.gradient.changes import SCALED
+from funcnn.core.registry import Case, Rule, registered_rules
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.pullbacks import cotangents_of
 from funcnn.gradient.checks.algebra import truth
-from funcnn.gradient.checks.mutation import mutation
-from funcnn.gradient.mutate import MutationScore, mutation_score
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import cotangents_of
-from funcnn.registry import Case, Rule, registered_rules
+from funcnn.gradient.mutation.check import mutation
+from funcnn.gradient.mutation.operators import SCALED
+from funcnn.gradient.mutation.score import MutationScore, mutation_score
 
 RANDOM = np.random.default_rng(0)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
-from funcnn.gradient.census import census
 from funcnn.gradient.check import check
-from funcnn.gradient.compare import compare
+from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.sites.census import census
 
 X = jnp.array([-0.6, 0.2, 1.7])
 

@@ -8,9 +8,9 @@ from catalogue_foreign import FOREIGN
 from catalogue_right import RIGHT
 from catalogue_wrong import WRONG
 
-from funcnn.gradient.census import census
-from funcnn.gradient.compare import compare
-from funcnn.registry import Rule
+from funcnn.core.registry import Rule
+from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.sites.census import census
 
 
 def named():

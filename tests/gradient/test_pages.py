@@ -11,11 +11,11 @@ import pytest
 
 import funcnn as fnn
 from funcnn.gradient.check import LEVELS
-from funcnn.gradient.compare_training import Curve, TrainingComparison
-from funcnn.gradient.jaxprs import Site
-from funcnn.gradient.mutate import Fate, Mutant, MutationScore
+from funcnn.gradient.comparison.training import Curve, TrainingComparison
+from funcnn.gradient.mutation.score import Fate, Mutant, MutationScore
 from funcnn.gradient.pages import CHECKS, check_rows, score_row, write_page
-from funcnn.gradient.results import CheckReport, Result
+from funcnn.gradient.program.sites import Site
+from funcnn.gradient.verdict.results import CheckReport, Result
 
 SCHEMA = Path(fnn.__file__).parent.parent / "docs/schema.md"
 

@@ -6,8 +6,8 @@ import jax
 import pytest
 from catalogue_public import PUBLIC
 
-from funcnn.gradient.census import census
 from funcnn.gradient.check import check
+from funcnn.gradient.sites.census import census
 
 SAMPLE = ("nn.softplus", "linalg.solve", "fft", "scipy.special.betainc", "custom_root")
 

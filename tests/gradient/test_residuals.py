@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from funcnn import rules
+from funcnn.core.registry import Case, Rule
+from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.checks.cost import cost
 from funcnn.gradient.checks.residuals import residuals
-from funcnn.gradient.residuals import Ledger, ledger
-from funcnn.gradient.situation import Situation
-from funcnn.registry import Case, Rule
+from funcnn.gradient.cost.residuals import Ledger, ledger
 
 X = jax.ShapeDtypeStruct((2, 3), jnp.float32)
 W = jax.ShapeDtypeStruct((3, 4), jnp.float32)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from funcnn.gradient.results import CheckReport, GradientError, Result
+from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
 
 
 def result(verdict, leaf="x", check="truth", note=""):

@@ -7,9 +7,9 @@ import pytest
 from jax.core import Tracer
 
 from funcnn import rules
+from funcnn.core.registry import Case, Rule
+from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.checks.rounding import rounding
-from funcnn.gradient.situation import Situation
-from funcnn.registry import Case, Rule
 
 RANDOM = np.random.default_rng(0)
 

@@ -5,8 +5,8 @@ import itertools
 
 import pytest
 
-from funcnn.gradient import timing
-from funcnn.gradient.timing import Timing, time_in_turn
+from funcnn.gradient.cost import timing
+from funcnn.gradient.cost.timing import Timing, time_in_turn
 
 
 @pytest.fixture

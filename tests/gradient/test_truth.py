@@ -5,8 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.gradient.truth import NoTruth, evaluate_raised, perturbed, raise_function, raised
-from funcnn.gradient.without_rules import trace
+from funcnn.gradient.program.float64 import (
+    NoTruth,
+    evaluate_raised,
+    perturbed,
+    raise_function,
+    raised,
+)
+from funcnn.gradient.program.without_rules import trace
 
 X = jnp.array([0.5, -1.25, 3.0])
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.gradient.rewriting import sites
-from funcnn.gradient.without_rules import take_out, trace, without_rules
-from funcnn.registry import Removal, Rule
+from funcnn.core.registry import Removal, Rule
+from funcnn.gradient.program.rewriting import sites
+from funcnn.gradient.program.without_rules import take_out, trace, without_rules
 
 X = jnp.array([0.5, -1.25, 2.0])
 

@@ -9,7 +9,7 @@ import pytest
 from flax import linen
 
 import funcnn as fnn
-from funcnn.layer import output_shape
+from funcnn.core.layer import output_shape
 
 X = jnp.array([[0, 3, 8], [8, 8, 1]])
 

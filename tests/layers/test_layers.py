@@ -9,7 +9,7 @@ import pytest
 
 import funcnn as fnn
 from funcnn import layers
-from funcnn.layer import Layer, output_shape
+from funcnn.core.layer import Layer, output_shape
 
 IMAGE = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)), jnp.float32)
 LINE = IMAGE[:, 0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
-from funcnn.parts import outputs_of
+from funcnn.core.parts import outputs_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = jnp.asarray(2 * RANDOM.normal(size=(6, 4, 3, 4)) + 1, jnp.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
-from funcnn.layer import Layer
+from funcnn.core.layer import Layer
 from funcnn.layers.recurrent import Recurrent
 
 N, T, D, H = 3, 5, 2, 4

@@ -10,11 +10,10 @@ import scipy.signal
 import witness
 from jax import lax
 
-from funcnn.rules import convolution_forms as forms
-from funcnn.rules import convolution_products as products
-from funcnn.rules.convolution import conv
-from funcnn.rules.convolution_phases import input_gradient_in_phases
-from funcnn.rules.windows import Windows
+from funcnn.rules.convolution import choice, patches
+from funcnn.rules.convolution.conv import conv
+from funcnn.rules.convolution.phases import input_gradient_in_phases
+from funcnn.rules.shared.windows import Windows
 
 CASES = {case.name: case for case in conv.cases()}
 
@@ -211,14 +210,14 @@ def test_the_forms_of_other_platforms_agree(image, window, static):
         x, w, _, dy = arrays(image, window, static, jnp.float64)
         windows = Windows.of("conv", image[1:-1], window, **static)
         ours = (
-            forms.input_gradient_forward_form(dy, w, windows),
-            forms.input_gradient_fastest(dy, w, windows),
-            products.filter_gradient_products(x, dy, windows),
-            forms.filter_gradient_forward_form(x, dy, windows),
+            choice.input_gradient_forward_form(dy, w, windows),
+            choice.input_gradient_fastest(dy, w, windows),
+            patches.filter_gradient_products(x, dy, windows),
+            choice.filter_gradient_forward_form(x, dy, windows),
         )
         others = (
-            *[forms.input_gradient_transposed_form(dy, w, windows)] * 2,
-            *[forms.filter_gradient_convolution(x, dy, windows)] * 2,
+            *[choice.input_gradient_transposed_form(dy, w, windows)] * 2,
+            *[choice.filter_gradient_convolution(x, dy, windows)] * 2,
         )
         for mine, other in zip(ours, others, strict=True):
             assert witness.relative_error(other, mine) < 1e-12
@@ -239,7 +238,7 @@ def test_the_phases_of_a_strided_gradient_agree(image, window, static):
         _, w, _, dy = arrays(image, window, static, jnp.float64)
         windows = Windows.of("conv", image[1:-1], window, **static)
         found = input_gradient_in_phases(dy, w, windows)
-        other = forms.input_gradient_transposed_form(dy, w, windows)
+        other = choice.input_gradient_transposed_form(dy, w, windows)
         assert witness.relative_error(other, found) < 1e-12
         turned = input_gradient_in_phases(dy, w[::-1], windows)
         assert witness.relative_error(other, turned) > 0.01
@@ -251,9 +250,9 @@ def test_chunks_of_images_add_up(chunk, monkeypatch):
         static = {"stride": 2, "padding": "SAME"}
         x, _, _, dy = arrays((7, 5, 4, 2), (3, 3), static, jnp.float64)
         windows = Windows.of("conv", (5, 4), (3, 3), **static)
-        whole = forms.filter_gradient_convolution(x, dy, windows)
-        monkeypatch.setattr(products, "images_per_chunk", lambda *_: chunk)
-        by_chunks = jax.jit(lambda x, dy: products.filter_gradient_products(x, dy, windows))
+        whole = choice.filter_gradient_convolution(x, dy, windows)
+        monkeypatch.setattr(patches, "images_per_chunk", lambda *_: chunk)
+        by_chunks = jax.jit(lambda x, dy: patches.filter_gradient_products(x, dy, windows))
         assert ("scan" in str(jax.make_jaxpr(by_chunks)(x, dy))) == (chunk < 7)
         chunked = by_chunks(x, dy)
     assert witness.relative_error(chunked, whole) < 1e-14
@@ -265,10 +264,10 @@ def test_chunks_of_input_gradients_stand_in_order(chunk, monkeypatch):
         static = {"stride": 2, "padding": "SAME"}
         _, w, _, dy = arrays((10, 33, 32, 2), (3, 3), static, jnp.float64)
         windows = Windows.of("conv", (33, 32), (3, 3), **static)
-        monkeypatch.setattr(products, "images_per_chunk", lambda *_: chunk)
-        by_chunks = jax.jit(lambda dy, w: products.input_gradient_products(dy, w, windows))
+        monkeypatch.setattr(patches, "images_per_chunk", lambda *_: chunk)
+        by_chunks = jax.jit(lambda dy, w: patches.input_gradient_products(dy, w, windows))
         assert "scan" in str(jax.make_jaxpr(by_chunks)(dy, w))
-        whole = forms.input_gradient_transposed_form(dy, w, windows)
+        whole = choice.input_gradient_transposed_form(dy, w, windows)
         assert witness.relative_error(by_chunks(dy, w), whole) < 1e-14
 
 
@@ -276,7 +275,7 @@ def test_few_outputs_or_small_chunks_leave_the_input_gradient_a_convolution():
     def form(images, inputs, outputs, stride=1, window=3):
         windows = Windows.of("conv", (6, 6), (window, window), stride, "SAME")
         w = jnp.zeros((window, window, inputs, outputs))
-        return products.input_gradient_products(
+        return patches.input_gradient_products(
             jnp.zeros((images, *windows.output, outputs)), w, windows
         )
 
@@ -291,17 +290,17 @@ def test_few_outputs_or_small_chunks_leave_the_input_gradient_a_convolution():
 @pytest.mark.parametrize("static", [{}, {"stride": 2, "padding": "VALID"}, {"dilation": (2, 1, 1)}])
 @pytest.mark.parametrize("limit", [1, 4, 12])
 def test_the_convolution_by_products_is_the_convolution(limit, static, monkeypatch):
-    monkeypatch.setattr(products, "images_per_chunk", lambda *_: limit)
-    monkeypatch.setattr(products, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(patches, "images_per_chunk", lambda *_: limit)
+    monkeypatch.setattr(patches, "CHUNK_ROWS", 1)
     with jax.enable_x64(True):
         x, w, _, _ = arrays((12, 5, 4, 6, 2), (3, 2, 3), static, jnp.float64)
         options = {"stride": 1, "padding": "SAME", **static}
         windows = Windows.of("conv", (5, 4, 6), (3, 2, 3), **options)
-        by_products = jax.jit(lambda x, w: products.convolve_products(x, w, windows))
+        by_products = jax.jit(lambda x, w: patches.convolve_products(x, w, windows))
         program = str(jax.make_jaxpr(by_products)(x, w))
         assert "dot_general" in program
         assert ("scan" in program) == (limit < 12)
-        assert witness.relative_error(by_products(x, w), products.convolve(x, w, windows)) < 1e-14
+        assert witness.relative_error(by_products(x, w), patches.convolve(x, w, windows)) < 1e-14
 
 
 @pytest.mark.parametrize(
@@ -318,7 +317,7 @@ def test_the_convolution_by_products_is_the_convolution(limit, static, monkeypat
 def test_the_form_of_the_convolution_follows_its_shape(image, window, stride, product):
     windows = Windows.of("conv", image[1:-1], window, stride, "SAME")
     args = jnp.zeros(image), jnp.zeros((*window, image[-1], 8))
-    program = str(jax.make_jaxpr(lambda x, w: forms.convolve_fastest(x, w, windows))(*args))
+    program = str(jax.make_jaxpr(lambda x, w: choice.convolve_fastest(x, w, windows))(*args))
     assert ("dot_general" in program) == product
     assert ("conv_general_dilated" in program) != product
 
@@ -328,19 +327,19 @@ def test_patches_of_the_narrow_side_give_the_same_weight_gradient():
     with jax.enable_x64(True):
         x, _, _, dy = arrays((2, 5, 4, 6), (2, 3), static, jnp.float64)  # 6 inputs, 3 outputs
         windows = Windows.of("conv", (5, 4), (2, 3), 1, **static)
-        dw = products.filter_gradient_products(x, dy, windows)
-        other = forms.filter_gradient_convolution(x, dy, windows)
+        dw = patches.filter_gradient_products(x, dy, windows)
+        other = choice.filter_gradient_convolution(x, dy, windows)
     assert witness.relative_error(dw, other) < 1e-14
 
 
 def test_a_chunk_keeps_to_its_limits():
     for rows, columns in itertools.product((1, 49, 784, 50176), (9, 576, 4608)):
-        chunk = products.images_per_chunk(64, rows, columns, 4)
+        chunk = patches.images_per_chunk(64, rows, columns, 4)
         assert 1 <= chunk <= 64
-        fits = chunk * rows * columns * 4 <= products.CHUNK_BYTES
-        needed = chunk == 1 or (chunk - 1) * rows < products.CHUNK_ROWS
+        fits = chunk * rows * columns * 4 <= patches.CHUNK_BYTES
+        needed = chunk == 1 or (chunk - 1) * rows < patches.CHUNK_ROWS
         assert fits or needed
-    assert products.images_per_chunk(0, 4, 9, 4) == 1
+    assert patches.images_per_chunk(0, 4, 9, 4) == 1
 
 
 CHUNKED = ((5, 64, 64, 16), (3, 3), 64)
@@ -406,8 +405,8 @@ def test_the_form_follows_the_platform():
 
 def test_a_second_eager_call_traces_nothing(monkeypatch):
     calls = []
-    rule = products.images_per_chunk
-    monkeypatch.setattr(products, "images_per_chunk", lambda *a: calls.append(a) or rule(*a))
+    rule = patches.images_per_chunk
+    monkeypatch.setattr(patches, "images_per_chunk", lambda *a: calls.append(a) or rule(*a))
     x, w, b, dy = arrays((2, 13, 3, 1), (2, 2), {}, "float32")
     jax.vjp(conv, x, w, b)[1](dy)
     once = len(calls)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import witness
 
-from funcnn.rules import convolution_forms as forms
-from funcnn.rules import convolution_planes as planes
-from funcnn.rules.convolution_products import convolve, filter_gradient_products
-from funcnn.rules.windows import Windows
+from funcnn.rules.convolution import choice, planes
+from funcnn.rules.convolution.patches import convolve, filter_gradient_products
+from funcnn.rules.shared.windows import Windows
 
 # images, size, window, options
 SHAPES = [
@@ -34,7 +33,7 @@ def distances(images, size, window, options):
         dy = jnp.asarray(draw.normal(size=(images, *windows.output, 3)))
         y = planes.convolve_by_planes(convolve, x, w, windows)
         dw = planes.filter_gradient_by_planes(filter_gradient_products, x, dy, windows)
-        truth = convolve(x, w, windows), forms.filter_gradient_convolution(x, dy, windows)
+        truth = convolve(x, w, windows), choice.filter_gradient_convolution(x, dy, windows)
         pairs = zip((y, dw), truth, strict=True)
         return tuple(witness.relative_error(found, true) for found, true in pairs)
 
@@ -74,9 +73,9 @@ def taken(size, window, stride=(1, 1, 1), inputs=8):
     dy = jnp.zeros((1, *windows.output, 8))
     counts = []
     for f, args in (
-        (forms.convolve_fastest, (x, w)),
-        (forms.input_gradient_fastest, (dy, w)),
-        (forms.filter_gradient_fastest, (x, dy)),
+        (choice.convolve_fastest, (x, w)),
+        (choice.input_gradient_fastest, (dy, w)),
+        (choice.filter_gradient_fastest, (x, dy)),
     ):
         text = str(jax.make_jaxpr(lambda a, b, f=f: f(a, b, windows))(*args))
         assert "lhs_spec=(0, 4, 1, 2, 3)" not in text

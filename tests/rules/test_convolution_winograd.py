@@ -8,10 +8,9 @@ import witness
 from jax import lax
 
 import funcnn as fnn
-from funcnn.rules import convolution_forms as forms
-from funcnn.rules import convolution_winograd as winograd
-from funcnn.rules.convolution_products import convolve
-from funcnn.rules.windows import Windows
+from funcnn.rules.convolution import choice, winograd
+from funcnn.rules.convolution.patches import convolve
+from funcnn.rules.shared.windows import Windows
 
 
 def arrays(images, size, inputs, outputs, dtype="float32"):
@@ -37,7 +36,7 @@ def distance_of_dw(images, size, padding):
         dy = jnp.sin(jnp.arange(images * np.prod(windows.output) * 3.0, dtype="float64"))
         dy = dy.reshape(images, *windows.output, 3)
         found = jax.jit(lambda x, dy: winograd.filter_gradient_winograd(x, dy, windows))(x, dy)
-        return witness.relative_error(found, forms.filter_gradient_convolution(x, dy, windows))
+        return witness.relative_error(found, choice.filter_gradient_convolution(x, dy, windows))
 
 
 SHAPES = [
@@ -123,9 +122,9 @@ def test_the_rule_takes_it_and_stays_right():
     windows = Windows.of("conv", (16, 16), (3, 3), 1, "SAME")
     dy = jnp.zeros((12, 16, 16, 65))
     programs = (
-        jax.make_jaxpr(lambda x, w: forms.convolve_fastest(x, w, windows))(x, w),
-        jax.make_jaxpr(lambda dy, w: forms.input_gradient_fastest(dy, w, windows))(dy, w),
-        jax.make_jaxpr(lambda x, dy: forms.filter_gradient_fastest(x, dy, windows))(x, dy),
+        jax.make_jaxpr(lambda x, w: choice.convolve_fastest(x, w, windows))(x, w),
+        jax.make_jaxpr(lambda dy, w: choice.input_gradient_fastest(dy, w, windows))(dy, w),
+        jax.make_jaxpr(lambda x, dy: choice.filter_gradient_fastest(x, dy, windows))(x, dy),
     )
     assert str(programs[2]).count("dot_general") == 16
     for program in programs:
@@ -146,7 +145,7 @@ def test_its_rounding_is_that_of_a_convolution():
         return np.linalg.norm(np.asarray(f(*args, windows), "float64") - exact)
 
     assert error(winograd.convolve_winograd, convolve, x, w) < 3 * error(convolve, convolve, x, w)
-    plain = forms.filter_gradient_convolution
+    plain = choice.filter_gradient_convolution
     by_products = error(winograd.filter_gradient_winograd, plain, x, dy)
     assert by_products < 3 * error(plain, plain, x, dy)
 

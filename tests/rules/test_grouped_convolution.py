@@ -10,11 +10,9 @@ import pytest
 import witness
 from jax import lax
 
-from funcnn.rules import convolution_depthwise as depthwise
-from funcnn.rules import convolution_forms as forms
-from funcnn.rules import convolution_products as products
-from funcnn.rules.convolution import conv
-from funcnn.rules.windows import Windows
+from funcnn.rules.convolution import choice, depthwise, patches
+from funcnn.rules.convolution.conv import conv
+from funcnn.rules.shared.windows import Windows
 
 # image, window, outputs, static
 SHAPES = [
@@ -141,11 +139,11 @@ def test_the_forms_of_all_platforms_agree(image, window, outputs, static):
         options = {"stride": 1, "padding": "SAME", **static}
         groups = options.pop("groups")
         windows = Windows.of("conv", image[1:-1], window, **options)
-        dx = forms.input_gradient_fastest(dy, w, windows, groups)
-        for form in (forms.input_gradient_transposed_form, forms.input_gradient_forward_form):
+        dx = choice.input_gradient_fastest(dy, w, windows, groups)
+        for form in (choice.input_gradient_transposed_form, choice.input_gradient_forward_form):
             assert witness.relative_error(form(dy, w, windows, groups), dx) < 1e-12
-        dw = forms.filter_gradient_fastest(x, dy, windows, groups)
-        other = forms.filter_gradient_convolution(x, dy, windows, groups)
+        dw = choice.filter_gradient_fastest(x, dy, windows, groups)
+        other = choice.filter_gradient_convolution(x, dy, windows, groups)
         assert witness.relative_error(other, dw) < 1e-12
 
 
@@ -159,7 +157,7 @@ def test_blocks_of_a_depthwise_gradient_add_up(block, wide, monkeypatch):
         x, _, dy = arrays(image, window, outputs, static, jnp.float64)
         windows = Windows.of("conv", image[1:-1], window, 1, "SAME")
         dw = depthwise.filter_gradient_depthwise(x, dy, windows)
-        whole = forms.filter_gradient_convolution(x, dy, windows, 2)
+        whole = choice.filter_gradient_convolution(x, dy, windows, 2)
         assert witness.relative_error(dw, whole) < 1e-14
 
 
@@ -171,7 +169,7 @@ def test_blocks_cover_every_row_of_every_image():
             assert images == 1 or rows == shape[1]
 
 
-# The rule takes the sums above forms.FEW_CHANNELS channels only, which are many for a small test.
+# The rule takes the sums above choice.FEW_CHANNELS channels only, which are many for a small test.
 @pytest.mark.parametrize(
     ("size", "window", "static"),
     [
@@ -185,9 +183,9 @@ def test_both_forms_of_a_depthwise_weight_gradient_agree(size, window, static):
     with jax.enable_x64(True):
         x, _, dy = arrays((3, *size, 2), window, 4, {**static, "groups": 2}, jnp.float64)
         windows = Windows.of("conv", size, window, **static)
-        truth = forms.filter_gradient_convolution(x, dy, windows, 2)
+        truth = choice.filter_gradient_convolution(x, dy, windows, 2)
         by_sums = depthwise.filter_gradient_depthwise(x, dy, windows)
-        of_dense = forms.filter_gradient_fastest(x, dy, windows, 2)
+        of_dense = choice.filter_gradient_fastest(x, dy, windows, 2)
     assert witness.relative_error(by_sums, truth) < 1e-14
     assert witness.relative_error(of_dense, truth) < 1e-12
     assert witness.relative_error(by_sums[..., ::-1], truth) > 0.01
@@ -195,8 +193,8 @@ def test_both_forms_of_a_depthwise_weight_gradient_agree(size, window, static):
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_chunks_of_grouped_products_stand_in_order(limit, monkeypatch):
-    monkeypatch.setattr(products, "images_per_chunk", lambda *_: limit)
-    monkeypatch.setattr(products, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(patches, "images_per_chunk", lambda *_: limit)
+    monkeypatch.setattr(patches, "CHUNK_ROWS", 1)
     image, window, outputs, static = (6, 5, 4, 4), (3, 2), 6, {"groups": 2, "stride": 2}
     assert max(distances(conv, image, window, outputs, static).values()) < 1e-12
 
@@ -269,12 +267,12 @@ def test_a_window_that_does_not_fit_its_group():
 def test_a_cut_border_is_not_read_in_float32():
     x, w, _ = arrays((2, 9, 8, 3), (5, 5), 4, {}, jnp.float32)
     windows = Windows((9, 8), (5, 5), (1, 1), (1, 1), ((-2, 1), (0, -3)))
-    found = products.convolve(x, w, windows)
+    found = patches.convolve(x, w, windows)
     padded = jnp.pad(x[:, 2:, :5], ((0, 0), (0, 1), (0, 0), (0, 0)))
     expected = foreign(padded, w, padding="VALID")
     assert witness.relative_error(found, expected) < 1e-6
     windows = Windows.of("conv", (9, 8), (5, 5), 3, "VALID")  # rows that no window covers
     dy = jnp.ones((2, *windows.output, 4))
-    dw = forms.filter_gradient_fastest(x, dy, windows)
-    by_products = products.filter_gradient_products(x, dy, windows)
+    dw = choice.filter_gradient_fastest(x, dy, windows)
+    by_products = patches.filter_gradient_products(x, dy, windows)
     assert witness.relative_error(dw, by_products) < 1e-6

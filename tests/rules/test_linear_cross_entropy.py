@@ -19,7 +19,7 @@ from witness import (
 )
 
 from funcnn.bench.absent import described_device, figures, missing_wheels
-from funcnn.gradient.expense import count_operations
+from funcnn.gradient.cost.flops import count_operations
 from funcnn.rules import linear_cross_entropy
 from funcnn.rules import softmax_cross_entropy as per_row
 

@@ -18,7 +18,7 @@ from funcnn import rules
 
 # In funcnn.rules the name softmax is the rule.
 softmax_module = importlib.import_module("funcnn.rules.softmax")
-cross_entropy_module = importlib.import_module("funcnn.rules.cross_entropy")
+cross_entropy_module = importlib.import_module("funcnn.rules.losses.cross_entropy")
 
 TINY = float(np.finfo(np.float32).tiny)
 CLASSES = (2, 10, 1000)

@@ -11,8 +11,8 @@ from witness import finite_difference_error, gradient_error, gradient_errors, pu
 
 import funcnn as fnn
 from funcnn import rules
-from funcnn.registry import Case
-from funcnn.rules.normalization import Moments, over_rows, projected
+from funcnn.core.registry import Case
+from funcnn.rules.normalization.rows import Moments, over_rows, projected
 
 RANDOM = np.random.default_rng(0)
 

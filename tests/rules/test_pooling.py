@@ -10,10 +10,10 @@ import pytest
 import witness
 from jax import lax
 
-from funcnn.rules import pooling
-from funcnn.rules.global_pooling import global_average_pool, global_max_pool
-from funcnn.rules.pooling import average_pool, max_pool
-from funcnn.rules.windows import Windows, add_back, cut, tile
+from funcnn.rules.pooling import windowed as pooling
+from funcnn.rules.pooling.whole_image import global_average_pool, global_max_pool
+from funcnn.rules.pooling.windowed import average_pool, max_pool
+from funcnn.rules.shared.windows import Windows, add_back, cut, tile
 
 RULES = (max_pool, average_pool, global_max_pool, global_average_pool)
 CASES = [(rule, case) for rule in RULES for case in rule.cases()]

@@ -10,10 +10,10 @@ import pytest
 from flax import linen
 from witness import finite_difference_error, float64_args, gradient_error, gradient_errors
 
-from funcnn.gradient.residuals import ledger
-from funcnn.gradient.without_rules import without_rules
+from funcnn.gradient.cost.residuals import ledger
+from funcnn.gradient.program.without_rules import without_rules
 from funcnn.rules import gru, lstm, rnn
-from funcnn.rules.sequence import with_step
+from funcnn.rules.recurrent.steps import with_step
 
 RULES = {"rnn": rnn, "lstm": lstm, "gru": gru}
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from funcnn import rules
-from funcnn.registry import registered_rules
+from funcnn.core.registry import registered_rules
 
 FOLDER = Path(rules.__file__).parent
 FILES = sorted(FOLDER.rglob("*.py"))

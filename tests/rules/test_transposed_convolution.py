@@ -10,7 +10,7 @@ import pytest
 import witness
 from jax import lax
 
-from funcnn.rules.convolution_transposed import conv_transposed
+from funcnn.rules.convolution.transposed import conv_transposed
 
 # image, window, static
 SHAPES = [

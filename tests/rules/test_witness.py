@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from witness import THROUGH, finite_difference_error, gradient_error, ulp_error
 
-from funcnn.registry import Case, Rule
+from funcnn.core.registry import Case, Rule
 
 
 def product(x, n, w=None):

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.contract import leaf_names
-from funcnn.registry import Case, Rule
+from funcnn.core.contract import leaf_names
+from funcnn.core.registry import Case, Rule
 
 THROUGH = ("eager", "jit", "vmap", "scan")
 

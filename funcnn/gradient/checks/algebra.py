@@ -8,13 +8,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.appeal import SOLVED, Appeal
-from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.judge import UNCERTAIN, ZERO, allowed_in_algebra, judge_algebra
-from funcnn.gradient.oracle import Oracle, Pull
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation, in_float64
-from funcnn.gradient.subject import Subject, cotangents_of
+from funcnn.core.errors import first_line
+from funcnn.gradient.case.bound_case import Situation, in_float64
+from funcnn.gradient.case.pullbacks import Subject, cotangents_of
+from funcnn.gradient.truth.appeal import SOLVED, Appeal
+from funcnn.gradient.truth.oracle import Oracle, Pull
+from funcnn.gradient.verdict.judge import UNCERTAIN, ZERO, allowed_in_algebra, judge_algebra
+from funcnn.gradient.verdict.results import Result
 
 _ORDER = ("fail", "inconclusive", "skip", "pass")
 _DIRECTIONS = 3
@@ -27,7 +27,7 @@ def truth(situation: Situation) -> Iterator[Result]:
 
     >>> import numpy as np
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [(result.leaf, result.verdict) for result in truth(one)]
     [('x', 'pass')]
@@ -114,7 +114,7 @@ def dot(situation: Situation) -> Iterator[Result]:
 
     >>> import numpy as np
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [result.verdict for result in dot(one)]
     ['pass']

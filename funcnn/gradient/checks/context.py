@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.pieces import live, subprograms
-from funcnn.gradient.results import Result
-from funcnn.gradient.shown import shown_elsewhere
-from funcnn.gradient.situation import Situation, in_float64
-from funcnn.gradient.subject import Subject, cotangents_of
-from funcnn.gradient.truth import is_float
+from funcnn.core.errors import first_line
+from funcnn.gradient.case.bound_case import Situation, in_float64
+from funcnn.gradient.case.pullbacks import Subject, cotangents_of
+from funcnn.gradient.case.representatives import shown_elsewhere
+from funcnn.gradient.program.float64 import is_float
+from funcnn.gradient.program.jaxprs import live, subprograms
+from funcnn.gradient.verdict.results import Result
 
 Verdict = tuple[str, str]
 
@@ -31,7 +31,7 @@ def context(situation: Situation) -> Iterator[Result]:
     promotion and rank promotion raise nothing that they do not raise without the rule.
 
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [(result.verdict, result.note) for result in context(one)][:2]
     [('pass', 'same bits: two runs and a fresh compilation'), ('pass', 'no leaked tracer')]

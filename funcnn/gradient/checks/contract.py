@@ -9,14 +9,14 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
-from funcnn.contract import describe
-from funcnn.gradient.capture import listed
-from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.jaxprs import alone
-from funcnn.gradient.pieces import filled
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject
+from funcnn.core.contract import describe
+from funcnn.core.errors import first_line
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.pullbacks import Subject
+from funcnn.gradient.program.jaxprs import filled
+from funcnn.gradient.program.operands import listed
+from funcnn.gradient.program.sites import alone
+from funcnn.gradient.verdict.results import Result
 
 
 def contract(situation: Situation) -> Iterator[Result]:
@@ -26,7 +26,7 @@ def contract(situation: Situation) -> Iterator[Result]:
 
     >>> import numpy as np
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.relu, Case("one", (np.ones(3),)))
     >>> [result.verdict for result in contract(one)]
     ['pass', 'pass', 'pass']

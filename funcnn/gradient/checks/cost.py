@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 
-from funcnn.gradient.expense import compiled_expense, count_operations
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import cotangents_of
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.pullbacks import cotangents_of
+from funcnn.gradient.cost.flops import compiled_expense, count_operations
+from funcnn.gradient.verdict.results import Result
 
 
 def cost(situation: Situation) -> Iterator[Result]:
@@ -21,7 +21,7 @@ def cost(situation: Situation) -> Iterator[Result]:
 
     >>> import jax.numpy as jnp
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (jnp.ones(3),), dtypes=("float32",)))
     >>> [(result.check, result.verdict) for result in cost(one)]
     [('cost', 'pass')]

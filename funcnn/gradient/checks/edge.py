@@ -12,17 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.appeal import Rounded
-from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.error_text import describe_error
-from funcnn.gradient.extremes import extreme_values, smaller_sizes
-from funcnn.gradient.judge import relative_error
-from funcnn.gradient.loops import EndlessLoop
-from funcnn.gradient.point import LOST, Found, Point, first_missing, put
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject, cast, cotangents_of
-from funcnn.gradient.truth import perturbed
+from funcnn.core.errors import first_line
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.edge_values import extreme_values, smaller_sizes
+from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of
+from funcnn.gradient.program.float64 import perturbed
+from funcnn.gradient.program.loops import EndlessLoop
+from funcnn.gradient.truth.appeal import Rounded
+from funcnn.gradient.truth.point import LOST, Found, Point, first_missing, put
+from funcnn.gradient.verdict.figures import describe_error
+from funcnn.gradient.verdict.judge import relative_error
+from funcnn.gradient.verdict.results import Result
 
 NAME = "edge"
 _STOPS = 2  # loops that did not end, of one leaf in one dtype
@@ -45,7 +45,7 @@ def edge(situation: Situation) -> Iterator[Result]:
     On the first case of a rule the axes are cut to the sizes 1 and 0 as well.
 
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [(result.leaf, result.verdict) for result in edge(one)]
     [('x', 'pass'), ('', 'pass')]

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from funcnn.gradient.appeal import SOLVED
-from funcnn.gradient.oracle import Oracle, Pull
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import pinned_dtypes
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.program.dtypes import pinned_dtypes
+from funcnn.gradient.truth.appeal import SOLVED
+from funcnn.gradient.truth.oracle import Oracle, Pull
+from funcnn.gradient.verdict.results import Result
 
 NAME = "finite differences"
 
@@ -25,7 +25,7 @@ def finite_differences(situation: Situation) -> Iterator[Result]:
 
     >>> import numpy as np
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [(result.leaf, result.verdict) for result in finite_differences(one)]
     [('x', 'pass')]

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.differences import extrapolated, steps_from
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject, compiled, cotangents_of
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.pullbacks import Subject, cotangents_of
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.truth.richardson import extrapolated, steps_from
+from funcnn.gradient.verdict.results import Result
 
 NAME = "kink"
 _COORDINATES = 64  # of one leaf
@@ -34,7 +35,7 @@ def kink(situation: Situation) -> Iterator[Result]:
     Of a leaf with more than 64 elements the coordinates at kinks come first, then drawn ones.
 
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> zeros = Case("zeros", (np.zeros(3),), kinks=True)
     >>> [str(result) for result in kink(Situation.of_rule(rules.relu, zeros))]
     ['PASS relu kink: leaf x case zeros: 3 of 3 coordinates, 3 at a kink']

@@ -8,11 +8,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.appeal import SOLVED
-from funcnn.gradient.loops import has_loop
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation, in_float64
-from funcnn.gradient.subject import Subject, cast, compiled, cotangents_of
+from funcnn.gradient.case.bound_case import Situation, in_float64
+from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.loops import has_loop
+from funcnn.gradient.truth.appeal import SOLVED
+from funcnn.gradient.verdict.results import Result
 
 _POWERS = (-6, -1, 1, 6)  # of two: scaling by them is exact
 _LAW = 1e-12  # relative; both sides of a law are sums in float64
@@ -23,7 +24,7 @@ def homogeneity(situation: Situation) -> Iterator[Result]:
     """bwd(0) = 0, bwd(-w) = -bwd(w), bwd(2^k w) = 2^k bwd(w), without any tolerance.
 
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [(result.check, result.verdict) for result in homogeneity(one)]
     [('zero', 'pass'), ('homogeneity', 'pass')]

@@ -10,17 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.appeal import Rounded
+from funcnn.core.errors import first_line
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.pullbacks import Subject, cotangents, is_array_of_floats
 from funcnn.gradient.checks.finite_differences import NAME as DIFFERENCES
-from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.judge import ZERO
-from funcnn.gradient.oracle import Oracle
-from funcnn.gradient.pieces import filled
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject, compiled, cotangents, is_array_of_floats
-from funcnn.gradient.truth import is_float, perturbed, raise_function, raised
-from funcnn.gradient.without_rules import trace
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.float64 import is_float, perturbed, raise_function, raised
+from funcnn.gradient.program.jaxprs import filled
+from funcnn.gradient.program.without_rules import trace
+from funcnn.gradient.truth.appeal import Rounded
+from funcnn.gradient.truth.oracle import Oracle
+from funcnn.gradient.verdict.judge import ZERO
+from funcnn.gradient.verdict.results import Result
 
 _SINGLE = 16  # cotangents of one output element alone
 _DRAWS = 2
@@ -45,7 +46,7 @@ def native(situation: Situation, names: Sequence[str] | None = None) -> Iterator
         situation: of a function, see `Situation.of_function`.
         names: the leaves to judge, by default all.
 
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> def judged(x):
     ...     one = Situation.of_function(jax.nn.log_softmax, Case("one", (jnp.array(x),)), "f")
     ...     return [(result.check, result.verdict) for result in native(one)]

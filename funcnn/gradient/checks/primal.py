@@ -8,11 +8,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from funcnn.gradient.judge import judge_algebra
-from funcnn.gradient.loops import EndlessLoop
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation, in_float64
-from funcnn.gradient.subject import compiled, cotangents_of
+from funcnn.gradient.case.bound_case import Situation, in_float64
+from funcnn.gradient.case.pullbacks import cotangents_of
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.loops import EndlessLoop
+from funcnn.gradient.verdict.judge import judge_algebra
+from funcnn.gradient.verdict.results import Result
 
 
 @in_float64
@@ -21,7 +22,7 @@ def primal(situation: Situation) -> Iterator[Result]:
 
     >>> import numpy as np
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [str(result) for result in primal(one)]
     ['PASS tanh primal: leaf output case one: 0.0e+00']

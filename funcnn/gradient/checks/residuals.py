@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.gradient.residuals import Ledger, ledger
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.cost.residuals import Ledger, ledger
+from funcnn.gradient.verdict.results import Result
 
 _LENGTHS = (2, 4)  # of the loops whose residuals are compared
 
@@ -23,7 +23,7 @@ def residuals(situation: Situation) -> Iterator[Result]:
     computed.
 
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.relu, Case("one", (jnp.ones(3),), dtypes=("float32",)))
     >>> for result in residuals(one):
     ...     print(result)

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.appeal import Rounded
+from funcnn.core.errors import first_line, kind_and_line
+from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of, is_array_of_floats
 from funcnn.gradient.checks.edge import is_first_case
-from funcnn.gradient.error_lines import first_line, kind_and_line
-from funcnn.gradient.error_text import describe_error
-from funcnn.gradient.judge import judge_rounding
-from funcnn.gradient.loops import EndlessLoop
-from funcnn.gradient.results import Result
-from funcnn.gradient.situation import Situation
-from funcnn.gradient.subject import Subject, cast, cotangents_of, is_array_of_floats
-from funcnn.gradient.truth import perturbed
+from funcnn.gradient.program.float64 import perturbed
+from funcnn.gradient.program.loops import EndlessLoop
+from funcnn.gradient.truth.appeal import Rounded
+from funcnn.gradient.verdict.figures import describe_error
+from funcnn.gradient.verdict.judge import judge_rounding
+from funcnn.gradient.verdict.results import Result
 
 _DRAWS = 4  # of numbers changed in their last place, for the noise floor
 _QUANTILE = 0.999  # of the elements
@@ -36,7 +36,7 @@ def rounding(situation: Situation) -> Iterator[Result]:
     case of a rule runs eagerly as well as compiled.
 
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Case("one", (jnp.linspace(-1.0, 1.0, 3),), dtypes=("float32",))
     >>> [result.dtype for result in rounding(Situation.of_rule(rules.tanh, one))]
     ['float32', 'float32 eager']

@@ -9,13 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from funcnn.gradient.appeal import Appeal
-from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.judge import allowed_in_algebra, judge_algebra
-from funcnn.gradient.results import Result
-from funcnn.gradient.shown import shown_elsewhere
-from funcnn.gradient.situation import Situation, in_float64
-from funcnn.gradient.subject import Subject, compiled, cotangents_of
+from funcnn.core.errors import first_line
+from funcnn.gradient.case.bound_case import Situation, in_float64
+from funcnn.gradient.case.pullbacks import Subject, cotangents_of
+from funcnn.gradient.case.representatives import shown_elsewhere
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.truth.appeal import Appeal
+from funcnn.gradient.verdict.judge import allowed_in_algebra, judge_algebra
+from funcnn.gradient.verdict.results import Result
 
 _SYMMETRY = 1e-10  # relative; both sides are sums in float64
 _CANCELLED = 1e-14  # beside the largest leaf: rounding noise
@@ -31,7 +32,7 @@ def second_order(situation: Situation) -> Iterator[Result]:
     that is inconclusive, since nobody is misled. It is shown on two unlike cases of a rule.
 
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> [(result.leaf, result.verdict) for result in second_order(one)]
     [('x', 'pass'), ('cotangent of output', 'pass'), ('', 'pass'), ('x', 'pass')]

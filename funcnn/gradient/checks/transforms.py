@@ -10,15 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.appeal import SOLVED, Appeal
-from funcnn.gradient.error_lines import first_line
-from funcnn.gradient.judge import allowed_in_algebra, judge_algebra, relative_error
-from funcnn.gradient.results import Result
-from funcnn.gradient.shown import is_first_shown, shown_elsewhere
-from funcnn.gradient.situation import Situation, in_float64
-from funcnn.gradient.subject import Subject, compiled, cotangents_of
-from funcnn.gradient.truth import perturbed
-from funcnn.gradient.variants import (
+from funcnn.core.errors import first_line
+from funcnn.gradient.case.bound_case import Situation, in_float64
+from funcnn.gradient.case.pullbacks import Subject, cotangents_of
+from funcnn.gradient.case.representatives import is_first_shown, shown_elsewhere
+from funcnn.gradient.checks.transformed import (
     Draws,
     Function,
     Pull,
@@ -28,7 +24,12 @@ from funcnn.gradient.variants import (
     on_one_device,
     on_two_devices,
 )
-from funcnn.gradient.without_rules import with_twins
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.float64 import perturbed
+from funcnn.gradient.program.without_rules import with_twins
+from funcnn.gradient.truth.appeal import SOLVED, Appeal
+from funcnn.gradient.verdict.judge import allowed_in_algebra, judge_algebra, relative_error
+from funcnn.gradient.verdict.results import Result
 
 _SCALES = (1.0, 0.75, 1.25)  # of the draws: exact, and zeros, signs, infinities and ties stay
 _REFUSAL = "manual axis types do not match"
@@ -43,7 +44,7 @@ def transforms(situation: Situation) -> Iterator[Result]:
     without rules raises there, too. It is shown on two unlike cases of a rule.
 
     >>> from funcnn import rules
-    >>> from funcnn.registry import Case
+    >>> from funcnn.core.registry import Case
     >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
     >>> {result.verdict for result in transforms(one)} <= {"pass", "skip"}
     True

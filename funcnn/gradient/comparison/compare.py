@@ -1,0 +1,302 @@
+"""Manual against automatic, for a whole program: accuracy leaf by leaf and site by site, and cost.
+
+The hand-derived gradient has two rivals: the automatic one, and the automatic one with
+jax.checkpoint where a user would place it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.core.errors import first_line
+from funcnn.core.registry import Removal
+from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
+from funcnn.gradient.case.pullbacks import Subject
+from funcnn.gradient.comparison.arms import (
+    Arm,
+    Built,
+    Gradient,
+    build,
+    build_checkpointed,
+    measure,
+    require_scalar,
+)
+from funcnn.gradient.comparison.report import Comparison
+from funcnn.gradient.cost.timing import Timing, time_in_turn
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.float64 import is_float, perturbed, raise_function, raised
+from funcnn.gradient.program.jaxprs import filled
+from funcnn.gradient.program.rewriting import Rewriting, sites
+from funcnn.gradient.program.sites import Site
+from funcnn.gradient.program.without_rules import Program, take_out, trace
+from funcnn.gradient.sites.localize import SiteRow, localize
+from funcnn.gradient.truth.appeal import Rounded, appealed
+from funcnn.gradient.verdict.judge import ZERO, Row, judge_rounding
+
+__all__ = ["Comparison", "compare"]
+
+INTENTS = ("derivative", "surrogate")
+_DRAWS = 2  # of changed inputs, for the noise floor
+
+
+def _compiled_anyway(tool: Callable[..., Comparison]) -> Callable[..., Comparison]:
+    """What is compared and counted is compiled, also where somebody has disabled jit."""
+
+    @functools.wraps(tool)
+    def run(*args: Any, **options: Any) -> Comparison:
+        with jax.disable_jit(False):
+            return tool(*args, **options)
+
+    return run
+
+
+@_compiled_anyway
+def compare(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    pairs: int = 10,
+    cost: bool = True,
+    intent: str = "derivative",
+    reference: Callable[..., Any] | None = None,
+) -> Comparison:
+    """The hand-derived gradient of a program against the automatic one and the float64 truth.
+
+    Args:
+        f: any JAX function with a scalar result, not differentiated: in what `jax.grad` returns a
+            foreign rule has left no trace.
+        args: its arguments.
+        argnums: which of them to differentiate, as for `jax.grad`; their floating-point leaves are
+            compared one by one, numbers of Python and the parts of complex arrays too.
+        has_aux: whether `f` returns `(scalar, anything)`.
+        pairs: how often the gradients are timed, in turn; 0 for not at all.
+        cost: whether to count what each arm costs, the checkpointed one included.
+        intent: "derivative", or "surrogate" where the rules differ from it on purpose: without a
+            reference their value alone is compared.
+        reference: a function of the same arguments whose automatic gradient is the truth.
+
+    Raises:
+        TypeError: the result is not a scalar, or there is nothing to differentiate.
+        ValueError: an unknown intent.
+
+    >>> import jax.numpy as jnp
+    >>> import funcnn as fnn
+    >>> def loss(params, x):
+    ...     return fnn.rules.linear(x, params["w"]).sum()
+    >>> report = compare(loss, {"w": jnp.ones((3, 2))}, jnp.ones((4, 3)), pairs=0)
+    >>> report.ok, [row.leaf for row in report.rows], [arm.name for arm in report.arms]
+    (True, ['w'], ['automatic', 'checkpointed', 'manual'])
+    """
+    if intent not in INTENTS:
+        raise ValueError(f"compare: intent is one of {', '.join(INTENTS)}, found {intent!r}")
+    real, args = of_real_arrays(f), real_arrays(args)
+    chosen = _chosen_leaves(f, args, argnums)
+    with_rules = trace(real, args, {})
+    require_scalar(with_rules, has_aux)
+    true = real if reference is None else of_real_arrays(reference)
+    stripped, kept = take_out(true, args, {}, Removal(), forward=True)
+    manual, automatic = (Gradient.of(p, tuple(chosen)) for p in (with_rules, stripped))
+    found = tuple(sites(with_rules.jaxpr))
+    try:
+        truth, moved = _truth(automatic)
+    except Exception as error:  # NoTruth, or what the compiler says of a program in float64
+        return Comparison((), found, tuple(kept), no_truth=first_line(error))
+    quick = not (cost or pairs)
+    built = {"automatic": build(automatic, quick=quick), "manual": build(manual, quick=quick)}
+    dm, da = (built[name].call(with_rules.leaves) for name in ("manual", "automatic"))
+    options: dict[str, Any] = {"forward": True, "further": True}
+    on = functools.partial(take_out, true, args, {}, Removal(), **options)
+    judge = _Judge(tuple(chosen.values()), automatic, da, truth, moved, lambda: on()[0])
+    if intent == "surrogate" and reference is None:
+        arms, timing = _costs(built, cost, pairs)
+        rows = (_value(manual, automatic), *map(_declared, judge.names, dm))
+        return Comparison(rows, found, tuple(kept), timing=timing, arms=arms)
+    rows = judge.rows(dm)
+    site_rows = () if reference else _site_rows(manual)
+    wrong = any(row.verdict == "WRONG" for row in rows) and not reference
+    culprits = _culprits(real, args, manual, found, site_rows, judge) if wrong else ()
+    arms, timing = _costs(built, cost, pairs)
+    return Comparison(rows, found, tuple(kept), culprits, timing, "", site_rows, arms)
+
+
+def _value(manual: Gradient, automatic: Gradient) -> Row:
+    """What a surrogate must keep: the value beside its gradient, with its rules and without."""
+    leaves = automatic.program.leaves
+
+    def beside_the_gradient(gradient: Gradient) -> Any:
+        chosen = [leaves[i] for i in gradient.leaves]
+        return jax.vjp(lambda *x: gradient.run(*filled(leaves, gradient.leaves, x))[0], *chosen)[0]
+
+    with_rules, without = map(beside_the_gradient, (manual, automatic))
+    with jax.enable_x64(True):
+        exact = raise_function(automatic.program)([raised(x) for x in leaves])[0]
+    row = judge_rounding("value", with_rules, without, np.asarray(exact), [])
+    zero = row.note == ZERO and not np.any(with_rules)
+    return dataclasses.replace(row, verdict="TIE", zero=True) if zero else row
+
+
+def _declared(name: str, manual: Any) -> Row:
+    note = "declared a surrogate: give reference= to hold it against another function"
+    nan = float("nan")
+    return Row(name, manual.shape, str(manual.dtype), nan, nan, nan, "SURROGATE", note)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judge:
+    """What a gradient of the program is held against; `further`: its loops run on."""
+
+    names: tuple[str, ...]
+    automatic: Gradient
+    gradient: list[Any]
+    truth: list[Any]
+    moved: list[list[Any]]
+    further: Callable[[], Program]
+
+    def rows(self, manual: list[Any]) -> tuple[Row, ...]:
+        judged = map(judge_rounding, self.names, manual, self.gradient, self.truth, self.moved)
+        return tuple(
+            appealed(row, self._rounded(i, manual[i]))
+            if row.verdict == "WRONG" or row.note == ZERO
+            else row
+            for i, row in enumerate(judged)
+        )
+
+    def rejects(self, gradient: Gradient) -> bool:
+        """Whether a gradient of the program is wrong in some leaf."""
+        found = compiled(gradient)(gradient.program.leaves)
+        return any(row.verdict == "WRONG" for row in self.rows(found))
+
+    def _rounded(self, i: int, manual: Any) -> Rounded:
+        one = [np.ones(())]
+        return Rounded(self._subject, self._subject.x, one, i, np.asarray(manual), self.truth[i])
+
+    @functools.cached_property
+    def _subject(self) -> Subject:
+        """The program in float64, as a function of the leaves to differentiate."""
+        leaves, on = self.automatic.leaves, self.further()  # traced in the caller's precision
+        with jax.enable_x64(True):
+            high = [raised(x) for x in self.automatic.program.leaves]
+            x = tuple(np.asarray(high[i]) for i in leaves)
+            f, further = (
+                _loss(raise_function(program), high, leaves)
+                for program in (self.automatic.program, on)
+            )
+        return Subject(self.names, x, f, f, kinks=False, further=further)
+
+
+def _loss(run: Any, high: list[Any], leaves: Sequence[int]) -> Callable[..., list[Any]]:
+    return lambda *x: [run(filled(high, leaves, x))[0]]
+
+
+def _chosen_leaves(f: Any, args: tuple[Any, ...], argnums: int | Sequence[int]) -> dict[int, str]:
+    """Index among the array leaves -> readable path, for each leaf to differentiate."""
+    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    names = _argument_names(f, len(args))
+    chosen: dict[int, str] = {}
+    index = 0
+    for i, arg in enumerate(args):
+        for path, leaf in jax.tree.leaves_with_path(arg):
+            if isinstance(leaf, (jax.Array, np.ndarray)):
+                inner = jax.tree_util.keystr(path, simple=True, separator="/")
+                if i in wanted and is_float(leaf):
+                    shown = [names[i]] if not inner or len(wanted) > 1 else []
+                    chosen[index] = "/".join([*shown, *filter(None, [inner])])
+                index += 1
+    if not chosen:
+        raise TypeError(f"compare: no floating-point array in argument {wanted} to differentiate")
+    return chosen
+
+
+def _argument_names(f: Any, n: int) -> list[str]:
+    try:
+        names = list(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        names = []
+    return (names + [f"argument {i}" for i in range(len(names), n)])[:n]
+
+
+def _truth(automatic: Gradient) -> tuple[list[Any], list[list[Any]]]:
+    """The float64 gradient, and for each leaf the same at slightly changed inputs."""
+    program = automatic.program
+    with jax.enable_x64(True):
+        run = raise_function(program)
+        high = dataclasses.replace(automatic, run=lambda *leaves: run(list(leaves)))
+        gradient = compiled(high)
+        leaves = [raised(x) for x in program.leaves]
+        truth = [np.asarray(t) for t in gradient(leaves)]
+        unit = max(float(jnp.finfo(x.dtype).eps) / 2 for x in program.leaves if is_float(x))
+        draws = [
+            gradient([raised(x) for x in perturbed(leaves, unit, seed)]) for seed in range(_DRAWS)
+        ]
+    return truth, [[np.asarray(t) for t in leaf] for leaf in zip(*draws, strict=True)]
+
+
+def _site_rows(manual: Gradient) -> tuple[SiteRow, ...]:
+    try:
+        return localize(manual.program.jaxpr, manual.program.leaves)
+    except Exception:  # of what a rule wraps; the reference of the whole program has one
+        return ()
+
+
+def _culprits(
+    f: Any,
+    args: tuple[Any, ...],
+    manual: Gradient,
+    found: Sequence[Site],
+    site_rows: Sequence[SiteRow],
+    judge: _Judge,
+) -> tuple[Site, ...]:
+    """The sites that make the gradient wrong when they alone keep their rule.
+
+    Those whose own error is too large are tried first. Where none is guilty, or no error could be
+    measured, every rule is tried, and then each of its sites.
+    """
+
+    def wrong_with(site: Site) -> bool:
+        taken_out = Rewriting(lambda other: other.position != site.position)
+        jaxpr = taken_out.closed(manual.program.jaxpr)
+        program = dataclasses.replace(manual.program, jaxpr=jaxpr)
+        return judge.rejects(Gradient.of(program, manual.leaves))
+
+    suspects = [row.site for row in site_rows if row.verdict == "WRONG"]
+    guilty = tuple(site for site in suspects if wrong_with(site))
+    if guilty:
+        return guilty
+    for name in dict.fromkeys(site.name for site in found):
+        alone = take_out(f, args, {}, Removal(exclude=frozenset({name})))[0]
+        if judge.rejects(Gradient.of(alone, manual.leaves)):
+            named = tuple(site for site in found if site.name == name)
+            # A forward pass that computes another value is wrong at each site alike.
+            guilty += tuple(filter(wrong_with, named)) or named
+    return guilty
+
+
+def _costs(
+    built: dict[str, Built], cost: bool, pairs: int
+) -> tuple[tuple[Arm, ...], Timing | None]:
+    """The rows of the arms, and the paired times of the two that every comparison has."""
+    notes = dict.fromkeys(built, "")
+    if cost:
+        checkpointed, where = build_checkpointed(built["automatic"].gradient)
+        notes["checkpointed"] = where
+        built = built if checkpointed is None else {**built, "checkpointed": checkpointed}
+    seconds: dict[str, list[float]] = {}
+    if pairs:
+        leaves = built["automatic"].gradient.program.leaves
+        seconds = time_in_turn({n: b.call for n, b in built.items()}, leaves, rounds=pairs)
+    arms = []
+    for name in ("automatic", "checkpointed", "manual") if cost else ():
+        note = filter(None, [notes[name]])
+        arm = measure(name, built[name], *note) if name in built else Arm(name, note=notes[name])
+        arms.append(arm.timed(seconds[name]) if name in seconds else arm)
+    timing = Timing.of(seconds["manual"], seconds["automatic"]) if seconds else None
+    return tuple(arms), timing

@@ -1,0 +1,169 @@
+"""What `compare` found: leaves, sites and arms, as text and as JSON lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections import Counter
+from typing import Any
+
+import jax
+
+from funcnn.gradient.comparison.arms import Arm
+from funcnn.gradient.cost.timing import Timing
+from funcnn.gradient.program.sites import Site
+from funcnn.gradient.sites.localize import SiteRow
+from funcnn.gradient.verdict.judge import Row
+from funcnn.report import table, write_json_lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What `compare` found; `str()` is the report.
+
+    Attributes:
+        rows: one for each leaf of the gradient.
+        sites: every place where the program calls a hand-written rule.
+        kept: those among them that could not be taken out of the automatic arm.
+        culprits: where the manual gradient is wrong, the sites at which it becomes so.
+        timing: the paired times of the manual and the automatic gradient, or None.
+        no_truth: why there is no float64 truth, or "".
+        site_rows: the error that each site contributes and inherits, in the order of the program.
+        arms: what each way to the gradient costs: automatic, checkpointed and manual.
+
+    >>> row = Row("w", (2,), "float32", 0.5, 3.0, 0.2, "MANUAL")
+    >>> print(Comparison((row,), (Site((0,), "linear", "dense_0", "custom_vjp", ""),)))
+    1 hand-written rules: linear 1
+     leaf   shape   dtype     manual, ulps   automatic, ulps   floor, ulps   verdict
+    ---------------------------------------------------------------------------------
+     w      2       float32            0.5                 3           0.2   MANUAL
+    OK: 1 leaves against float64 truth: 1 MANUAL
+    """
+
+    rows: tuple[Row, ...]
+    sites: tuple[Site, ...]
+    kept: tuple[Site, ...] = ()
+    culprits: tuple[Site, ...] = ()
+    timing: Timing | None = None
+    no_truth: str = ""
+    site_rows: tuple[SiteRow, ...] = ()
+    arms: tuple[Arm, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether each leaf was compared with a truth, not all of them zero, and none is wrong."""
+        right = {"MANUAL", "AUTO", "TIE", "SURROGATE"}
+        judged = all(row.verdict in right for row in self.rows)
+        proved = any(not row.zero for row in self.rows)
+        return bool(proved and self.sites and judged and not self.no_truth)
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write one JSON object a line; what was not measured, or is infinite, is null.
+
+        The key "kind" says what a line is:
+
+        - "leaf": leaf (its path), shape, dtype, manual, automatic and floor (ulps), verdict, note;
+        - "site": site (rule and layer), source, contributed, inherited and floor (ulps), verdict,
+          note;
+        - "arm": name, flops, bytes_accessed, temporary_bytes, residual_bytes, compile_seconds,
+          seconds_median, seconds_low, seconds_high, note;
+        - "program", once, last: ok, rules (name -> how many), kept, culprits, no_truth, device,
+          jax (its version).
+        """
+        leaves = [{"kind": "leaf", **dataclasses.asdict(row)} for row in self.rows]
+        sites = [
+            {
+                "kind": "site",
+                **dataclasses.asdict(row),
+                "site": str(row.site),
+                "source": row.site.source,
+            }
+            for row in self.site_rows
+        ]
+        arms = [{"kind": "arm", **dataclasses.asdict(arm)} for arm in self.arms]
+        write_json_lines(path, [*leaves, *sites, *arms, self._program()])
+
+    def _program(self) -> dict[str, Any]:
+        return {
+            "kind": "program",
+            "ok": self.ok,
+            "rules": dict(Counter(site.name for site in self.sites)),
+            "kept": [str(site) for site in self.kept],
+            "culprits": [str(site) for site in self.culprits],
+            "no_truth": self.no_truth,
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+        }
+
+    def __str__(self) -> str:
+        notes = [f"{r.verdict} {r.leaf}: {r.note}" for r in self.rows if r.note]
+        notes += [f"{r.verdict} {r.site}: {r.note}" for r in self.site_rows if r.note]
+        notes += [f"{arm.name}: {arm.note}" for arm in self.arms if arm.note]
+        notes += [f"WRONG rule: {site}" for site in self.culprits]
+        notes += [f"kept in the automatic arm, no reverse mode: {site}" for site in self.kept]
+        shown = [_leaf(row) for row in self.rows], self._sites(), [_arm(arm) for arm in self.arms]
+        lines = [self._rules(), *(table(rows) for rows in shown if rows), *notes]
+        if self.timing:
+            lines.append(str(self.timing))
+        return "\n".join([*filter(None, lines), self._conclusion()])
+
+    def _sites(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "site": str(row.site),
+                "contributed, ulps": row.contributed,
+                "inherited, ulps": row.inherited,
+                "floor, ulps": row.floor,
+                "verdict": row.verdict,
+            }
+            for row in self.site_rows
+        ]
+
+    def _rules(self) -> str:
+        counts = Counter(site.name for site in self.sites)
+        named = ", ".join(f"{name} {n}" for name, n in counts.items())
+        return f"{len(self.sites)} hand-written rules" + (f": {named}" if named else " found")
+
+    def _conclusion(self) -> str:
+        if self.no_truth:
+            return f"NO TRUTH: {self.no_truth}"
+        if not self.sites:
+            return "NOT COMPARED: the function calls no hand-written rule"
+        counts = Counter(row.verdict for row in self.rows)
+        named = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
+        wrong = any(row.verdict == "WRONG" for row in self.rows)
+        head = "OK" if self.ok else "FAILED" if wrong else "INCONCLUSIVE"
+        return f"{head}: {len(self.rows)} leaves against float64 truth: {named or 'none'}"
+
+
+def _leaf(row: Row) -> dict[str, Any]:
+    return {
+        "leaf": row.leaf,
+        "shape": "x".join(map(str, row.shape)) or "scalar",
+        "dtype": row.dtype,
+        "manual, ulps": row.manual,
+        "automatic, ulps": row.automatic,
+        "floor, ulps": row.floor,
+        "verdict": row.verdict,
+    }
+
+
+def _arm(arm: Arm) -> dict[str, Any]:
+    times = arm.seconds_median, arm.seconds_low, arm.seconds_high
+    return {
+        "arm": arm.name,
+        "FLOPs": arm.flops,
+        "bytes accessed": _whole(arm.bytes_accessed),
+        "temporary bytes": _whole(arm.temporary_bytes),
+        "residual bytes": _whole(arm.residual_bytes),
+        "compile, s": arm.compile_seconds,
+        **{
+            f"{name}, ms": 1e3 * seconds
+            for name, seconds in zip(("median", "low", "high"), times, strict=True)
+        },
+    }
+
+
+def _whole(number: float) -> float | int:
+    return int(number) if math.isfinite(number) else number

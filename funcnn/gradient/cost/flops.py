@@ -1,0 +1,217 @@
+"""What a program costs: operations counted on its jaxpr, bytes and memory as the compiler says."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from funcnn.gradient.program.jaxprs import (
+    MOVES,
+    closed,
+    inner_program,
+    live,
+    scan_outputs_needed,
+    subprograms,
+)
+
+# The compiler's own or somebody's code: what it does is not in the jaxpr.
+_UNSEEN = frozenset(
+    (
+        *("pallas_call", "ffi_call", "pure_callback", "io_callback", "eigh", "svd", "lu", "qr"),
+        *("geqrf", "householder_product", "schur", "hessenberg", "tridiagonal", "custom_call"),
+        *("xla_call_module", "eig", "lu_pivots_to_permutation"),
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Operations of a program.
+
+    Attributes:
+        flops: how many; a multiplication with an addition counts two.
+        notes: what this does not hold, or holds once where it may run more often.
+    """
+
+    flops: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What the compiler says of a program.
+
+    Attributes:
+        bytes_accessed: by its own account, in which the body of a loop counts once.
+        temporary_bytes: the peak memory beside arguments and results; NaN where it does not say.
+    """
+
+    bytes_accessed: float
+    temporary_bytes: float
+
+
+def count_operations(program: Any) -> Count:
+    """The operations of a jaxpr, without what its results do not need.
+
+    A product of matrices or a convolution counts two for each pair of numbers that meet (padding
+    and holes do not), an elementwise operation one for each element of its result, a reduction one
+    for each of its input, and moving numbers nothing. The body of a scan counts as often as it
+    runs; of a cond on the platform the branch of this one counts, of any other the dearest.
+
+    >>> import jax.numpy as jnp
+    >>> program = jax.make_jaxpr(lambda x, w: jnp.tanh(x @ w))(jnp.ones((2, 3)), jnp.ones((3, 4)))
+    >>> count_operations(program)
+    Count(flops=56.0, notes=())
+    """
+    jaxpr = closed(program).jaxpr
+    notes: dict[str, None] = {}
+    flops = _count(jaxpr, [True] * len(jaxpr.outvars), notes)
+    return Count(float(flops), tuple(notes))
+
+
+def compiled_expense(compiled: Any) -> Compiled:
+    """Bytes accessed and peak temporary memory of what `jax.jit(f).lower(...).compile()` returns.
+
+    >>> compiled = jax.jit(lambda x: x + 1).lower(np.ones(4, np.float32)).compile()
+    >>> compiled_expense(compiled).bytes_accessed
+    32.0
+    """
+    found = compiled.cost_analysis() or {}
+    memory = compiled.memory_analysis()
+    temporary = math.nan if memory is None else float(memory.temp_size_in_bytes)
+    return Compiled(float(found.get("bytes accessed", math.nan)), temporary)
+
+
+def _count(jaxpr: Any, wanted: Sequence[bool], notes: dict[str, None]) -> float:
+    platforms = {
+        eqn.outvars[0]: eqn.params["platforms"]
+        for eqn in jaxpr.eqns
+        if eqn.primitive.name == "platform_index"
+    }
+    total = 0.0
+    for eqn, outs in live(jaxpr, wanted)[0]:
+        total += _of_equation(eqn, outs, platforms, notes)
+    return total
+
+
+def _of_equation(eqn: Any, outs: list[bool], platforms: Any, notes: dict[str, None]) -> float:
+    name = eqn.primitive.name
+    inner = inner_program(eqn)
+    if inner:
+        return _count(inner[1].jaxpr, outs, notes)
+    if name == "scan":
+        body = closed(eqn.params["jaxpr"]).jaxpr
+        return eqn.params["length"] * _count(body, scan_outputs_needed(eqn, outs), notes)
+    if name == "cond":
+        return _of_cond(eqn, outs, platforms, notes)
+    if name in _UNSEEN:
+        notes[f"{name}: not counted"] = None
+        return 0.0
+    inside = list(subprograms(eqn))
+    if name == "while":
+        notes["a while loop: counted once, its trip count is not known"] = None
+    elif name.startswith("custom_") and "call_jaxpr" in eqn.params:
+        inside = [closed(eqn.params["call_jaxpr"])]
+    elif inside and name not in _COUNTED:
+        notes[f"{name}: what is inside is counted once"] = None
+    if inside and name not in _COUNTED:
+        return sum(_count(p.jaxpr, [True] * len(p.jaxpr.outvars), notes) for p in inside)
+    return _of_primitive(eqn)
+
+
+def _of_cond(eqn: Any, outs: list[bool], platforms: Any, notes: dict[str, None]) -> float:
+    costs = [_count(closed(b).jaxpr, outs, notes) for b in eqn.params["branches"]]
+    choices = platforms.get(eqn.invars[0]) if hasattr(eqn.invars[0], "aval") else None
+    if choices:
+        here = jax.default_backend()
+        here = {"gpu": "cuda"}.get(here, here)
+        for cost, names in zip(costs, choices, strict=True):
+            if names is None or here in names:
+                return cost
+    elif len(set(costs)) > 1:
+        notes["a cond: its dearest branch is counted"] = None
+    return max(costs)
+
+
+def _of_primitive(eqn: Any) -> float:
+    name = eqn.primitive.name
+    if name in MOVES:
+        return 0.0
+    counted = _COUNTED.get(name)
+    if counted:
+        return float(counted(eqn))
+    if name.startswith(("reduce_", "arg", "cum")):
+        return float(sum(_size(v) for v in eqn.invars))
+    return float(_size(eqn.outvars[0])) if eqn.outvars else 0.0
+
+
+def _size(v: Any) -> int:
+    return math.prod(getattr(v.aval, "shape", ()))
+
+
+def _dot(eqn: Any) -> int:
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    shape = eqn.invars[0].aval.shape
+    return 2 * _size(eqn.outvars[0]) * math.prod(shape[i] for i in contracted)
+
+
+def _convolution(eqn: Any) -> int:
+    """Two for each product; for each axis, the pairs of output and tap that meet a number."""
+    p, (left, right) = eqn.params, (v.aval.shape for v in eqn.invars)
+    lhs, rhs, out = (p["dimension_numbers"][i] for i in range(3))
+    shape = eqn.outvars[0].aval.shape
+    pairs = 1
+    for i, (axis_in, axis_tap, axis_out) in enumerate(zip(lhs[2:], rhs[2:], out[2:], strict=True)):
+        place = np.arange(shape[axis_out])[:, None] * p["window_strides"][i]
+        tap = np.arange(right[axis_tap])[None, :] * p["rhs_dilation"][i]
+        at = place + tap - p["padding"][i][0]
+        hole = p["lhs_dilation"][i]
+        pairs *= int(np.sum((at >= 0) & (at % hole == 0) & (at // hole < left[axis_in])))
+    return 2 * pairs * shape[out[0]] * shape[out[1]] * right[rhs[1]]
+
+
+def _window(eqn: Any) -> int:
+    return _size(eqn.outvars[0]) * math.prod(eqn.params["window_dimensions"])
+
+
+def _sort(eqn: Any) -> int:
+    n = eqn.invars[0].aval.shape[eqn.params.get("dimension", -1)]
+    return _size(eqn.invars[0]) * max(1, math.ceil(math.log2(n))) if n else 0
+
+
+def _triangular_solve(eqn: Any) -> int:
+    return eqn.invars[0].aval.shape[-1] * _size(eqn.outvars[0])
+
+
+_COUNTED = {
+    "dot_general": _dot,
+    "conv_general_dilated": _convolution,
+    "sort": _sort,
+    "top_k": lambda eqn: _size(eqn.invars[0]),
+    "cholesky": lambda eqn: _size(eqn.invars[0]) * eqn.invars[0].aval.shape[-1] // 3,
+    "triangular_solve": _triangular_solve,
+    "fft": lambda eqn: 5 * _size(eqn.outvars[0]) * max(1, _log2(eqn.params["fft_lengths"])),
+    **dict.fromkeys(("reduce_and", "reduce_or"), lambda eqn: _size(eqn.invars[0])),
+    **dict.fromkeys(
+        ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum"), _window
+    ),
+    **dict.fromkeys(
+        ("select_and_scatter_add", "select_and_gather_add"),
+        lambda eqn: _size(eqn.invars[-1]) * math.prod(eqn.params["window_dimensions"]),
+    ),
+    **dict.fromkeys(
+        ("scatter-add", "scatter_add", "scatter-mul", "scatter_mul", "scatter-max", "scatter-min"),
+        lambda eqn: _size(eqn.invars[-1]),
+    ),
+    "scatter": lambda eqn: 0,
+    "reduce": lambda eqn: sum(_size(v) for v in eqn.invars) // 2,
+}
+
+
+def _log2(lengths: Sequence[int]) -> int:
+    return math.ceil(math.log2(max(2, math.prod(lengths))))

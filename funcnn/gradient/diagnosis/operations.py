@@ -1,0 +1,89 @@
+"""The operations of a program one after another, each by the name and place that a user knows."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import jax.extend.core as jex
+import numpy as np
+
+from funcnn.gradient.mutation.mutants import source_of
+from funcnn.gradient.program.float64 import is_float
+
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
+_CALLS |= {"remat": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
+_CALLS |= {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+_SHOWN = {"select_n": "where", "dot_general": "matmul", "integer_pow": "power"}
+_SHOWN |= {"logistic": "sigmoid", "conv_general_dilated": "conv", "add_any": "add"}
+
+
+def inside(eqn: Any) -> Any:
+    """The jaxpr of a call that only wraps a program, None of anything else.
+
+    >>> import jax, jax.numpy as jnp
+    >>> inside(jax.make_jaxpr(jnp.tanh)(1.0).eqns[0]) is None
+    True
+    """
+    return eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
+
+
+def operations(jaxpr: Any, around: str = "") -> Iterator[tuple[Any, str]]:
+    """Every operation and its source; a function that JAX has traced before has none of its own.
+
+    >>> import jax, jax.numpy as jnp
+    >>> [eqn.primitive.name for eqn, _ in operations(jax.make_jaxpr(jnp.tanh)(1.0).jaxpr)]
+    ['tanh']
+    """
+    for eqn in jaxpr.eqns:
+        inner = inside(eqn)
+        source = source_of(eqn) or around
+        if inner is None:
+            yield eqn, source
+        else:
+            yield from operations(getattr(inner, "jaxpr", inner), source)
+
+
+def named(closed: Any) -> list[str]:
+    """The name and place of every operation, with its number where a line has several.
+
+    >>> import jax, jax.numpy as jnp
+    >>> [n.split(" (")[0] for n in named(jax.make_jaxpr(lambda x: x @ x)(jnp.eye(2)))]
+    ['matmul']
+    """
+    found = []
+    for eqn, source in operations(closed.jaxpr):
+        name = _SHOWN.get(eqn.primitive.name, eqn.primitive.name.removeprefix("reduce_"))
+        found.append((name, f" ({os.path.basename(source)})" if source else ""))
+    count, seen = Counter(found), Counter[tuple[str, str]]()
+    named = []
+    for name, where in found:
+        seen[name, where] += 1
+        number = f" #{seen[name, where]}" if count[name, where] > 1 else ""
+        named.append(f"{name}{number}{where}")
+    return named
+
+
+def constants_of(closed: Any) -> list[tuple[float, str]]:
+    """The numbers by which a program multiplies, and what it means to leave one out.
+
+    >>> import jax
+    >>> constants_of(jax.make_jaxpr(lambda x: x / 4)(1.0))[0][0]
+    0.25
+    """
+    found = []
+    for (eqn, _), name in zip(operations(closed.jaxpr), named(closed), strict=True):
+        numbers = [float(v.val) for v in eqn.invars if _is_number(v)]
+        if eqn.primitive.name == "mul":
+            found += [(v, f"not multiplied by {v:.6g} in {name}") for v in numbers]
+        elif eqn.primitive.name == "div" and _is_number(eqn.invars[1]):
+            found += [(1 / v, f"not divided by {v:.6g} in {name}") for v in numbers if v]
+        elif eqn.primitive.name == "integer_pow":
+            found.append((float(eqn.params["y"]), f"without the exponent of {name}"))
+    return found
+
+
+def _is_number(v: Any) -> bool:
+    return isinstance(v, jex.Literal) and np.ndim(v.val) == 0 and is_float(v.aval)

@@ -1,0 +1,23 @@
+"""Compiling what runs a few times only, and stopping it where it does not end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from funcnn.gradient.program.loops import SECONDS, Ending
+
+
+def compiled(f: Callable[..., Any]) -> Ending:
+    """jax.jit; on a CPU without LLVM's optimisations, as each program runs a few times only.
+
+    Raises:
+        EndlessLoop: when called, where a loop goes on and on.
+
+    >>> float(compiled(lambda x: x + 1)(1.0))
+    2.0
+    """
+    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return Ending(f, SECONDS, {"compiler_options": quick})

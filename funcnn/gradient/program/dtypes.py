@@ -1,0 +1,35 @@
+"""The floating-point dtypes that a program computes in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+
+from funcnn.gradient.program.float64 import is_float
+
+
+def pinned_dtypes(closed: Any) -> set[str]:
+    """The floating-point dtypes below float64 that a program, traced in float64, still computes in.
+
+    >>> with jax.enable_x64(True):
+    ...     pinned_dtypes(jax.make_jaxpr(lambda x: x.astype("float32"))(1.0))
+    {'float32'}
+    """
+    found: set[str] = set()
+    for eqn in closed.eqns:
+        found |= {str(v.aval.dtype) for v in eqn.outvars if _is_low(v.aval)}
+        for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(value):
+                found |= pinned_dtypes(value)
+    return found
+
+
+def _is_low(aval: Any) -> bool:
+    return hasattr(aval, "dtype") and is_float(aval) and aval.dtype != jnp.float64
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))

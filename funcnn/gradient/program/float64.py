@@ -1,0 +1,200 @@
+"""Float64 truth: the automatic gradient of a program without rules, raised to float64.
+
+Truth is the stripped program at the exactly upcast inputs. A program that names a dtype would stay
+in it, so its jaxpr is evaluated with every floating-point number in float64 instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.core.errors import first_line
+from funcnn.gradient.program.evaluation import Evaluation
+from funcnn.gradient.program.forward_mode import by_forward_mode, is_by_forward_mode
+from funcnn.gradient.program.jaxprs import MOVES, inner_program, subprograms
+from funcnn.gradient.program.sites import site_of, wrapped
+
+# These read or make the bits of a number, so they run in the dtype that they were written for.
+_BITWISE = frozenset({"bitcast_convert_type", "nextafter"})
+# One of their operands, or its sign changed: nothing is rounded, and what is equal stays equal.
+_EXACT = frozenset(
+    (
+        *("max", "min", "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k", "clamp"),
+        *("select_n", "abs", "neg", "sign", "floor", "ceil", "round", "reduce_window_max"),
+        *("reduce_window_min", "select_and_gather_add", "scatter", "sort_key_val", "argmax"),
+    )
+)
+# Somebody's code outside of JAX, written for the dtypes that it was given.
+_HOST = frozenset({"pure_callback", "io_callback", "ffi_call", "xla_call_module"})
+
+
+class NoTruth(Exception):
+    """The program cannot be raised to float64; the message says at which primitive."""
+
+
+def is_float(x: Any) -> bool:
+    """Whether an array, or a shape with a dtype, is real floating point.
+
+    >>> is_float(np.float32(1)), is_float(np.int32(1))
+    (True, False)
+    """
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def raised(x: Any) -> Any:
+    """An array in float64, or complex128, if it is inexact; exact. Needs x64 to be enabled.
+
+    >>> with jax.enable_x64(True):
+    ...     raised(np.float32(0.5)).dtype
+    dtype('float64')
+    """
+    return jnp.asarray(x, _high(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
+
+def _high(dtype: Any) -> Any:
+    """The dtype in which truth is computed in the place of another."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return np.dtype(np.float64)
+    return np.dtype(np.complex128) if jnp.issubdtype(dtype, jnp.complexfloating) else dtype
+
+
+def evaluate_raised(closed: Any, leaves: Sequence[Any]) -> list[Any]:
+    """The outputs of a closed jaxpr with float64 in place of every other floating-point dtype.
+
+    Args:
+        closed: a closed jaxpr, traced in any precision.
+        leaves: its inputs, floating-point ones in float64. Needs x64 to be enabled.
+
+    Raises:
+        NoTruth: a primitive does not run in float64.
+
+    >>> closed = jax.make_jaxpr(lambda x: x.astype(jnp.bfloat16) / 3)(np.float32(1))
+    >>> with jax.enable_x64(True):
+    ...     y, = evaluate_raised(closed, [raised(np.float32(1))])
+    >>> float(y)
+    0.3333333333333333
+    """
+    return _Raised()(closed, leaves)
+
+
+class _Raised(Evaluation):
+    """Every floating-point number in float64."""
+
+    def literal(self, atom: Any) -> Any:
+        # A python number would be weakly typed, and adopt the dtype of its neighbour.
+        inexact = jnp.issubdtype(atom.aval.dtype, jnp.inexact)
+        return raised(np.asarray(atom.val, atom.aval.dtype)) if inexact else atom.val
+
+    def constant(self, x: Any) -> Any:
+        return raised(x) if hasattr(x, "dtype") else x
+
+    def shape(self, aval: Any) -> Any:
+        return jax.ShapeDtypeStruct(aval.shape, _high(aval.dtype))
+
+    def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
+        try:
+            return self._raised(eqn, x)
+        except NoTruth:
+            raise
+        except Exception as error:
+            reason = f"{eqn.primitive.name} does not run in float64: {first_line(error)}"
+            raise NoTruth(reason) from error
+
+    def _raised(self, eqn: Any, x: list[Any]) -> list[Any]:
+        name = eqn.primitive.name
+        inner = inner_program(eqn)
+        if inner:
+            return self(inner[1], x)
+        if site_of(eqn) is not None:
+            return self._rule(eqn, x)
+        if name == "reduce_precision":
+            return x
+        if name in _HOST and any(is_float(v.aval) for v in eqn.outvars):
+            raise NoTruth(f"{name}: code outside of JAX, which computes in its own dtypes")
+        if name in _BITWISE:
+            pairs = zip(x, eqn.invars, strict=True)
+            x = [jnp.asarray(v, a.aval.dtype) if is_float(v) else v for v, a in pairs]
+            return [raised(y) for y in self.bind(eqn, x, eqn.params)]
+        return super().equation(eqn, x)
+
+    def _rule(self, eqn: Any, x: list[Any]) -> list[Any]:
+        """A loop whose reverse mode was made of its forward mode is made once more."""
+        inner = wrapped(eqn)
+        if not is_by_forward_mode(inner):
+            name = eqn.primitive.name
+            raise NoTruth(f"{name}: a hand-written rule that could not be taken out")
+        return by_forward_mode(lambda *x: self(inner, x))(*x)
+
+    def parameter(self, value: Any) -> Any:
+        if isinstance(value, np.dtype):
+            return _high(value)
+        return super().parameter(value)
+
+
+class _Shaken(_Raised):
+    """The same with a rounding error upon every number that is computed.
+
+    What cancels, and what is added up in which order, decides what is left of the digits; a change
+    of the arguments shows it only where the arguments cancel.
+    """
+
+    def __init__(self, unit_roundoff: float, seed: int):
+        self.unit, self.random = unit_roundoff, np.random.default_rng(seed)
+
+    def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
+        outs = super().equation(eqn, x)
+        name = eqn.primitive.name
+        if name in MOVES or name in _EXACT or any(True for _ in subprograms(eqn)):
+            return outs
+        return [self._shaken(y) if hasattr(y, "dtype") and is_float(y) else y for y in outs]
+
+    def _shaken(self, y: Any) -> Any:
+        signs = self.random.integers(0, 2, jnp.shape(y)) * 2.0 - 1.0
+        return y * (1.0 + self.unit * signs)
+
+
+def evaluate_shaken(closed: Any, leaves: Sequence[Any], unit: float, seed: int) -> list[Any]:
+    """As `evaluate_raised`, with a relative error of `unit` upon every number on the way.
+
+    >>> program = jax.make_jaxpr(lambda x: (x + 1.0) - 1.0)(np.float32(1e-16))
+    >>> with jax.enable_x64(True):
+    ...     y, = evaluate_shaken(program, [np.float64(1e-16)], 2.0**-52, seed=0)
+    >>> bool(abs(np.asarray(y)) > 1e-17)
+    True
+    """
+    return _Shaken(unit, seed)(closed, leaves)
+
+
+def raise_function(program: Any) -> Callable[[list[Any]], list[Any]]:
+    """The program as a function of its flat leaves in float64.
+
+    >>> from funcnn.gradient.program.without_rules import trace
+    >>> program = trace(lambda x: x * x, (np.float32(3) * np.ones(2, np.float32),), {})
+    >>> with jax.enable_x64(True):
+    ...     raise_function(program)([raised(x) for x in program.leaves])
+    [Array([9., 9.], dtype=float64)]
+    """
+    return lambda leaves: evaluate_raised(program.jaxpr, leaves)
+
+
+def perturbed(leaves: Sequence[Any], unit_roundoff: float, seed: int) -> list[Any]:
+    """The leaves with each floating-point element multiplied by 1 + u or 1 - u, by a coin.
+
+    What it changes in the truth is the noise floor: no program in that precision can do better.
+
+    >>> [float(x) for x in perturbed([np.float64(1)], 0.25, seed=0)]
+    [1.25]
+    """
+    random = np.random.default_rng(seed)
+    out = []
+    for leaf in leaves:
+        if is_float(leaf):
+            sign = random.integers(0, 2, leaf.shape) * 2.0 - 1.0
+            leaf = np.asarray(leaf, np.float64) * (1.0 + unit_roundoff * sign)
+        out.append(leaf)
+    return out

@@ -1,0 +1,239 @@
+"""Where a user would place jax.checkpoint: round the body of each scan, and round each layer.
+
+The layers of a program are its named scopes: funcnn's chains and Flax's modules leave them. The
+program is evaluated piece by piece, so nothing in it needs to know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+
+from funcnn.core.registry import Removal
+from funcnn.gradient.program.float64 import is_float
+from funcnn.gradient.program.jaxprs import (
+    Piece,
+    closed,
+    cut,
+    inner_program,
+    last_reads,
+    read_all,
+    scan_layout,
+    strong,
+)
+from funcnn.gradient.program.without_rules import take_out
+
+POLICIES = ("nothing_saveable", "dots_saveable")
+_DEEPEST = 8  # named scopes inside each other
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """A program with jax.checkpoint in it.
+
+    Attributes:
+        run: `run(*leaves) -> list of outputs`.
+        where: where it stands, in words.
+    """
+
+    run: Callable[..., list[Any]]
+    where: str
+
+
+def place(program: Any) -> Placement | None:
+    """A closed jaxpr with jax.checkpoint round each layer and each body of a scan.
+
+    None where it has neither: then there is only the whole program to put it round, see `whole`.
+
+    >>> import jax.numpy as jnp
+    >>> def rows(x):
+    ...     return jax.lax.scan(lambda carry, row: (jnp.sin(carry + row), None), x[0], x)[0]
+    >>> placed = place(jax.make_jaxpr(rows)(jnp.ones((3, 2))))
+    >>> placed.where, len(placed.run(jnp.ones((3, 2))))
+    ('round the body of 1 scan', 1)
+    """
+    found = _Found()
+    run = _program(program, found, layers=True)
+    return Placement(run, str(found)) if found.scans or found.layers else None
+
+
+def whole(program: Any, policy: str) -> Placement:
+    """A closed jaxpr with jax.checkpoint round all of it, and a policy of what may be kept.
+
+    >>> import jax.numpy as jnp
+    >>> placed = whole(jax.make_jaxpr(jnp.sin)(1.0), "dots_saveable")
+    >>> placed.where
+    'round the whole function, dots_saveable'
+    """
+    kept = getattr(jax.checkpoint_policies, policy)
+    run = jax.checkpoint(jex.jaxpr_as_fun(program), policy=kept)
+    return Placement(run, f"round the whole function, {policy}")
+
+
+def checkpointed(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` without hand-written rules and with jax.checkpoint where a user would place it.
+
+    >>> import jax.numpy as jnp
+    >>> float(jax.grad(checkpointed(lambda x: jnp.sin(x) ** 2))(0.0))
+    0.0
+    """
+
+    def automatic(*args: Any, **keywords: Any) -> Any:
+        program = take_out(f, args, keywords, Removal())[0]
+        placed = place(program.jaxpr) or whole(program.jaxpr, POLICIES[0])
+        return jax.tree.unflatten(program.out_tree, placed.run(*program.leaves))
+
+    return automatic
+
+
+@dataclasses.dataclass
+class _Found:
+    """Round what jax.checkpoint was placed."""
+
+    scans: int = 0
+    layers: list[str] = dataclasses.field(default_factory=list)
+
+    def __str__(self) -> str:
+        plural = "" if self.scans == 1 else "s"
+        scans = f"the body of {self.scans} scan{plural}" if self.scans else ""
+        layers = f"each of the layers {', '.join(self.layers)}" if self.layers else ""
+        return "round " + " and round ".join(filter(None, [scans, layers]))
+
+
+def _program(program: Any, found: _Found, layers: bool) -> Callable[..., list[Any]]:
+    """A closed jaxpr as a function, with jax.checkpoint round its parts."""
+    jaxpr, consts = closed(program).jaxpr, closed(program).consts
+    depth = _depth_of_layers(jaxpr.eqns) if layers else None
+    level = _Level(jaxpr, last_reads(jaxpr), found, layers)
+    steps = list(level.steps((0, len(jaxpr.eqns)), depth))
+
+    def run(*args: Any) -> list[Any]:
+        values = dict(zip(jaxpr.constvars, consts, strict=True))
+        values |= zip(jaxpr.invars, args, strict=True)
+        for step in steps:
+            outs = step.run(*read_all(values, step.invars))
+            values |= zip(step.outvars, outs, strict=True)
+        return read_all(values, jaxpr.outvars)
+
+    return run
+
+
+@dataclasses.dataclass(frozen=True)
+class _Level:
+    """A jaxpr that is cut into steps, and what the cutting has found."""
+
+    jaxpr: Any
+    last: dict[Any, int]
+    found: _Found
+    layers: bool
+
+    def steps(self, span: tuple[int, int], depth: int | None) -> Iterator[Piece]:
+        """The steps of some equations: layers at a depth of named scopes, and the rest."""
+        for start, stop, layer in _runs(self.jaxpr.eqns, span, depth):
+            if layer and depth is not None and any(map(_has_scan, self.jaxpr.eqns[start:stop])):
+                yield from self.steps((start, stop), depth + 1)
+            elif layer:
+                self.found.layers.append(layer)
+                piece = cut(self.jaxpr, start, stop, self.last)
+                yield dataclasses.replace(piece, run=jax.checkpoint(piece.run))
+            else:
+                yield from self.plain((start, stop))
+
+    def plain(self, span: tuple[int, int]) -> Iterator[Piece]:
+        """Equations outside any layer: scans and calls are looked into, others run as they are."""
+        begin = span[0]
+        for i in range(*span):
+            eqn = self.jaxpr.eqns[i]
+            run = self.opened(eqn)
+            if run:
+                if begin < i:
+                    yield cut(self.jaxpr, begin, i, self.last)
+                yield Piece(tuple(eqn.invars), tuple(eqn.outvars), run)
+                begin = i + 1
+        if begin < span[1]:
+            yield cut(self.jaxpr, begin, span[1], self.last)
+
+    def opened(self, eqn: Any) -> Callable[..., list[Any]] | None:
+        """A scan, or a call that holds scans or layers, as a function; None for anything else."""
+        has_scan = _has_scan(eqn)
+        if eqn.primitive.name == "scan":
+            return _scan(eqn, self.found) if has_scan else None
+        inner = inner_program(eqn)
+        if inner is None:
+            return None
+        has_layers = self.layers and _depth_of_layers(inner[1].jaxpr.eqns) is not None
+        return _program(inner[1], self.found, self.layers) if has_scan or has_layers else None
+
+
+def _scan(eqn: Any, found: _Found) -> Callable[..., list[Any]]:
+    """The scan of an equation with jax.checkpoint round its body."""
+    found.scans += 1
+    constants, carried = scan_layout(eqn)
+    body = _program(closed(eqn.params["jaxpr"]), found, layers=False)
+    options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+
+    def run(*operands: Any) -> list[Any]:
+        fixed = operands[:constants]
+
+        # XLA merges nothing across the steps of a loop, so that it need not be kept from it.
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def step(carry: Any, x: Any) -> Any:
+            outs = body(*fixed, *carry, *x)
+            return tuple(map(strong, outs[:carried])), outs[carried:]
+
+        start = tuple(map(strong, operands[constants : constants + carried]))
+        carry, ys = jax.lax.scan(step, start, operands[constants + carried :], **options)
+        return [*carry, *ys]
+
+    return run
+
+
+def _has_scan(eqn: Any) -> bool:
+    """Whether there is a scan over floating-point numbers in an equation."""
+    if eqn.primitive.name == "scan":
+        return any(hasattr(v.aval, "dtype") and is_float(v.aval) for v in eqn.outvars)
+    inner = inner_program(eqn)
+    return bool(inner) and any(map(_has_scan, inner[1].jaxpr.eqns))
+
+
+def _scopes(eqn: Any) -> list[str]:
+    """The named scopes of an equation, without the transformations: vmap(dense_0) is dense_0."""
+    parts = str(eqn.source_info.name_stack).split("/")
+    bare = [re.sub(r"^(?:\w+\()+|\)+$", "", part) for part in parts]
+    return [part for part in bare if part]
+
+
+def _depth_of_layers(eqns: Any) -> int | None:
+    """The first depth of named scopes at which there are two layers or more."""
+    scopes = [_scopes(eqn) for eqn in eqns]
+    for depth in range(_DEEPEST):
+        if len({tuple(s[: depth + 1]) for s in scopes if len(s) > depth}) > 1:
+            return depth
+    return None
+
+
+def _runs(eqns: Any, span: tuple[int, int], depth: int | None) -> Iterator[tuple[int, int, str]]:
+    """Consecutive equations of one layer, and those between layers under the name ""."""
+    start, stop = span
+    names = [""] * (stop - start)
+    if depth is not None:
+        scopes = [_scopes(eqn) for eqn in eqns[start:stop]]
+        names = ["/".join(s[: depth + 1]) if len(s) > depth else "" for s in scopes]
+    # What a rule wraps has lost its scope when it was taken out of it.
+    seen = -1
+    for i, name in enumerate(names):
+        if name:
+            if seen >= 0 and names[seen] == name:
+                names[seen:i] = [name] * (i - seen)
+            seen = i
+    begin = 0
+    for i in range(1, len(names) + 1):
+        if i == len(names) or names[i] != names[begin]:
+            yield start + begin, start + i, names[begin]
+            begin = i

@@ -1,0 +1,305 @@
+"""Every custom rule that a program calls: what it keeps, and how far off it is where it is called.
+
+A rule is judged at the operands that really flow through its sites, with cotangents that are drawn:
+the program itself need not return a scalar, nor be differentiated at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+
+from funcnn.core.errors import kind_and_line
+from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
+from funcnn.gradient.case.pullbacks import cotangents
+from funcnn.gradient.cost.residuals import Ledger, ledger
+from funcnn.gradient.program.float64 import NoTruth, is_float
+from funcnn.gradient.program.loops import EndlessLoop
+from funcnn.gradient.program.operands import Visit, visited
+from funcnn.gradient.program.perturbations import Tap
+from funcnn.gradient.program.rewriting import Rewriting, sites
+from funcnn.gradient.program.sites import alone, operands
+from funcnn.gradient.program.without_rules import trace
+from funcnn.gradient.sites.site_error import (
+    evaluate_sites,
+    follow,
+    judge_site,
+    judge_surrogate,
+    questioned,
+)
+from funcnn.gradient.verdict.judge import Row
+from funcnn.report import table, write_json_lines
+
+
+@dataclasses.dataclass(frozen=True)
+class CensusRow:
+    """One rule at operands of one kind; errors in units of the last place (ulps).
+
+    Attributes:
+        name: of the rule or, for a foreign one, of the function that it wraps.
+        kind: "custom_vjp" or "custom_jvp".
+        source: file and line of that function.
+        operands: their dtypes and shapes.
+        sites: how many places of the program call it so.
+        calls: how often one run of the program calls it; a loop of unknown length counts once.
+        path: the layer of the site with the largest error.
+        aliased: bytes kept for the backward pass that are arguments or results of the rule.
+        extra: bytes kept beside these, at one call.
+        dead: of the extra bytes, what the backward pass does not use.
+        automatic_extra: the extra bytes that autodiff keeps in its place.
+        manual, automatic: the error of the rule, and of autodiff in its place.
+        floor: the noise floor.
+        verdict: "MANUAL" or "AUTO", whichever is more accurate, "TIE", "WRONG", "INCONCLUSIVE", or
+            "SURROGATE" where it was declared one.
+        note: what is wrong, or why nothing can be said.
+    """
+
+    name: str
+    kind: str
+    source: str
+    operands: str
+    sites: int
+    calls: int
+    path: str
+    aliased: float
+    extra: float
+    dead: float
+    automatic_extra: float
+    manual: float
+    automatic: float
+    floor: float
+    verdict: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Census:
+    """What `census` found; `str()` is the report.
+
+    Attributes:
+        rows: one for each rule and kind of operands, in the order of the program.
+
+    >>> print(Census(()))
+    NOT COMPARED: 0 hand-written rules found
+    """
+
+    rows: tuple[CensusRow, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether something was compared, and no rule is wrong at the operands that flow there."""
+        return self._judged > 0 and all(row.verdict != "WRONG" for row in self.rows)
+
+    @property
+    def _judged(self) -> int:
+        """At how many sites a rule was held against a truth that is not zero."""
+        return sum(r.sites for r in self.rows if r.verdict != "INCONCLUSIVE")
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write one JSON object a line; what was not measured, or is infinite, is null.
+
+        The key "kind" says what a line is: "rule", with the attributes of `CensusRow`, whose own
+        kind is under "made_by"; "census", once, last: ok, rules, sites, jax (its version).
+        """
+        rows: list[dict[str, Any]] = []
+        for row in self.rows:
+            fields = dataclasses.asdict(row)
+            rows.append({"kind": "rule", "made_by": fields.pop("kind"), **fields})
+        rules, sites = self._counts()
+        last = {"kind": "census", "ok": self.ok, "rules": rules, "sites": sites}
+        write_json_lines(path, [*rows, {**last, "jax": jax.__version__}])
+
+    def _counts(self) -> tuple[int, int]:
+        return len({(r.name, r.source) for r in self.rows}), sum(r.sites for r in self.rows)
+
+    def __str__(self) -> str:
+        shown = [_shown(row) for row in self.rows]
+        lines = [table(shown)] if shown else []
+        lines += [f"{r.name}: {r.source}" for r in _first_of_each(self.rows) if r.source]
+        lines += [f"{row.verdict} {_where(row)}: {row.note}" for row in self.rows if row.note]
+        return "\n".join([*lines, self._conclusion()])
+
+    def _conclusion(self) -> str:
+        rules, sites = self._counts()
+        if not rules:
+            return "NOT COMPARED: 0 hand-written rules found"
+        wrong = [_where(row) for row in self.rows if row.verdict == "WRONG"]
+        compared = self._judged - sum(r.sites for r in self.rows if r.verdict == "SURROGATE")
+        told = (
+            f"{rules} hand-written rule{'' if rules == 1 else 's'} at {sites} "
+            f"site{'' if sites == 1 else 's'}, {compared} of them compared with float64 truth"
+        )
+        if wrong:
+            return f"FAILED: {told}; wrong: {', '.join(wrong)}"
+        left = [_where(row) for row in self.rows if row.verdict == "INCONCLUSIVE"]
+        head = f"{'OK' if self.ok else 'NOT COMPARED'}: {told}"
+        return f"{head}; not compared: {', '.join(left)}" if left else head
+
+
+def census(
+    f: Callable[..., Any],
+    *args: Any,
+    intent: str | Mapping[str, str] = "derivative",
+    reference: Mapping[str, Callable[..., Any]] | None = None,
+) -> Census:
+    """Every hand-written rule that a program calls, with its cost and its error.
+
+    Rules are `jax.custom_vjp` and `jax.custom_jvp`, whoever wrote them. What stands in a loop is
+    looked at in the first iteration; what stands in a branch that is not taken, or inside a
+    primitive that cannot be looked into, is listed without an error. Truth is the float64
+    derivative of what the rule wraps, questioned as in `check` where a rule contradicts it: at a
+    kink or a tie any slope between the two sides is right.
+
+    Args:
+        f: any JAX function, not differentiated: in what `jax.grad` returns a rule has left no
+            trace.
+        args: its arguments.
+        intent: "derivative", or "surrogate" where the rules differ from it on purpose; or a dict,
+            name of a rule -> intent.
+        reference: name of a rule -> a function of its operands whose automatic gradient is the
+            truth, as a surrogate's.
+
+    >>> import numpy as np
+    >>> report = census(lambda x: jax.nn.relu(jax.nn.relu(x) - 1.0), np.ones((2, 3), np.float32))
+    >>> [(row.name, row.sites, row.operands) for row in report.rows]
+    [('relu', 2, 'float32[2,3]')]
+    """
+    program = trace(of_real_arrays(f), real_arrays(args), {})
+    intents = _Intents.of(intent, reference, {site.name for site in sites(program.jaxpr)})
+    groups: dict[Any, list[Visit]] = defaultdict(list)
+    for visit in visited(program):
+        groups[(visit.site.name, visit.site.source, visit.site.kind, _operands(visit))] += [visit]
+    return Census(tuple(_row(visits, intents) for visits in groups.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Intents:
+    """Which rules are surrogates, by name, and which functions they follow."""
+
+    surrogates: frozenset[str]
+    references: Mapping[str, Callable[..., Any]]
+
+    @classmethod
+    def of(cls, intent: Any, reference: Any, known: set[str]) -> _Intents:
+        named = dict.fromkeys(known, intent) if isinstance(intent, str) else dict(intent)
+        for name in (*named, *(reference or {})):
+            if name not in known:
+                told = ", ".join(sorted(known)) or "none"
+                raise ValueError(f"census: no rule {name!r} in the program; it calls {told}")
+        for value in named.values():
+            if value not in ("derivative", "surrogate"):
+                raise ValueError(f"census: intent is derivative or surrogate, found {value!r}")
+        chosen = frozenset(name for name, value in named.items() if value == "surrogate")
+        return cls(chosen, reference or {})
+
+
+def _operands(visit: Visit) -> str:
+    avals = [visit.eqn.invars[i].aval for i in operands(visit.eqn)]
+    return ", ".join(a.str_short() for a in avals)
+
+
+def _row(visits: Sequence[Visit], intents: _Intents) -> CensusRow:
+    """The row of the sites of one rule with operands of one kind: the worst of them."""
+    found = [(visit, *_judged(visit, intents)) for visit in visits]
+    worst, error, why = max(found, key=lambda each: _badness(each[1]))
+    manual, automatic = _kept(worst, True), _kept(worst, False)
+    site = worst.site
+    return CensusRow(
+        name=site.name,
+        kind=site.kind,
+        source=site.source,
+        operands=_operands(worst),
+        sites=len(visits),
+        calls=sum(visit.calls for visit in visits),
+        path=site.path,
+        aliased=manual.argument + manual.output if manual else math.nan,
+        extra=manual.extra if manual else math.nan,
+        dead=manual.dead if manual else math.nan,
+        automatic_extra=automatic.extra if automatic else math.nan,
+        manual=error.manual if error else math.nan,
+        automatic=error.automatic if error else math.nan,
+        floor=error.floor if error else math.nan,
+        verdict=error.verdict if error else "INCONCLUSIVE",
+        note="; ".join(filter(None, [worst.note, why])),
+    )
+
+
+def _badness(row: Row | None) -> tuple[bool, bool, float]:
+    """Wrong before right, right before unknown, a large error before a small one."""
+    if row is None:
+        return False, False, 0.0
+    return row.verdict == "WRONG", True, row.manual
+
+
+def _judged(visit: Visit, intents: _Intents) -> tuple[Row | None, str]:
+    """The row of a site's worst operand, None where there is none; and a note."""
+    name = visit.site.name
+    reference = intents.references.get(name)
+    if visit.operands is None:
+        return None, "" if visit.note else "its operands cannot be had"
+    tap = Tap(visit.site, visit.eqn, ())
+    if not any(map(is_float, tap.operands)) or not tap.outputs:
+        return None, "nothing here is differentiable"
+    dys = cotangents(tap.outputs)[0][1]
+    given = list(visit.operands)
+    try:
+        true = None if reference is None else follow(tap, given, reference)
+        (arms,) = evaluate_sites([tap], [given], [dys], true)
+        if name in intents.surrogates and true is None:
+            return judge_surrogate(arms)
+        return judge_site(arms, questioned(tap, given, dys, true))
+    except EndlessLoop as error:
+        return None, f"stopped: {error}"
+    except NoTruth as error:
+        return None, f"no truth: {error}"
+    except Exception as error:  # what a rule raises is found out about that rule alone
+        return None, f"it raised {kind_and_line(error)}"
+
+
+def _kept(visit: Visit, with_rule: bool) -> Ledger | None:
+    """What one call keeps for its backward pass; None where it has no reverse mode by itself."""
+    program = alone(visit.eqn)
+    program = program if with_rule else Rewriting(lambda site: True).closed(program)
+    chosen = [i for i, aval in enumerate(program.in_avals) if is_float(aval)]
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in program.in_avals]
+    if not chosen:
+        return None
+    try:
+        return ledger(jex.jaxpr_as_fun(program), shapes, chosen)
+    except Exception:  # an axis name that is bound outside, a loop without reverse mode
+        return None
+
+
+def _where(row: CensusRow) -> str:
+    return f"{row.name} in {row.path}" if row.path else row.name
+
+
+def _first_of_each(rows: Sequence[CensusRow]) -> list[CensusRow]:
+    return list({(row.name, row.source): row for row in reversed(rows)}.values())[::-1]
+
+
+def _shown(row: CensusRow) -> dict[str, Any]:
+    return {
+        "rule": row.name,
+        "operands": row.operands,
+        "sites": row.sites,
+        "calls": row.calls,
+        "extra bytes": _whole(row.extra),
+        "autodiff's": _whole(row.automatic_extra),
+        "aliased": _whole(row.aliased),
+        "dead": _whole(row.dead),
+        "manual, ulps": row.manual,
+        "automatic, ulps": row.automatic,
+        "verdict": row.verdict,
+    }
+
+
+def _whole(number: float) -> float | int:
+    return int(number) if math.isfinite(number) else number

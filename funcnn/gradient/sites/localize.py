@@ -1,0 +1,142 @@
+"""Which rule spoils a gradient: at each site, its own error and the error that it inherits.
+
+Inherited is the error of the cotangent that arrives there in the manual gradient. Contributed is
+what the site's rule makes of the true cotangent at the true operands, so that one wrong rule does
+not put the blame on those before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.float64 import evaluate_raised, raised
+from funcnn.gradient.program.perturbations import Tap, Zeros, reach, tapped
+from funcnn.gradient.program.rewriting import Rewriting, sites
+from funcnn.gradient.program.sites import Site
+from funcnn.gradient.sites.site_error import (
+    Arms,
+    evaluate_sites,
+    judge_site,
+    only,
+    rms,
+    shake,
+    smooth_elements,
+)
+from funcnn.gradient.verdict.judge import relative_error
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteRow:
+    """The error of one site; in units of the last place (ulps), NaN where it was not measured.
+
+    Attributes:
+        site: where a rule is called.
+        contributed: of what its rule makes of the true cotangent at the true operands; the worst
+            of its operands, and of its value.
+        inherited: of the cotangent that arrives there in the manual gradient.
+        floor: the noise floor of what it contributes.
+        verdict: as for a leaf: "MANUAL", "AUTO", "TIE", "WRONG" or "INCONCLUSIVE".
+        note: what is wrong, or why nothing can be said.
+    """
+
+    site: Site
+    contributed: float
+    inherited: float
+    floor: float
+    verdict: str
+    note: str = ""
+
+
+def localize(program: Any, leaves: Sequence[Any]) -> tuple[SiteRow, ...]:
+    """A row for each outermost site of a program, in its order.
+
+    Truth is the derivative of what the rule wraps; for a rule of funcnn this is the value of its
+    forward pass, which may take another side than the rule at a kink or tie: the elements that
+    stand on one are left out and counted. A rule inside another is part of that other.
+
+    Args:
+        program: a closed jaxpr with its rules, whose first output is a floating-point scalar.
+        leaves: its inputs.
+
+    Raises:
+        NoTruth: the program without its rules cannot be raised to float64.
+
+    >>> wrong = jax.custom_vjp(jnp.sin)
+    >>> wrong.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (2 * dy * jnp.cos(x),))
+    >>> x = jnp.ones(3)
+    >>> row, = localize(jax.make_jaxpr(lambda x: wrong(x).sum())(x), [x])
+    >>> row.verdict, row.inherited, row.note
+    ('WRONG', 0.0, 'operand 0: manual = 2 x truth; worst at [0]: manual 1.0806, automatic ...)
+    """
+    found = sites(program)
+    nested = {(*s.position, "call") for s in found}
+    outermost = [s for s in found if not any(s.position[: len(p)] == p for p in nested)]
+    taps = reach(program, outermost)
+    rows: dict[Any, SiteRow] = {}
+    if taps:
+        arrived, true, shaken, operands = _flow(program, list(leaves), taps)
+        local = evaluate_sites(taps, operands, true)
+        each = zip(taps, arrived, true, shaken, local, strict=True)
+        rows = {tap.site.position: _row(tap, *parts) for tap, *parts in each}
+    return tuple(rows.get(s.position) or _not_seen(s) for s in outermost)
+
+
+def _not_seen(site: Site) -> SiteRow:
+    why = "inside a loop or branch that is not looked into"
+    return SiteRow(site, math.nan, math.nan, math.nan, "INCONCLUSIVE", why)
+
+
+def _flow(program: Any, leaves: list[Any], taps: Sequence[Tap]) -> tuple[Any, Any, Any, Any]:
+    """At each site: the cotangents that arrive, the true ones, these shaken, the true operands."""
+    zeros = {i: tap.zeros for i, tap in enumerate(taps)}
+    with_taps, shapes = jax.make_jaxpr(tapped(program, taps), return_shape=True)(leaves, zeros)
+    stripped = Rewriting(lambda site: True).closed(with_taps)
+    tree = jax.tree.structure(shapes)
+
+    def gradient(evaluate: Any, leaves: list[Any], zeros: Zeros) -> Any:
+        def scalar(zeros: Zeros) -> Any:
+            flat = evaluate([*leaves, *jax.tree.leaves(zeros)])
+            outs, seen = jax.tree.unflatten(tree, flat)
+            return outs[0], seen
+
+        return jax.grad(scalar, has_aux=True)(zeros)
+
+    manual = jex.jaxpr_as_fun(with_taps)
+    arrived, _ = compiled(lambda *a: gradient(lambda flat: manual(*flat), *a))(leaves, zeros)
+    with jax.enable_x64(True):
+        exact = compiled(lambda *a: gradient(lambda flat: evaluate_raised(stripped, flat), *a))
+        high = jax.tree.map(raised, (leaves, zeros))
+        true, operands = exact(*high)
+        shakes = {i: shake(high[1][i], i, rms(operands[i])) for i in range(len(taps))}
+        shaken, _ = exact(high[0], shakes)
+    in_order = [[each[i] for i in range(len(taps))] for each in (arrived, true, shaken, operands)]
+    return in_order[0], in_order[1], in_order[2], in_order[3]
+
+
+def _row(tap: Tap, arrived: Any, true: Any, shaken: Any, local: Arms) -> SiteRow:
+    """The worst of a site's operands and values."""
+    inherited = [_ulps(*each) for each in zip(arrived, true, shaken, strict=True)]
+    error = max((e for e in inherited if not math.isnan(e)), default=math.nan)
+    worst, note = judge_site(local)
+    if worst is None:
+        return SiteRow(tap.site, math.nan, error, math.nan, "INCONCLUSIVE", note)
+    return SiteRow(tap.site, worst.manual, error, worst.floor, worst.verdict, note)
+
+
+def _ulps(arrived: Any, true: Any, shaken: Any) -> float:
+    """The error of a cotangent; NaN where the true one is zero everywhere or stands on kinks."""
+    smooth = smooth_elements(true, shaken)
+    true = only(smooth, true)
+    if not np.any(true):
+        return math.nan
+    error = relative_error(only(smooth, arrived), true)
+    return error / float(jnp.finfo(arrived.dtype).eps)

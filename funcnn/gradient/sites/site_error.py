@@ -1,0 +1,311 @@
+"""The error of a rule at one site: its own, at given operands and cotangents.
+
+Truth is the derivative, in float64, of what the rule wraps. Elements that stand on a kink or a tie
+are left out, as any rule may take either side there.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient.case.pullbacks import Subject
+from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.float64 import evaluate_raised, is_float, perturbed, raised
+from funcnn.gradient.program.jaxprs import filled
+from funcnn.gradient.program.perturbations import Tap
+from funcnn.gradient.program.rewriting import Rewriting
+from funcnn.gradient.program.sites import alone
+from funcnn.gradient.truth.appeal import Rounded, appealed
+from funcnn.gradient.verdict.judge import ZERO, Row, judge_rounding
+
+_DRAWS = 2  # of changed operands, for the noise floor
+# Ties and kinks are broken by a shake of this relative size. An element of a derivative that moves
+# by more than _JUMP of itself, and by more than ten shakes of the whole, stands on one, and any
+# rule may then take either side.
+_SHAKE, _JUMP = 1e-9, 1e-3
+
+
+class Arms(NamedTuple):
+    """What a site makes of its operands and cotangents: (values, cotangents of float operands).
+
+    Attributes:
+        manual, automatic: with the rule and without it, in the site's own precision.
+        truth: without it, in float64.
+        shaken: that at operands which no tie survives.
+        moved: that at operands which were changed in their last place, several times.
+    """
+
+    manual: Any
+    automatic: Any
+    truth: Any
+    shaken: Any
+    moved: Any
+
+
+def follow(tap: Tap, given: list[Any], reference: Callable[..., Any]) -> Any:
+    """A closed jaxpr with the value of a site's rule, and the derivative of another function.
+
+    Raises:
+        ValueError: the function does not return what the rule returns.
+    """
+    own = without_any_rule(alone(tap.eqn))
+    plain = jex.jaxpr_as_fun(own)
+
+    def run(*x: Any) -> list[Any]:
+        value, followed = plain(*x), jax.tree.leaves(reference(*x))
+        if [y.shape for y in value] != [np.shape(y) for y in followed]:
+            raise ValueError(f"reference of {tap.site}: it returns other shapes than the rule")
+        return [
+            jax.lax.stop_gradient(y - z) + z if is_float(y) else y
+            for y, z in zip(value, followed, strict=True)
+        ]
+
+    return jax.make_jaxpr(run)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in own.in_avals))
+
+
+def evaluate_sites(
+    taps: Sequence[Tap], operands: Any, cotangents: Any, true: Any = None
+) -> list[Arms]:
+    """Each site's arms at the given operands and cotangents of its float results.
+
+    Both are rounded to the site's own precision first; truth starts from the rounded numbers. With
+    `true`, a closed jaxpr, that is the automatic arm and the truth of all sites.
+
+    Raises:
+        NoTruth: what a rule wraps cannot be raised to float64.
+
+    >>> from funcnn.gradient.program.sites import site_of
+    >>> eqn, = jax.make_jaxpr(jax.nn.relu)(1.0).eqns
+    >>> tap = Tap(site_of(eqn), eqn, ())
+    >>> one, = evaluate_sites([tap], [[np.float32(2)]], [[np.float32(3)]])
+    >>> float(one.manual[1][0]), float(one.truth[1][0])
+    (3.0, 3.0)
+    """
+    inputs = [_rounded(*given) for given in zip(taps, operands, cotangents, strict=True)]
+    manual = [alone(tap.eqn) for tap in taps]
+    automatic = [without_any_rule(one) if true is None else true for one in manual]
+
+    def all_of(evaluators: list[Any]) -> Callable[[Any], Any]:
+        return lambda inputs: [
+            _over_loops(*each) for each in zip(taps, evaluators, inputs, strict=True)
+        ]
+
+    with jax.enable_x64(True):  # first, as it may say that there is none
+        exact = compiled(all_of([lambda *x, one=one: evaluate_raised(one, x) for one in automatic]))
+        truth = exact(jax.tree.map(raised, inputs))
+        draws = [exact(_moved(taps, inputs, seed)) for seed in range(_DRAWS)]
+        high = jax.tree.map(raised, inputs)
+        shaken = exact([(shake(x, 0), dys) for x, dys in high])
+    arms = [all_of([jex.jaxpr_as_fun(one) for one in arm]) for arm in (manual, automatic)]
+    low = compiled(lambda inputs: [arm(inputs) for arm in arms])(inputs)
+    in_turn = zip(*low, truth, shaken, zip(*draws, strict=True), strict=True)
+    return [Arms(m, a, t, s, moved) for m, a, t, s, moved in in_turn]
+
+
+def without_any_rule(program: Any, *, further: bool = False) -> Any:
+    """A closed jaxpr without rules, and with a reverse mode wherever JAX has a derivative.
+
+    >>> "custom_jvp" in str(without_any_rule(jax.make_jaxpr(jax.nn.relu)(1.0)))
+    False
+    """
+    return Rewriting(lambda site: True, forward=True, further=further).closed(program)
+
+
+def questioned(
+    tap: Tap, given: Any, cotangents: Any, true: Any = None
+) -> Callable[[Row, int, Any, Any], Row]:
+    """`(row, operand, its cotangent by the rule, its truth) -> row` after an appeal: see `Appeal`.
+
+    Args:
+        tap: a site outside of loops.
+        given: its operands.
+        cotangents: of its floating-point results.
+    """
+    floats = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
+    values, dys = _rounded(tap, list(given), list(cotangents))
+
+    @functools.cache
+    def subject() -> Subject:
+        high = [raised(v) for v in values]
+
+        def of_floats(further: bool) -> Callable[..., list[Any]]:
+            own = without_any_rule(alone(tap.eqn), further=further)
+            program = own if true is None else true
+
+            def run(*x: Any) -> list[Any]:
+                y = evaluate_raised(program, filled(high, floats, x))
+                return [v for v in y if is_float(v)]
+
+            return run
+
+        x = tuple(np.asarray(high[i]) for i in floats)
+        names = tuple(f"operand {i}" for i in range(len(floats)))
+        return Subject(names, x, list, of_floats(False), False, further=of_floats(True))
+
+    def question(row: Row, i: int, manual: Any, truth: Any) -> Row:
+        with jax.enable_x64(True):
+            one = subject()
+            w = [np.asarray(dy, np.float64) for dy in dys]
+            return appealed(row, Rounded(one, one.x, w, i, np.asarray(manual), truth))
+
+    return question
+
+
+def _rounded(tap: Tap, operands: list[Any], cotangents: list[Any]) -> tuple[Any, Any]:
+    """Both in the dtypes of the site."""
+
+    def low(x: Any, aval: Any) -> Any:
+        return np.asarray(x).astype(aval.dtype) if is_float(aval) else x
+
+    return (
+        [low(x, aval) for x, aval in zip(operands, tap.operands, strict=True)],
+        [low(dy, aval) for dy, aval in zip(cotangents, tap.outputs, strict=True)],
+    )
+
+
+def _moved(taps: Sequence[Tap], inputs: Any, seed: int) -> Any:
+    """The operands, raised to float64, changed in the last place of their own dtype."""
+    out = []
+    for tap, (operands, dys) in zip(taps, inputs, strict=True):
+        floats = [aval.dtype for aval in tap.operands if is_float(aval)]
+        unit = max((float(jnp.finfo(d).eps) / 2 for d in floats), default=0.0)
+        changed = perturbed([raised(x) for x in operands], unit, seed)
+        out.append(([raised(x) for x in changed], [raised(dy) for dy in dys]))
+    return out
+
+
+def _over_loops(tap: Tap, evaluate: Any, given: tuple[list[Any], list[Any]]) -> Any:
+    """(values, cotangents of the float operands), one step of the scans around it after another."""
+    chosen = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
+
+    def one(given: tuple[list[Any], list[Any]]) -> Any:
+        operands, dys = given
+
+        def values(*floats: Any) -> list[Any]:
+            return [y for y in evaluate(*filled(operands, chosen, floats)) if is_float(y)]
+
+        y, pull = jax.vjp(values, *(operands[i] for i in chosen))
+        return y, pull(list(dys))
+
+    if not tap.lengths:
+        return one(given)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(tap.lengths) :]), given)
+    return jax.lax.map(one, flat)
+
+
+def rms(leaves: list[Any]) -> float:
+    """The root of the mean square of the floating-point leaves, 1 where they are all zero.
+
+    >>> rms([np.array([3.0, -3.0])])
+    3.0
+    """
+    squares = [np.mean(np.square(x)) for x in leaves if is_float(x) and x.size]
+    return math.sqrt(float(np.mean(squares))) if any(squares) else 1.0
+
+
+def shake(leaves: list[Any], seed: int, size: float | None = None) -> list[Any]:
+    """Float64 leaves with noise of their own size, or of a given one, which no tie survives.
+
+    >>> with jax.enable_x64(True):
+    ...     x, = shake([np.ones(2)], seed=0)
+    >>> bool(x[0] == x[1])
+    False
+    """
+    random = np.random.default_rng(seed)
+    scales = [_SHAKE * (rms([x]) if size is None else size) for x in leaves]
+    return [
+        raised(np.asarray(x) + scale * random.normal(size=x.shape)) if is_float(x) else x
+        for x, scale in zip(leaves, scales, strict=True)
+    ]
+
+
+def smooth_elements(truth: Any, shaken: Any) -> np.ndarray:
+    """Where a derivative does not jump under a shake.
+
+    >>> smooth_elements(np.array([0.0, 1.0]), np.array([1.0, 1.0 + 1e-9]))
+    array([False,  True])
+    """
+    truth, shaken = np.asarray(truth), np.asarray(shaken)
+    by = np.abs(shaken - truth)
+    itself = _JUMP * np.maximum(np.abs(truth), np.abs(shaken))
+    return ~((by > itself) & (by > 10 * _SHAKE * rms([truth])))  # NaN is no jump
+
+
+def only(smooth: np.ndarray, x: Any) -> np.ndarray:
+    """x with zeros where it stands on a kink: they add nothing to any error.
+
+    >>> only(np.array([True, False]), np.array([2.0, 3.0]))
+    array([2., 0.])
+    """
+    kept = np.array(x)
+    kept[~smooth] = 0
+    return kept
+
+
+def judge_site(arms: Arms, question: Any = None) -> tuple[Row | None, str]:
+    """The worst of a site's values and operands, and a note; None where nothing can be said.
+
+    Elements that stand on a kink are left out; with a `question`, see `questioned`, each operand
+    that seems wrong is looked at by itself.
+
+    >>> x = np.array([1.0], np.float32)
+    >>> row, note = judge_site(Arms(([x], [2 * x]), ([x], [x]), ([x], [x]), ([x], [x]), []))
+    >>> row.verdict, note
+    ('WRONG', 'operand 0: manual = 2 x truth; worst at [0]: manual 2, automatic 1, truth 1')
+    """
+    judged, left_out = _judged(arms, question)
+    rows = [row for row in judged if row.verdict != "INCONCLUSIVE"]
+    wrong = [row for row in rows if row.verdict == "WRONG"]
+    kinks = f"{left_out} elements stand on a kink or tie and are left out" if left_out else ""
+    if not wrong and not any(row.leaf.startswith("operand") for row in rows):
+        return None, kinks or "the true cotangents are zero everywhere, or not finite"
+    worst = max(wrong or rows, key=lambda row: (not row.zero, row.manual))
+    what = f"{worst.leaf}: {worst.note}" if worst.note else ""
+    return worst, "; ".join(filter(None, [what, kinks]))
+
+
+def judge_surrogate(arms: Arms) -> tuple[Row, str]:
+    """The value of a site whose rule is declared no derivative: a wrong one is no surrogate.
+
+    >>> x = np.array([1.0], np.float32)
+    >>> arms = Arms(([x], [2 * x]), ([x], [x]), ([x], [x]), ([x], [x]), [])
+    >>> judge_surrogate(arms)[0].verdict
+    'SURROGATE'
+    """
+    values = [row for row in _judged(arms, None)[0] if row.leaf.startswith("value")]
+    wrong = [row for row in values if row.verdict == "WRONG"]
+    if wrong:
+        return wrong[0], f"{wrong[0].leaf}: {wrong[0].note}"
+    nan = math.nan
+    note = "declared a surrogate: give reference= to hold it against another function"
+    return Row("", (), "", nan, nan, nan, "SURROGATE"), note
+
+
+def _judged(arms: Arms, question: Any) -> tuple[list[Row], int]:
+    """A row for each value of a site and each cotangent, and how many elements stand on kinks."""
+    manual, automatic, truth, shaken, moved = arms
+    rows: list[Row] = []
+    left_out = 0
+    for part, name in enumerate(("value", "operand")):
+        for i, t in enumerate(truth[part]):
+            if np.size(t):
+                # Values do not jump where their derivatives do.
+                whole = name == "value" or question is not None
+                smooth = np.ones(t.shape, bool) if whole else smooth_elements(t, shaken[part][i])
+                left_out += int(np.sum(~smooth))
+                low = [only(smooth, arm[part][i]) for arm in (manual, automatic, truth)]
+                draws = [only(smooth, draw[part][i]) for draw in moved]
+                row = judge_rounding(f"{name} {i}", low[0], low[1], low[2], draws)
+                doubtful = row.verdict == "WRONG" or row.note == ZERO
+                if question is not None and name == "operand" and doubtful:
+                    row = question(row, i, low[0], low[2])
+                rows.append(row)
+    return rows, left_out

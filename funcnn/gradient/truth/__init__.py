@@ -1,0 +1,7 @@
+"""Truth, where the automatic gradient may itself be wrong.
+
+In: a gradient that differs from the automatic one. Out: which of the two is wrong, or neither.
+
+appeal: the one policy of all tools, the first file to read. oracle: differences of the values.
+richardson: differences that say how far to trust them. point: a verdict at one point.
+"""

@@ -1,0 +1,282 @@
+"""An automatic truth that a gradient contradicts is questioned before the gradient is called wrong.
+
+One policy for `check`, `compare` and `census`, element by element and in float64:
+
+- at a kink any slope between those of the two sides is right;
+- where the two sides agree there is no kink, whatever the reference says at the point itself;
+- an element that the rounding of the reference's own arithmetic explains proves nothing;
+- a loop that stops at a tolerance is known as far as some more iterations leave it;
+- where the differences of the function are sure, they decide.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient.case.pullbacks import Subject
+from funcnn.gradient.truth.oracle import sure_slopes
+from funcnn.gradient.verdict.figures import describe_error
+from funcnn.gradient.verdict.judge import ZERO, Row, relative_error
+
+SIDES = (1e-8, 1e-10)  # how far to either side of a point its slopes are looked for, relative
+_TINY = 1e-290  # what is below, and what it times 1e-9 is, XLA may take for 0
+_WORST = 8  # elements that are looked at one by one
+GROWN = 4.0  # errors that are COARSE times larger do so many times more, at least
+_NOISE = 16.0  # of what rounding was seen to do
+_FACTOR = 8.0  # of what rounding in the precision of the gradient does
+_OWN = 4.0  # times the rounding of the truth: what is below is zero
+SOLVED = 1e-4  # relative: what a loop that stops at a tolerance may leave open
+_SOLVER = 1e-6  # relative: a solver's usual tolerance
+_STOPPED = 10.0  # of what more iterations change
+
+Found = tuple[str, str]  # verdict and note
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Appeal:
+    """One leaf's gradient, and the truth that it contradicts, for one cotangent of the outputs.
+
+    Attributes:
+        subject: in float64.
+        x: the point, in float64.
+        w: the cotangents of the outputs.
+        leaf: the index of the leaf.
+        manual: its gradient.
+        truth: its automatic one.
+        allowed: how far either may be from the other, element by element.
+    """
+
+    subject: Subject
+    x: tuple[Any, ...]
+    w: list[Any]
+    leaf: int
+    manual: np.ndarray
+    truth: np.ndarray
+    allowed: np.ndarray
+
+    def verdict(self) -> Found | None:
+        """("pass" or "inconclusive", why); None where nothing excuses it. x64 is enabled."""
+        finite = np.all(np.isfinite(self.manual)) and np.all(np.isfinite(self.truth))
+        if not finite or not self.off.size:
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            for excuse in (self._stopped_loop, self._kinks, self._rounding, self._differences):
+                found = excuse()
+                if found:
+                    return found
+        return None
+
+    @functools.cached_property
+    def off(self) -> np.ndarray:
+        """The flat indices of the elements that differ, the worst first."""
+        error = np.ravel(np.abs(self.manual - self.truth))
+        wrong = np.flatnonzero(~(error <= np.ravel(self.allowed)))
+        return wrong[np.argsort(-error[wrong], kind="stable")]
+
+    def _pull(self, x: tuple[Any, ...]) -> np.ndarray:
+        return np.asarray(self.subject.pull_automatic(x, self.w)[1][self.leaf])
+
+    def _kinks(self) -> Found | None:
+        worst = [int(c) for c in self.off[:_WORST]]
+        if len(self.off) > _WORST:  # the others are of the same kind, or they are wrong
+            random = np.random.default_rng(0)
+            worst += [int(c) for c in random.choice(self.off[_WORST:], 2 * _WORST)]
+        seen = [self._side(c) for c in dict.fromkeys(worst)]
+        if not all(seen):
+            return None
+        smooth = seen.count("smooth")
+        left = np.delete(np.ravel(self.truth), self.off)
+        what = (
+            f"{smooth} elements are what both sides agree on, and the reference is not"
+            if smooth
+            else f"{len(self.off)} elements stand on a kink or tie, where rule and reference take "
+            "other sides"
+        )
+        return ("pass" if smooth or np.any(left) else "inconclusive"), what
+
+    def _side(self, c: int) -> str:
+        """ "kink" or "smooth" where element c lies between the slopes of its two sides, else ""."""
+        m, allowed = float(np.ravel(self.manual)[c]), float(np.ravel(self.allowed)[c])
+        sides = [[self._beside(c, sign * size) for sign in (-1, 1)] for size in SIDES]
+        low, high = min(sides[1]), max(sides[1])
+        # What is only steep changes less when one looks closer.
+        if high - low > 0.5 * (max(sides[0]) - min(sides[0])) + allowed:
+            return "kink" if low - allowed <= m <= high + allowed else ""
+        steady = abs(sides[0][0] - sides[1][0]) + abs(sides[0][1] - sides[1][1])
+        near = allowed + steady
+        return "smooth" if low - near <= m <= high + near and steady <= 1e-3 * abs(m) else ""
+
+    def _beside(self, c: int, relative: float) -> float:
+        """The truth of element c where that element of the leaf is moved a little."""
+        moved = np.array(self.x[self.leaf])
+        size = abs(moved.flat[c])
+        moved.flat[c] += relative * (size if size > _TINY else 1.0)
+        x = (*self.x[: self.leaf], moved, *self.x[self.leaf + 1 :])
+        return float(self._pull(x).flat[c])
+
+    def _rounding(self) -> Found | None:
+        noise = rounding_of(self.subject, self.x, self.w, 2.0**-52)[self.leaf]
+        if np.any(~(np.abs(self.manual - self.truth) <= self.allowed + _NOISE * noise)):
+            return None
+        return "inconclusive", (
+            f"the truth has lost its digits here: its own rounding is {np.max(noise):.1e}"
+        )
+
+    def _stopped_loop(self) -> Found | None:
+        if not self.subject.further or not self.subject.has_loop:
+            return None
+        error = relative_error(self.manual, self.truth)
+        if error <= _SOLVER:
+            return "pass", f"to {error:.0e}; a loop stops at a tolerance, which hides what is less"
+        y, _ = self.subject.pull_automatic(self.x, self.w)
+        y_on, pulled_on = self.subject.pull_further(self.x, self.w)
+        moved = max(map(_change, y, y_on), default=0.0)
+        further = np.asarray(pulled_on[self.leaf])
+        if moved > 1e-3 or not np.all(np.isfinite(further)):
+            return None  # it does not stop because it has converged
+        bar = np.abs(further - self.truth)
+        bar += moved * (np.abs(self.truth) + np.sqrt(np.mean(self.truth**2)))
+        near = np.minimum(np.abs(self.manual - self.truth), np.abs(self.manual - further))
+        if np.any(~(near <= self.allowed + _STOPPED * bar)) or np.linalg.norm(bar) > SOLVED * (
+            np.linalg.norm(self.truth)
+        ):
+            return None
+        return "pass", f"a loop stops where more iterations still change {moved:.1e} of its value"
+
+    def _differences(self) -> Found | None:
+        """Whether differences of the function contradict the truth, and not the gradient."""
+        function = self.subject.plain or self.subject.automatic
+        known = {"manual": self.manual, "automatic": self.truth}
+        slopes = sure_slopes(function, self.x, self.w, self.leaf, known)
+        if slopes is None:
+            return None
+        wrong = {name for slope in slopes for name in slope.wrong}
+        if "manual" in wrong:
+            return None
+        if "automatic" in wrong:
+            return "pass", f"differences decide, against autodiff: {slopes[0].describe()}"
+        if self.subject.has_loop:
+            return "pass", f"as far as differences can tell: {slopes[0].describe()}"
+        return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rounded:
+    """One leaf's gradient in a low precision, for one cotangent, and what rounding explains of it.
+
+    Attributes:
+        subject: in float64.
+        x, w: the point and the cotangents of the outputs, in float64.
+        leaf: the index of the leaf.
+        manual: its gradient, in its own dtype.
+        truth: its automatic one, in float64.
+    """
+
+    subject: Subject
+    x: tuple[Any, ...]
+    w: list[Any]
+    leaf: int
+    manual: Any
+    truth: Any
+
+    @functools.cached_property
+    def explained(self) -> np.ndarray:
+        """What rounding in the precision of the gradient does to the automatic one."""
+        unit = float(jnp.finfo(self.manual.dtype).eps)
+        return rounding_of(self.subject, self.x, self.w, unit)[self.leaf]
+
+    @functools.cached_property
+    def own(self) -> np.ndarray:
+        """What rounding does to the truth itself, in float64."""
+        return rounding_of(self.subject, self.x, self.w, 2.0**-52)[self.leaf]
+
+    @functools.cached_property
+    def error(self) -> np.ndarray:
+        """The error of each element."""
+        return np.abs(np.asarray(self.manual, np.float64) - np.asarray(self.truth))
+
+    def is_zero(self) -> bool:
+        """Whether the truth is zero as far as its own terms tell, and the gradient rounds to it.
+
+        Softmax does not see a shift, so that the gradient of a shift is zero: what is left of it is
+        the rounding of terms that cancel.
+        """
+        own = self.own
+        size, error = float(np.linalg.norm(self.truth)), float(np.linalg.norm(self.error))
+        if size > _OWN * float(np.linalg.norm(own)):
+            return False
+        return error <= _FACTOR * float(np.linalg.norm(self.explained))
+
+    def verdict(self) -> Found | None:
+        """("pass" or "inconclusive", why), or None where nothing excuses the gradient."""
+        manual, truth = (np.asarray(g, np.float64) for g in (self.manual, self.truth))
+        unit = float(jnp.finfo(self.manual.dtype).eps)
+        rms = float(np.sqrt(np.mean(np.square(truth)))) if truth.size else 0.0
+        allowed = _FACTOR * unit * (np.abs(truth) + rms)
+        return Appeal(self.subject, self.x, self.w, self.leaf, manual, truth, allowed).verdict()
+
+
+def appealed(row: Row, rounded: Rounded) -> Row:
+    """The row of a leaf after an appeal, where it is wrong or its truth is zero.
+
+    >>> x = np.zeros(2, np.float32)
+    >>> with jax.enable_x64(True):
+    ...     one = Subject(("x",), (np.ones(2),), list, lambda x: [0 * x.sum()], False)
+    ...     rounded = Rounded(one, one.x, [np.ones(())], 0, x, np.zeros(2))
+    ...     row = appealed(Row("x", (2,), "float32", 0.0, 0.0, 0.0, "INCONCLUSIVE", ZERO), rounded)
+    >>> row.verdict, row.zero
+    ('TIE', True)
+    """
+    if row.verdict != "WRONG" and row.note != ZERO:
+        return row
+    with jax.enable_x64(True):
+        if not np.any(rounded.error) and not np.any(rounded.truth):
+            note = f"{ZERO}, and so is this"
+            return dataclasses.replace(row, verdict="TIE", note=note, zero=True)
+        if rounded.is_zero():
+            note = "zero, within the rounding of the terms that cancel"
+            return dataclasses.replace(row, verdict="TIE", note=note, zero=True)
+        if row.note == ZERO:
+            note = describe_error(rounded.manual, None, rounded.truth)
+            row = dataclasses.replace(row, verdict="WRONG", note=note)
+        found = rounded.verdict()
+    if found is None:
+        return row
+    verdict = "TIE" if found[0] == "pass" else "INCONCLUSIVE"
+    return dataclasses.replace(row, verdict=verdict, note=found[1])
+
+
+def _change(a: Any, b: Any) -> float:
+    a, b = np.asarray(a), np.asarray(b)
+    size = float(np.linalg.norm(a))
+    return float(np.linalg.norm(a - b)) / size if size else float(np.any(a != b))
+
+
+def rounding_of(subject: Subject, x: Any, w: Any, unit: float) -> list[np.ndarray]:
+    """What rounding errors of a size upon every number on the way do to the automatic gradient.
+
+    An array of absolute errors for each leaf. x64 is enabled by the caller.
+
+    >>> with jax.enable_x64(True):
+    ...     one = Subject(("x",), (np.array([40.0]),), list, lambda x: [jax.nn.sigmoid(x)], False)
+    ...     bool(rounding_of(one, one.x, [np.ones(1)], 2.0**-52)[0][0] < 1e-15)
+    True
+    """
+
+    exact, *shaken = subject.shaken(unit)
+    exact = [np.asarray(d) for d in exact(tuple(x), list(w))]
+    noise = [np.zeros(np.shape(leaf)) for leaf in x]
+    for pair in shaken:
+        fine, coarse = (run(tuple(x), list(w)) for run in pair)
+        for i, (e, f, c) in enumerate(zip(exact, fine, coarse, strict=True)):
+            by, by_coarse = (np.abs(np.asarray(d) - e) for d in (f, c))
+            # What does not grow with the errors is a choice that they have turned, at a kink.
+            grows = np.linalg.norm(by_coarse) >= GROWN * np.linalg.norm(by)
+            noise[i] = np.maximum(noise[i], by if grows else 0.0)
+    return noise

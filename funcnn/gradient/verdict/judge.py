@@ -1,0 +1,167 @@
+"""Verdicts: how far a gradient is from the truth, leaf by leaf, and whether that is too far.
+
+No tolerance grows with size, and none is set by hand: an error is held against what autodiff does
+in the same precision and against the noise floor, which is what a change of the inputs in their
+last place does to the truth. "Inconclusive" is a verdict, and never a pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient.verdict.figures import describe_error
+
+# Phase A of the tolerance policy: both gradients are computed in float64.
+_ALGEBRA_NORM = 1e-10
+_ALGEBRA_ELEMENT = 1e-9
+_CANCELLED = 1e-14
+ZERO = "the true gradient is zero everywhere"
+UNCERTAIN = "the truth itself is uncertain"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One leaf of a gradient, compared with its float64 truth.
+
+    Attributes:
+        leaf: its path.
+        shape, dtype: of the leaf.
+        manual, automatic: the error of either gradient, ||g - truth|| / ||truth||, in units of the
+            last place (ulps) of the dtype.
+        floor: the noise floor in the same units.
+        verdict: "MANUAL" or "AUTO", whichever is more accurate by a factor of 2 and beyond the
+            floor, "TIE", "WRONG" or "INCONCLUSIVE".
+        note: what is wrong, or why nothing can be said.
+        zero: whether both are zero, which is right and proves little.
+    """
+
+    leaf: str
+    shape: tuple[int, ...]
+    dtype: str
+    manual: float
+    automatic: float
+    floor: float
+    verdict: str
+    note: str = ""
+    zero: bool = False
+
+
+def relative_error(g: Any, truth: Any) -> float:
+    """||g - truth|| / ||truth||; infinite where g is not finite.
+
+    >>> relative_error(np.array([3.0, 4.4]), np.array([3.0, 4.0])).__round__(3)
+    0.08
+    """
+    g, truth = np.asarray(g, np.float64), np.asarray(truth, np.float64)
+    if not np.all(np.isfinite(g)):
+        return math.inf
+    size, distance = np.linalg.norm(truth), np.linalg.norm(g - truth)
+    return float(distance / size) if size else (math.inf if distance else 0.0)
+
+
+def judge_rounding(leaf: str, manual: Any, automatic: Any, truth: Any, moved: list[Any]) -> Row:
+    """The verdict on one leaf in its own precision.
+
+    The hand-derived gradient is wrong where its error exceeds twice that of autodiff, plus twice
+    the noise floor, plus two units in the last place.
+
+    Args:
+        leaf: its path.
+        manual, automatic: the two gradients.
+        truth: the gradient in float64.
+        moved: that truth at inputs which were changed in their last place.
+
+    >>> x = np.ones(3, np.float32)
+    >>> judge_rounding("w", 1.001 * x, x, np.ones(3), [np.ones(3)]).note
+    'manual = 1.001 x truth; worst at [0]: manual 1.001, automatic 1, truth 1'
+    """
+    manual, automatic = np.asarray(manual), np.asarray(automatic)
+    ulp = float(jnp.finfo(manual.dtype).eps)
+    m, a = relative_error(manual, truth), relative_error(automatic, truth)
+    k = max((relative_error(t, truth) for t in moved), default=0.0)
+    verdict, note = _verdict(m, a, k, ulp, truth)
+    if verdict == "WRONG":
+        note = describe_error(manual, automatic, truth)
+    shape, dtype = manual.shape, str(manual.dtype)
+    return Row(leaf, shape, dtype, m / ulp, a / ulp, k / ulp, verdict, note)
+
+
+def _verdict(m: float, a: float, k: float, ulp: float, truth: Any) -> tuple[str, str]:
+    if not np.all(np.isfinite(truth)):
+        return "INCONCLUSIVE", "the truth is not finite"
+    if not np.any(truth):
+        # Where both arms leave rounding noise, nothing is proved either way.
+        if m and not a:
+            return "WRONG", ""
+        return "INCONCLUSIVE", ZERO
+    trusted = 2 * a if math.isfinite(a) else 0.0
+    if m > trusted + 2 * k + 2 * ulp:
+        return "WRONG", ""
+    if not math.isfinite(a) or (a > 2 * m and a > k + ulp):
+        return "MANUAL", ""
+    return ("AUTO", "") if m > 2 * a and m > k + ulp else ("TIE", "")
+
+
+def judge_algebra(manual: Any, truth: Any, moved: list[Any], size: float = 0.0) -> tuple[str, str]:
+    """("pass", "fail" or "inconclusive", why): the rule's own code in float64 against the truth.
+
+    Args:
+        manual: the rule's cotangent, computed in float64.
+        truth: the automatic one of its reference, in float64.
+        moved: that truth at inputs which were changed in the last place of float64.
+        size: the norm of the largest such gradient; one that cancels to rounding noise beside it
+            proves nothing.
+
+    >>> judge_algebra(np.array([2.0]), np.array([1.0]), [])[0]
+    'fail'
+    >>> judge_algebra(np.zeros(2), np.zeros(2), [])
+    ('inconclusive', 'the true gradient is zero everywhere')
+    """
+    manual, truth = np.asarray(manual, np.float64), np.asarray(truth, np.float64)
+    moved = [np.asarray(t) for t in moved]
+    if not np.all(np.isfinite(truth)):
+        same = np.array_equal(np.isfinite(manual), np.isfinite(truth))
+        return (
+            ("inconclusive", "the truth is not finite")
+            if same
+            else ("fail", "finite where the truth is not, or not finite where it is")
+        )
+    if truth.size == 0:
+        return "inconclusive", "no elements"
+    if not np.any(truth):
+        if not np.all(np.abs(manual) <= _CANCELLED * size):
+            return (
+                "fail",
+                f"{np.count_nonzero(manual)} elements differ from zero, and truth is zero",
+            )
+        return "inconclusive", ZERO
+    noise_alone = _CANCELLED * size
+    if np.linalg.norm(truth) <= noise_alone and np.linalg.norm(manual) <= noise_alone:
+        return "inconclusive", "the true gradient cancels to rounding noise"
+    noise = np.max([np.abs(t - truth) for t in moved], axis=0) if moved else np.zeros_like(truth)
+    # At a jump of the derivative the other side is no noise; and here both stand on one side.
+    base = allowed_in_algebra(truth)
+    noise = np.where((noise > 1e6 * base) & (np.abs(manual - truth) <= base), 0.0, noise)
+    floor = 1e3 * float(np.linalg.norm(noise) / np.linalg.norm(truth))
+    if floor > 1e-3:
+        return "inconclusive", f"{UNCERTAIN} by {floor / 1e3:.1e}"
+    allowed = base + 1e3 * noise
+    error = relative_error(manual, truth)
+    if error <= max(_ALGEBRA_NORM, floor) and np.all(np.abs(manual - truth) <= allowed):
+        return "pass", f"{error:.1e}"
+    return "fail", describe_error(manual, None, truth)
+
+
+def allowed_in_algebra(truth: Any, size: float = 0.0) -> np.ndarray:
+    """By how much each element may differ from the truth in float64, its noise not counted.
+
+    >>> float(allowed_in_algebra(np.array([3.0, 4.0]))[0]) < 1e-8
+    True
+    """
+    rms = math.sqrt(float(np.mean(np.square(truth)))) if np.size(truth) else 0.0
+    return _ALGEBRA_ELEMENT * (np.abs(truth) + rms) + _CANCELLED * size

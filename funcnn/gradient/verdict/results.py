@@ -1,0 +1,192 @@
+"""What `check` found: results, counts, and an error to raise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+_SHOWN = 3  # failures of each check that are printed in full
+
+
+class GradientError(AssertionError):
+    """A hand-derived gradient is wrong, or was not compared; the message is the report.
+
+    >>> CheckReport("f", (), (), 0).raise_if_failed()
+    Traceback (most recent call last):
+    funcnn.gradient.verdict.results.GradientError: NOT COMPARED f: ...
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One comparison.
+
+    Attributes:
+        rule: the rule or function.
+        check: "truth", "primal", "contract", "zero", "homogeneity", "dot", "rounding", ...
+        case: the case's name.
+        leaf: the argument's leaf, or "" where the check is about the whole.
+        verdict: "pass", "fail", "note", "inconclusive" or "skip". A note is what would be a
+            failure in another setting than that which was asked for.
+        note: the error, or why.
+        seed: of the cotangents.
+        dtype: where the check runs in several.
+        diagnosis: the usual mistake that explains the error, or "".
+        setting: the other setting that it concerns: "matmul precision", "bfloat16", "a NaN", ...
+        zero: whether what was compared is zero on both sides, which is right and proves little.
+    """
+
+    rule: str
+    check: str
+    case: str
+    leaf: str
+    verdict: str
+    note: str = ""
+    seed: int = 0
+    dtype: str = ""
+    diagnosis: str = ""
+    setting: str = ""
+    zero: bool = False
+
+    def __str__(self) -> str:
+        named = {"leaf": self.leaf, "case": self.case, "": self.dtype, "seed": self.seed or ""}
+        where = " ".join(f"{name} {value}".strip() for name, value in named.items() if value)
+        text = f"{self.verdict.upper()} {self.rule} {self.check}: {where}: {self.note}"
+        return f"{text}\n  diagnosis: {self.diagnosis}" if self.diagnosis else text
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """All results of a check; `str()` is the report.
+
+    Attributes:
+        target: what was checked.
+        results: every comparison, passed or not.
+        leaves: the leaves each of which needs a truth.
+        rules: how many hand-written rules the target calls; with none, it is JAX's own derivative
+            that was held against the truth.
+        source: file and line of the backward pass, or of the function.
+        command: what checks the target again on the command line, or "".
+        own: whether these are the cases of a rule, some of which must show each leaf a truth that
+            is not zero; of arguments that somebody gives a leaf may have the gradient zero.
+        unreached: the rules that the target holds and these arguments never run.
+        run: how many different rules they run.
+
+    >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
+    >>> report.ok
+    True
+    >>> print(report)
+    OK f: 1 comparison passed, 0 failed, 0 inconclusive, 0 skipped; 1 hand-written rule
+    """
+
+    target: str
+    results: tuple[Result, ...]
+    leaves: tuple[str, ...]
+    rules: int
+    source: str = ""
+    command: str = ""
+    own: bool = False
+    unreached: tuple[str, ...] = ()
+    run: int = 1
+
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The results that failed."""
+        return tuple(r for r in self.results if r.verdict == "fail")
+
+    @property
+    def notes(self) -> tuple[Result, ...]:
+        """What would be a failure in another setting than that which was asked for."""
+        return tuple(r for r in self.results if r.verdict == "note")
+
+    @property
+    def uncovered(self) -> tuple[str, ...]:
+        """The differentiable leaves that were never compared with a truth."""
+        judged = {
+            r.leaf
+            for r in self.results
+            if r.check == "truth" and r.verdict in {"pass", "fail"} and not (r.zero and self.own)
+        }
+        return tuple(leaf for leaf in self.leaves if leaf not in judged)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many results there are of each verdict."""
+        found = Counter(r.verdict for r in self.results)
+        return {v: found[v] for v in ("pass", "fail", "inconclusive", "skip", "note")}
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed, and each differentiable leaf was really compared with a truth."""
+        return not (self.failures or self.uncovered or self._nothing)
+
+    @property
+    def _nothing(self) -> str:
+        """Why no number was compared that could have been wrong, or ""."""
+        passed = [r for r in self.results if r.verdict == "pass" and r.check != "contract"]
+        if not passed:
+            return "no case with a floating-point argument"
+        if self.rules and not self.run:
+            return "these arguments run none of the rules"
+        if self.rules and self.leaves and all(r.zero for r in passed if r.check == "truth"):
+            return "every true gradient is zero at these arguments"
+        return ""
+
+    def __str__(self) -> str:
+        lines = list(self._shown(self.failures))
+        if lines and self.source:
+            lines.append(f"  backward: {self.source}")
+        lines += self._shown(self.notes)
+        lines += [f"NOT COMPARED {self.target}: {what}" for what in self._not_compared()]
+        return "\n".join([*lines, self._summary()])
+
+    def _not_compared(self) -> Iterable[str]:
+        why = {r.leaf: r.note for r in self.results if r.check == "truth"}
+        for leaf in self.uncovered:
+            yield f"leaf {leaf}" + (f": {why[leaf]}" if why.get(leaf) else "")
+        for name in self.unreached:
+            yield f"rule {name}: these arguments never run it"
+        if self._nothing and not self.failures and not self.uncovered:
+            yield self._nothing
+
+    def _summary(self) -> str:
+        n = self.counts
+        head = "OK" if self.ok else "FAILED" if self.failures else "INCONCLUSIVE"
+        rules = f"{self.rules} hand-written rule" + ("" if self.rules == 1 else "s")
+        notes = f", {n['note']} note{'' if n['note'] == 1 else 's'}" if n["note"] else ""
+        told = (
+            f"{head} {self.target}: {n['pass']} comparison{'' if n['pass'] == 1 else 's'} passed, "
+            f"{n['fail']} failed, {n['inconclusive']} inconclusive, {n['skip']} skipped{notes}; "
+            f"{rules}"
+        )
+        undone = self._undone()
+        return f"{told}; not done: {', '.join(undone)}" if undone else told
+
+    def _undone(self) -> list[str]:
+        """The checks of which nothing came to a verdict."""
+        done = {r.check for r in self.results if r.verdict in {"pass", "fail", "note"}}
+        return list(dict.fromkeys(r.check for r in self.results if r.check not in done))
+
+    def _shown(self, results: Sequence[Result]) -> Iterable[str]:
+        """The first of each check; one mistake shows up at many inputs."""
+        for check, n in Counter(r.check for r in results).items():
+            of_check = [r for r in results if r.check == check]
+            yield from (f"{r}{self._reproduce(r)}" for r in of_check[:_SHOWN])
+            if n > _SHOWN:
+                kind = "notes" if of_check[0].verdict == "note" else "failures"
+                yield f"  and {n - _SHOWN} more {kind} of {check}"
+
+    def _reproduce(self, result: Result) -> str:
+        if not self.command or result.verdict != "fail":
+            return ""
+        return f'\n  again: {self.command} --case "{result.case}" --seed {result.seed}'
+
+    def skipped(self) -> Iterable[Result]:
+        """What was skipped or is inconclusive, with the reasons."""
+        return (r for r in self.results if r.verdict in {"skip", "inconclusive"})
+
+    def raise_if_failed(self) -> None:
+        """Raise `GradientError` unless `ok`."""
+        if not self.ok:
+            raise GradientError(str(self))
