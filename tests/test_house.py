@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import re
 import sys
 from pathlib import Path
 
@@ -14,81 +15,130 @@ PACKAGE = Path(fnn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each room imports only from those before it. config stands beside them: it imports none.
-ORDER = [
-    *(
-        "report",
-        "contract",
-        "registry",
-        "rules",
-        "usage",
-        "layer",
-        "parts",
-        "composition",
-        "inspection",
-    ),
-    *(
-        "layers",
-        "models",
-        "data",
-        "pictures",
-        "train",
-        "gradient",
-        "testing",
-        "bench",
-        "foreign",
-        "experiment",
-    ),
-    *("commands", "cli", "__main__"),
-]
+ORDER = {
+    "funcnn": [
+        *("version", "report", "core", "rules", "layers", "models", "data", "pictures", "train"),
+        *("gradient", "testing", "bench", "foreign", "experiment", "commands", "cli", "__main__"),
+    ],
+    "funcnn.core": [
+        *("contract", "errors", "registry", "usage", "layer", "parts", "composition", "summary"),
+        "backprop",
+    ],
+    "funcnn.rules": [
+        *("shared", "activation", "gate", "linear", "embedding", "dropout", "softmax", "losses"),
+        *("convolution", "pooling", "normalization", "recurrent"),
+    ],
+    "funcnn.gradient": [
+        *("program", "cost", "verdict", "case", "truth", "checks", "mutation", "diagnosis"),
+        *("sites", "comparison", "check", "pages"),
+    ],
+}
+BESIDE = {"config": ("foreign", "experiment", "commands", "cli")}
 
 
-def room(path):
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def module_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
-def imported_rooms(source):
-    """The rooms of funcnn that a source imports, also inside functions, but not for types alone."""
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imported(source):
+    """The modules of funcnn that a source imports, also in functions, but not for types alone."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             node.body = []
-    rooms = set()
+    found = set()
     for node in ast.walk(tree):
-        names = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "funcnn":
-            names = [f"funcnn.{alias.name}" for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        rooms |= {name.split(".")[1] for name in names if name.startswith("funcnn.")}
-    return rooms - {"__version__"}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module or "" for name in names}
+    return {name for name in found if name.split(".")[0] == "funcnn"}
 
 
-def upward_imports(name, source):
-    before = ORDER[: ORDER.index(name) + 1] if name in ORDER else []
-    allowed = {
-        *before,
-        *(["config"] if name in ("foreign", "experiment", "commands", "cli") else []),
-        name,
-    }
-    return imported_rooms(source) - allowed
+def upward_imports(module, source):
+    """What a module imports from a room that does not stand before its own."""
+    wrong = set()
+    for name in imported(source):
+        for house, rooms in ORDER.items():
+            prefix = f"{house}."
+            if not (module.startswith(prefix) and name.startswith(prefix)):
+                continue
+            own, theirs = (m.removeprefix(prefix).split(".")[0] for m in (module, name))
+            before = {*rooms[: rooms.index(own) + 1]} if own in rooms else {own}
+            before |= {room for room, users in BESIDE.items() if own in users}
+            if theirs not in before:
+                wrong.add(f"{house}.{theirs}")
+    return wrong
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_run_one_way(path):
-    if path == PACKAGE / "__init__.py":
-        assert imported_rooms(path.read_text()) == set()  # names are resolved when they are used
-    else:
-        assert room(path) in [*ORDER, "config"], "a new room needs its place in ORDER"
-        assert upward_imports(room(path), path.read_text()) == set()
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module):
+    for house, rooms in ORDER.items():
+        if module.startswith(f"{house}."):
+            room = module.removeprefix(f"{house}.").split(".")[0]
+            assert room in [*rooms, *BESIDE], f"a new room of {house} needs its place in ORDER"
+    assert upward_imports(module, MODULES[module].read_text()) == set()
+
+
+def test_nobody_imports_the_package_itself():
+    importers = [m for m, path in MODULES.items() if "funcnn" in imported(path.read_text())]
+    assert importers == []
+    assert imported("import funcnn as fnn") == {"funcnn"}
+    assert imported("from funcnn import chain") == {"funcnn"}
 
 
 def test_an_upward_import_is_found():
-    assert upward_imports("rules", "from funcnn.core.layer import Layer") == {"layer"}
-    assert upward_imports("rules", "def f():\n    from funcnn import train") == {"train"}
-    assert upward_imports("config", "import funcnn.data") == {"data"}
-    assert upward_imports("gradient", "from funcnn.core.registry import Rule") == set()
+    assert upward_imports("funcnn.rules.linear", "from funcnn.layers import dense") == {
+        "funcnn.layers"
+    }
+    assert upward_imports("funcnn.rules.linear", "def f():\n    from funcnn import train") == {
+        "funcnn.train"
+    }
+    assert upward_imports("funcnn.config.toml", "import funcnn.data") == {"funcnn.data"}
+    assert upward_imports("funcnn.gradient.check", "from funcnn.core.registry import Rule") == set()
+    assert upward_imports(
+        "funcnn.gradient.verdict.judge", "from funcnn.gradient.checks.laws import laws"
+    ) == {"funcnn.gradient.checks"}
+    assert upward_imports(
+        "funcnn.rules.shared.windows", "from funcnn.rules.softmax import softmax"
+    ) == {"funcnn.rules.softmax"}
+
+
+def circle(imports):
+    """A circle of modules that import each other, as a list, or None."""
+    done, under_way = set(), []
+
+    def visit(module):
+        if module in under_way:
+            return [*under_way[under_way.index(module) :], module]
+        if module in done:
+            return None
+        under_way.append(module)
+        found = next(filter(None, map(visit, sorted(imports.get(module, ())))), None)
+        under_way.pop()
+        done.add(module)
+        return found
+
+    return next(filter(None, map(visit, imports)), None)
+
+
+def test_no_modules_import_each_other():
+    assert circle({m: imported(path.read_text()) for m, path in MODULES.items()}) is None
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+@pytest.mark.parametrize("module", [m for m, p in MODULES.items() if p.name == "__init__.py"])
+def test_a_folder_opens_with_its_map(module):
+    files = {p.stem for p in MODULES[module].parent.glob("*.py")} - {"__init__", "__main__"}
+    if len(files) > 5:
+        words = ast.get_docstring(ast.parse(MODULES[module].read_text())) or ""
+        missing = {name for name in files if not re.search(rf"\b{name}\b", words)}
+        assert not missing, f"the map of {module} does not name {sorted(missing)}"
 
 
 def test_config_imports_no_jax():

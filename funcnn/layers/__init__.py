@@ -1,4 +1,8 @@
-"""Layers: rules with their parameters. This page is their table of contents."""
+"""Layers: rules with their parameters. This page is their table of contents.
+
+linear: dense and convolutions, the first file to read. embedding: rows of a table. activation,
+pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences.
+"""
 
 from funcnn.layers.activation import (
     elu,

@@ -1,8 +1,9 @@
 """The rules: functions of arrays with hand-derived gradients. The page is their table of contents.
 
-linear, convolution: products with weights. activation, gate: elementwise functions. softmax, loss,
-cross_entropy: what classifiers end in. pooling, dropout: what images and regularisation need.
-normalization, group_norm, batch_norm: mean 0 and variance 1. recurrent, lstm, gru: whole sequences.
+Read activation first. linear, convolution, embedding: products with weights, rows of a table.
+activation, gate: elementwise functions. softmax, losses: what classifiers end in. pooling, dropout:
+what images and regularisation need. normalization: mean 0 and variance 1. recurrent: whole
+sequences. shared: what they need, and no rule.
 """
 
 from funcnn.core.registry import registered_rules

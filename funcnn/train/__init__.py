@@ -1,6 +1,12 @@
 """Training: a pure compiled step, the loop round it, evaluation, checkpoints, metrics and curves.
 
 Nothing here knows of layers or rules: any pure JAX loss `loss(params, batch, key)` can be trained.
+
+step: one update, compiled; the first file to read. loop: `fit`, round it. state, signature,
+statistics: what the next step depends on, as arrays, shapes and running means. evaluation: a whole
+split. optimizer: optax by name. guard: what must not go unnoticed. checkpoint, manifest, quiet: a
+state on the disk, its digests, and what orbax says. metrics_log, progress, curves: what a run
+tells. memory: freed memory is kept.
 """
 
 from funcnn.train.checkpoint import Checkpoints

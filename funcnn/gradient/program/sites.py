@@ -2,7 +2,7 @@
 
 Everything here is `jax.extend.core`; what a jaxpr looks like inside is not promised by JAX, so what
 depends on it stands in this file and, for loops and branches, in operands.py, and
-tests/gradient/test_jaxprs.py fails when it moves.
+tests/gradient/program/test_jaxprs.py fails when it moves.
 """
 
 from __future__ import annotations

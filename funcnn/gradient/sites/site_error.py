@@ -202,12 +202,13 @@ def _over_loops(tap: Tap, evaluate: Any, given: tuple[list[Any], list[Any]]) -> 
 
 
 def rms(leaves: list[Any]) -> float:
-    """The root of the mean square of the floating-point leaves, 1 where they are all zero.
+    """The root of the mean square of what is finite in the floating-point leaves, 1 where all is 0.
 
-    >>> rms([np.array([3.0, -3.0])])
+    >>> rms([np.array([3.0, -3.0, -np.inf])])
     3.0
     """
-    squares = [np.mean(np.square(x)) for x in leaves if is_float(x) and x.size]
+    finite = [np.asarray(x)[np.isfinite(x)] for x in leaves if is_float(x)]
+    squares = [np.mean(np.square(x)) for x in finite if x.size]
     return math.sqrt(float(np.mean(squares))) if any(squares) else 1.0
 
 

@@ -179,6 +179,16 @@ def test_a_rule_that_raises_is_told_and_spoils_no_other():
     assert rows["sine"].verdict == "TIE"
 
 
+# Noise of the size of what is infinite would be NaN, with a warning, which is an error here.
+def test_scores_of_minus_infinity_among_the_operands():
+    seen = np.tril(np.ones((3, 3), bool))
+
+    def attended(scores):
+        return fnn.rules.softmax(jnp.where(seen, scores, -np.inf)) ** 2
+
+    assert only_row(attended, X[:3]).verdict in ("TIE", "MANUAL")
+
+
 def test_integers_and_keys_among_the_operands():
     @jax.custom_vjp
     def take(x, i, key):
