@@ -17,7 +17,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each room imports only from those before it. config stands beside them: it imports none.
 ORDER = {
     "funcnn": [
-        *("version", "report", "core", "rules", "layers", "models", "data", "pictures", "train"),
+        *(
+            "version",
+            "types",
+            "report",
+            "core",
+            "rules",
+            "layers",
+            "models",
+            "data",
+            "pictures",
+            "train",
+        ),
         *("gradient", "testing", "bench", "foreign", "experiment", "commands", "cli", "__main__"),
     ],
     "funcnn.core": [
