@@ -19,6 +19,8 @@ ArrayLike: TypeAlias = jax.typing.ArrayLike
 Key: TypeAlias = jax.Array
 DType: TypeAlias = jax.typing.DTypeLike
 Shape: TypeAlias = tuple[int, ...]
+# Of the spatial axes: "SAME", "VALID", or a pair (before, after) for each.
+Padding: TypeAlias = str | tuple[tuple[int, int], ...]
 # An array, or the shape and dtype of one.
 Shaped: TypeAlias = jax.Array | jax.ShapeDtypeStruct
 # Nested containers (dict, list, tuple, registered classes) of arrays or what stands beside them.

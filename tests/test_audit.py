@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-AUDIT = Path(__file__).parents[1] / "benchmarks" / "audit"
+AUDIT = Path(__file__).parents[1] / "audit"
 RESULTS = [json.loads(line) for line in (AUDIT / "results.jsonl").read_text("utf-8").splitlines()]
 
 PLANTED = '''

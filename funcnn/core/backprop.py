@@ -15,16 +15,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.layer import Layer, Params
+from funcnn.core.layer import Layer
 from funcnn.core.parts import missing_backward
+from funcnn.types import Array, Key, Params, PyTree, Residuals
 
 # (path, dparams, delta) of one layer after another; the return value is dx.
 Steps = Generator[tuple[str, Params, Any], None, Any]
 
 
 def backprop(
-    model: Layer, params: Params, x: Any, dy: Any, key: Any = None
-) -> tuple[Params, Any, dict[str, Any]]:
+    model: Layer, params: Params, x: PyTree, dy: PyTree, key: Key | None = None
+) -> tuple[Params, PyTree, dict[str, Array]]:
     """The explicit recursion of backprop through a model of layers.
 
     Args:
@@ -62,7 +63,9 @@ def backprop(
         gradients.setdefault(path, gradient)
 
 
-def backprop_steps(model: Layer, params: Params, x: Any, dy: Any, key: Any = None) -> Steps:
+def backprop_steps(
+    model: Layer, params: Params, x: PyTree, dy: PyTree, key: Key | None = None
+) -> Steps:
     """The same recursion, one layer at a time: a gradient is there as soon as its delta is.
 
     The forward pass runs at the call. Each `next` then runs the backward pass of one layer, the
@@ -108,7 +111,7 @@ def backprop_steps(model: Layer, params: Params, x: Any, dy: Any, key: Any = Non
     return _steps(model, params, res, dy)
 
 
-def _steps(layer: Layer, params: Params, res: Any, dy: Any, path: str = "") -> Steps:
+def _steps(layer: Layer, params: Params, res: Residuals, dy: PyTree, path: str = "") -> Steps:
     """The steps through one layer, whose parts are steps of their own where it is a chain."""
     if layer.kind != "chain":
         assert layer.recursion is not None

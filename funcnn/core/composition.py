@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.layer import Layer, Params, Statistics, as_layer, constructor
+from funcnn.core.layer import Layer, Statistics, as_layer, constructor
 from funcnn.core.parts import (
     Paths,
     Run,
@@ -33,10 +33,11 @@ from funcnn.core.parts import (
 )
 from funcnn.core.registry import Rule, removal_in_force
 from funcnn.core.usage import positive_integer
+from funcnn.types import Function, Key, Params, PyTree, Residuals
 
 
 @constructor
-def chain(*layers: Any, **named: Any) -> Layer:
+def chain(*layers: Layer | Function, **named: Layer | Function) -> Layer:
     """The composition f_L(... f_1(x; θ_1) ...; θ_L); the first argument is applied first.
 
     Unnamed layers are numbered within their kind (`conv_0`, `conv_1`); keywords name layers and
@@ -52,7 +53,7 @@ def chain(*layers: Any, **named: Any) -> Layer:
     """
     parts = name_parts(layers, named)
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         params: Params = {}
         carried = None
         for name, part in parts.items():
@@ -62,14 +63,14 @@ def chain(*layers: Any, **named: Any) -> Layer:
             x = shape_of_part(name, part, drawn, x, key)
         return params
 
-    def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+    def flow(run: Run, params: Params, x: PyTree, key: Key | None) -> PyTree:
         carried = None
         for name, part in parts.items():
             carried = carry_given(carried, name, part, x)
             x = run(name, part, params, x, key)
         return x
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
         dparams, deltas = {}, {}
         for name in reversed(parts):
             dy = step_back(name, parts[name], params, res[name], dy, dparams, deltas)
@@ -79,7 +80,7 @@ def chain(*layers: Any, **named: Any) -> Layer:
 
 
 @constructor
-def residual(body: Any, shortcut: Any = None) -> Layer:
+def residual(body: Layer | Function, shortcut: Layer | Function | None = None) -> Layer:
     """y = body(x) + x, or body(x) + shortcut(x).
 
     Backward: both branches get dy, and dx is the sum of what they return.
@@ -95,7 +96,7 @@ def residual(body: Any, shortcut: Any = None) -> Layer:
     if shortcut is not None:
         parts["shortcut"] = as_layer(shortcut)
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         params = init_all(parts, key, x)
         shapes = [shape_of_part(n, p, params.get(n, {}), x, key).shape for n, p in parts.items()]
         shapes += [x.shape]  # without a shortcut x itself is the second branch
@@ -106,12 +107,12 @@ def residual(body: Any, shortcut: Any = None) -> Layer:
             )
         return params
 
-    def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+    def flow(run: Run, params: Params, x: PyTree, key: Key | None) -> PyTree:
         y = run("body", parts["body"], params, x, key)
         other = x if shortcut is None else run("shortcut", parts["shortcut"], params, x, key)
         return _JOIN["sum"]((y, other))
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
         dparams, deltas = {}, {}
         dx = dy
         if shortcut is not None:
@@ -131,7 +132,7 @@ _JOIN: dict[str, Callable[[Sequence[Any]], Any]] = {
 }
 
 
-def _split(combine: Any, ys: Sequence[Any], dy: Any) -> Sequence[Any]:
+def _split(combine: str | Function | None, ys: Sequence[PyTree], dy: PyTree) -> Sequence[PyTree]:
     """The cotangent of each branch's output from that of what they were joined to."""
     if combine is None:
         return dy
@@ -142,7 +143,9 @@ def _split(combine: Any, ys: Sequence[Any], dy: Any) -> Sequence[Any]:
 
 
 @constructor
-def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
+def parallel(
+    *branches: Layer | Function, combine: str | Function | None = None, **named: Layer | Function
+) -> Layer:
     """Every branch on the same x; a tuple of their outputs, or what `combine` makes of it.
 
     Args:
@@ -163,20 +166,20 @@ def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
             f"parallel: combine is None, 'sum', 'concatenate' or a function, found {combine!r}"
         )
 
-    def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+    def flow(run: Run, params: Params, x: PyTree, key: Key | None) -> PyTree:
         ys = [run(name, part, params, x, key) for name, part in parts.items()]
         if combine is None:
             return tuple(ys)
         return _JOIN[combine](ys) if isinstance(combine, str) else combine(*ys)
 
-    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+    def forward(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
         kept: dict[str, Any] = {}
         ys: list[Any] = []
         run = keeper(kept)
         y = flow(lambda *step: ys.append(run(*step)) or ys[-1], params, x, key)
         return y, (kept, ys)
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
         kept, ys = res
         dparams, deltas = {}, {}
         dys = dict(zip(parts, _split(combine, ys, dy), strict=True))
@@ -204,7 +207,7 @@ def parallel(*branches: Any, combine: Any = None, **named: Any) -> Layer:
 
 
 @constructor
-def repeat(layer: Any, n: int) -> Layer:
+def repeat(layer: Layer | Function, n: int) -> Layer:
     """The layer n times over, each time with its own parameters, stacked on axis 0.
 
     The layers run in a `lax.scan`, so that the program does not grow with n. The layer must return
@@ -224,7 +227,7 @@ def repeat(layer: Any, n: int) -> Layer:
     n, part = positive_integer("repeat", "n", n), as_layer(layer)
     name = part.kind
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         require_key(key)
         carry_given(carry_given(None, name, part, x), f"the next {name}", part, x)
         drawn = [part.init(jax.random.fold_in(key, i), x) for i in range(n)]
@@ -236,21 +239,21 @@ def repeat(layer: Any, n: int) -> Layer:
             )
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
 
-    def keys_of(key: Any) -> Any:
+    def keys_of(key: Key | None) -> PyTree:
         return key if key is None else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
 
-    def over_layers(step: Any, x: Any, params: Params, key: Any) -> Any:
+    def over_layers(step: Any, x: PyTree, params: Params, key: Key | None) -> PyTree:
         carry_given(carry_given(None, name, part, x), f"the next {name}", part, x)
         with inside(name):
             return jax.lax.scan(lambda x, p: step(p[0], x, p[1]), x, (params, keys_of(key)), n)
 
-    def plain(params: Params, x: Any, key: Any) -> Any:
+    def plain(params: Params, x: PyTree, key: Key | None) -> PyTree:
         return over_layers(lambda p, x, k: (part.apply(p, x, k), None), x, params, key)[0]
 
-    def outputs(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
+    def outputs(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
         order: list[str] = []  # scan sorts a dict by its keys
 
-        def step(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
+        def step(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
             y, further = outputs_of(part, params, x, key)
             seen = under(name, y, further)
             order[:] = seen
@@ -259,19 +262,19 @@ def repeat(layer: Any, n: int) -> Layer:
         y, stacked = over_layers(step, x, params, key)
         return y, {path: stacked[path] for path in order}
 
-    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
-        def step(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+    def forward(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
+        def step(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
             assert part.forward is not None
             return part.forward(params, x, key)[0], x
 
         y, xs = over_layers(step, x, params, key)
         return y, (xs, key)
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
         order: list[str] = []  # scan sorts a dict by its keys
         xs, key = res
 
-        def step(dy: Any, layer: Any) -> tuple[Any, tuple[Params, Paths]]:
+        def step(dy: PyTree, layer: PyTree) -> tuple[Any, tuple[Params, Paths]]:
             assert part.forward is not None
             dparams, deltas = {}, {}
             own, x, key = layer
@@ -285,7 +288,7 @@ def repeat(layer: Any, n: int) -> Layer:
         dx, (dparams, deltas) = jax.lax.scan(step, dy, layers, n, reverse=True)
         return dparams, dx, {path: deltas[path] for path in order}
 
-    def collect(params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
+    def collect(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
         return over_layers(part.value_and_statistics, x, params, key)
 
     takes = collect if part.collect else None
@@ -295,23 +298,23 @@ def repeat(layer: Any, n: int) -> Layer:
     return Layer("repeat", init, apply, forward, recursion, {name: part}, outputs, takes)
 
 
-def _stack(plain: Any, forward: Any, recursion: Any) -> Any:
+def _stack(plain: Function, forward: Function, recursion: Function) -> PyTree:
     """The apply of a stack of layers with one rule round them all."""
 
-    def repeat(params: Any, x: Any, key: Any) -> Any:
+    def repeat(params: Params, x: PyTree, key: Key | None) -> PyTree:
         return plain(params, x, key)
 
-    def keep(params: Any, x: Any, key: Any) -> Any:
+    def keep(params: Params, x: PyTree, key: Key | None) -> PyTree:
         y, res = forward(params, x, key)
         return y, (params, res)
 
-    def backward(res: Any, dy: Any) -> Any:
+    def backward(res: Residuals, dy: PyTree) -> PyTree:
         return *recursion(*res, dy)[:2], None
 
     rule = Rule(repeat, "repeat")
     rule.defvjp(keep, backward)
 
-    def apply(params: Params, x: Any, key: Any) -> Any:
+    def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         # Inside, the rule would hide the layers' own from a removal that names those.
         return plain(params, x, key) if removal_in_force() else rule(params, x, key)
 

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from funcnn.types import PyTree
+
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Contract:
 
     rule: str
     parameters: tuple[str, ...]
-    tree: Any
+    tree: PyTree
     avals: tuple[tuple[tuple[int, ...], Any] | None, ...]
 
     @classmethod
@@ -40,7 +42,7 @@ class Contract:
         avals = tuple(None if a is None else _shape_and_dtype(a) for a in leaves)
         return cls(rule, parameters, tree, avals)
 
-    def enforce(self, cotangents: Any) -> tuple[Any, ...]:
+    def enforce(self, cotangents: PyTree) -> tuple[Any, ...]:
         """The cotangents, or a TypeError that names rule, argument, expected and found."""
         if not isinstance(cotangents, tuple):
             raise TypeError(
@@ -61,7 +63,7 @@ class Contract:
         return jax.tree.unflatten(tree, conformed)
 
 
-def leaf_names(parameters: tuple[str, ...], tree: Any) -> list[str]:
+def leaf_names(parameters: tuple[str, ...], tree: PyTree) -> list[str]:
     """A readable name for each leaf of a tree of arguments.
 
     >>> leaf_names(("params", "x"), jax.tree.structure(({"w": 0}, 0)))
@@ -72,16 +74,16 @@ def leaf_names(parameters: tuple[str, ...], tree: Any) -> list[str]:
     return [parameters[path[0].idx] + jax.tree_util.keystr(path[1:]) for path in paths]
 
 
-def _is_none(x: Any) -> bool:
+def _is_none(x: PyTree) -> bool:
     return x is None
 
 
-def _shape_and_dtype(x: Any) -> tuple[tuple[int, ...], Any]:
+def _shape_and_dtype(x: PyTree) -> tuple[tuple[int, ...], Any]:
     aval = jax.typeof(x)
     return tuple(aval.shape), aval.dtype
 
 
-def _conform(where: str, aval: tuple[tuple[int, ...], Any] | None, cotangent: Any) -> Any:
+def _conform(where: str, aval: tuple[tuple[int, ...], Any] | None, cotangent: PyTree) -> PyTree:
     """One leaf of the contract: the cotangent, None for an argument without one, or an error."""
     if aval is None or not jnp.issubdtype(aval[1], jnp.inexact):
         if cotangent is None or jax.typeof(cotangent).dtype == jax.dtypes.float0:

@@ -12,18 +12,21 @@ import functools
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 
 from funcnn.core.contract import explained, without_types
 from funcnn.core.registry import Rule, registered_rules
 from funcnn.core.usage import checked_init, how_to_call, in_a_word, parameter, what_it_is
+from funcnn.types import Array, ArrayLike, Key, Params, PyTree, Residuals
 
-Params = dict[str, Any]
-Init = Callable[[Any, Any], Params]
+# What a constructor of layers takes.
+Options = ParamSpec("Options")
+Init = Callable[[Key, PyTree], Params]
 # The path of a layer's parameters -> mean, variance and number of rows.
-Statistics = dict[str, tuple[Any, Any, Any]]
+Statistics = dict[str, tuple[Array, Array, ArrayLike]]
+Recursion = Callable[[Params, Residuals, PyTree], tuple[Params, PyTree, dict[str, Array]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,18 +60,18 @@ class Layer:
 
     kind: str
     init: Init
-    apply: Callable[[Params, Any, Any], Any]
-    forward: Callable[[Params, Any, Any], tuple[Any, Any]] | None = None
-    recursion: Callable[[Params, Any, Any], tuple[Params, Any, dict[str, Any]]] | None = None
+    apply: Callable[[Params, PyTree, Key | None], PyTree]
+    forward: Callable[[Params, PyTree, Key | None], tuple[PyTree, Residuals]] | None = None
+    recursion: Recursion | None = None
     parts: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
-    outputs: Callable[[Params, Any, Any], tuple[Any, dict[str, Any]]] | None = None
-    collect: Callable[[Params, Any, Any], tuple[Any, Statistics]] | None = None
+    outputs: Callable[[Params, PyTree, Key | None], tuple[PyTree, dict[str, Array]]] | None = None
+    collect: Callable[[Params, PyTree, Key | None], tuple[PyTree, Statistics]] | None = None
     carries: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "init", checked_init(self.kind, self.init))
 
-    def __call__(self, *args: Any, key: Any = None, **unknown: Any) -> Any:
+    def __call__(self, *args: PyTree, key: Key | None = None, **unknown: PyTree) -> PyTree:
         """`layer(params, x)` or, for the training-time behaviour, `layer(params, x, key=key)`."""
         if len(args) != 2 or unknown:
             raise TypeError(how_to_call(self.kind, unknown))
@@ -88,17 +91,19 @@ class Layer:
                 raise told from error
             raise
 
-    def backward(self, params: Params, res: Any, dy: Any) -> tuple[Params, Any]:
+    def backward(self, params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree]:
         """`(dparams, dx)` from what `forward` kept and the cotangent of the output."""
         if self.recursion is None:
             raise TypeError(f"{self.kind}: no hand-derived backward pass")
         return self.recursion(params, res, dy)[:2]
 
-    def statistics(self, params: Params, x: Any, key: Any) -> Statistics:
+    def statistics(self, params: Params, x: PyTree, key: Key | None) -> Statistics:
         """`{path: (mean, variance, count)}` of the batch x, for each batch norm inside."""
         return self.value_and_statistics(params, x, key)[1]
 
-    def value_and_statistics(self, params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
+    def value_and_statistics(
+        self, params: Params, x: PyTree, key: Key | None
+    ) -> tuple[PyTree, Statistics]:
         """The training-time `layer(params, x, key=key)` and the statistics, in one pass."""
         if self.collect is None:
             return self.apply(params, x, key), {}
@@ -109,7 +114,7 @@ class Layer:
         return f"{self.kind}({inside})" if inside else self.kind
 
 
-def no_params(key: Any, x: Any) -> Params:
+def no_params(key: Key, x: PyTree) -> Params:
     """The init of a layer without parameters.
 
     >>> no_params(None, None)
@@ -141,17 +146,19 @@ def layer_from_rule(
     call = functools.partial(_arguments, rule, kind)
     asks_for_key = "key" in rule.parameters
 
-    def apply(params: Params, x: Any, key: Any) -> Any:
+    def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         return x if asks_for_key and key is None else rule(*call(params, x, key), **static)
 
-    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+    def forward(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
         if asks_for_key and key is None:
             return x, None
         args, full_static = rule.bind(*call(params, x, key), **static)
         y, res = rule.forward(*args, **full_static)
         return y, (res,)  # a rule may keep nothing; None alone says that there was no key
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, dict[str, Any]]:
+    def recursion(
+        params: Params, res: Residuals, dy: PyTree
+    ) -> tuple[Params, PyTree, dict[str, Array]]:
         if res is None:
             return {}, dy, {}
         cotangents = dict(zip(rule.parameters, rule.backward(*res, dy, **defaults), strict=True))
@@ -164,7 +171,9 @@ def layer_from_rule(
     return layer
 
 
-def _arguments(rule: Rule, kind: str, params: Params, x: Any, key: Any) -> tuple[Any, ...]:
+def _arguments(
+    rule: Rule, kind: str, params: Params, x: PyTree, key: Key | None
+) -> tuple[Any, ...]:
     """The rule's arguments out of a layer's params, input and key."""
     values: list[Any] = [x]
     for name in rule.parameters[1:]:
@@ -177,7 +186,7 @@ def _arguments(rule: Rule, kind: str, params: Params, x: Any, key: Any) -> tuple
     return tuple(values)
 
 
-def constructor(make: Callable[..., Layer]) -> Callable[..., Layer]:
+def constructor(make: Callable[Options, Layer]) -> Callable[Options, Layer]:
     """Mark a function that makes a layer, so that using it as one is a clear error.
 
     >>> import jax.numpy as jnp
@@ -190,7 +199,7 @@ def constructor(make: Callable[..., Layer]) -> Callable[..., Layer]:
     """
 
     @functools.wraps(make)
-    def checked(*args: Any, **options: Any) -> Layer:
+    def checked(*args: Options.args, **options: Options.kwargs) -> Layer:
         if any(isinstance(a, jax.Array) for a in (*args, *options.values())):
             name = make.__name__
             of_arrays = f", or fnn.rules.{name}" if name in registered_rules() else ""
@@ -204,7 +213,7 @@ def constructor(make: Callable[..., Layer]) -> Callable[..., Layer]:
     return checked
 
 
-def as_layer(f: Any, *, init: Init = no_params, kind: str | None = None) -> Layer:
+def as_layer(f: object, *, init: Init = no_params, kind: str | None = None) -> Layer:
     """Any pure function `f(params, x)` or `f(params, x, key=...)` as a layer.
 
     It works everywhere except in `fnn.backprop`, which needs hand-derived passes.
@@ -238,13 +247,13 @@ def as_layer(f: Any, *, init: Init = no_params, kind: str | None = None) -> Laye
                 f"{without_types(signature)}: write lambda params, x: {name}(x) for one of x alone"
             ) from None
 
-    def apply(params: Params, x: Any, key: Any) -> Any:
+    def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         return f(params, x, key=key) if takes_key else f(params, x)
 
     return Layer(kind or ("function" if name == "<lambda>" else name), init, apply)
 
 
-def fold_path(key: Any, name: str) -> Any:
+def fold_path(key: Key | None, name: str) -> PyTree:
     """The key of the part called `name`; None stays None.
 
     Keys follow the path and never the order, so that adding a layer leaves the dropout masks of
@@ -256,7 +265,7 @@ def fold_path(key: Any, name: str) -> Any:
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def output_shape(layer: Layer, params: Params, x: Any, key: Any = None) -> Any:
+def output_shape(layer: Layer, params: Params, x: PyTree, key: Key | None = None) -> PyTree:
     """The shape and dtype of what a layer returns, with a key in training, without computing it.
 
     >>> import jax, jax.numpy as jnp
@@ -266,7 +275,7 @@ def output_shape(layer: Layer, params: Params, x: Any, key: Any = None) -> Any:
     return jax.eval_shape(lambda p, x: layer(p, x, key=key), params, x)
 
 
-def parameter_count(params: Any) -> int:
+def parameter_count(params: Params) -> int:
     """How many numbers a tree of parameters holds.
 
     >>> import jax.numpy as jnp

@@ -15,23 +15,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.layer import (
-    Layer,
-    Params,
-    Statistics,
-    as_layer,
-    fold_path,
-    output_shape,
-)
+from funcnn.core.layer import Layer, Statistics, as_layer, fold_path, output_shape
+from funcnn.core.registry import Value
 from funcnn.core.usage import MissingParameter, MissingStatistics
+from funcnn.types import Array, Function, Key, Params, PyTree, Residuals
 
 Parts = Mapping[str, Layer]
-Paths = dict[str, Any]  # path of a layer -> array
-Run = Callable[[str, Layer, Params, Any, Any], Any]
-Flow = Callable[[Run, Params, Any, Any], Any]
+Paths = dict[str, Array]  # by the path of a layer
+Run = Callable[[str, Layer, Params, PyTree, Key | None], PyTree]
+Flow = Callable[[Run, Params, PyTree, Key | None], PyTree]
 
 
-def name_parts(layers: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Layer]:
+def name_parts(
+    layers: Sequence[Layer | Function], named: Mapping[str, Layer | Function]
+) -> dict[str, Layer]:
     """The layers by name; those without one are numbered within their kind.
 
     >>> list(name_parts([max, max], {"head": max}))
@@ -52,22 +49,22 @@ def name_parts(layers: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Lay
 
 
 def compose(
-    kind: str, parts: Parts, init: Any, flow: Flow, recursion: Any, forward: Any = None
+    kind: str, parts: Parts, init: Function, flow: Flow, recursion: Function, forward: Any = None
 ) -> Layer:
     """The layer made of `parts`; without hand-derived passes where one of the parts has none."""
 
-    def apply(params: Params, x: Any, key: Any) -> Any:
+    def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         return flow(_apply, params, x, key)
 
-    def outputs(params: Params, x: Any, key: Any) -> tuple[Any, Paths]:
+    def outputs(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
         seen: Paths = {}
         return flow(_recorder(seen), params, x, key), seen
 
-    def keep(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+    def keep(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
         kept: dict[str, Any] = {}
         return flow(keeper(kept), params, x, key), kept
 
-    def collect(params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
+    def collect(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
         found: Statistics = {}
         return flow(_collector(found), params, x, key), found
 
@@ -78,7 +75,7 @@ def compose(
     return Layer(kind, init, apply, *passes, parts, outputs, takes, carries)
 
 
-def carry_given(before: str | None, name: str, part: Layer, x: Any) -> str | None:
+def carry_given(before: str | None, name: str, part: Layer, x: PyTree) -> str | None:
     """The name of a part that is given a carry with x, and so returns one with y; else None.
 
     A TypeError where that is the carry which the part `before` returned. A function may take it.
@@ -126,13 +123,13 @@ def inside(name: str) -> Iterator[None]:
         raise error.inside(name) from None
 
 
-def _apply(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
+def _apply(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
     with inside(name):
         return part.apply(params.get(name, {}), x, fold_path(key, name))
 
 
 def _recorder(seen: Paths) -> Run:
-    def run(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
+    def run(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
         with inside(name):
             y, further = outputs_of(part, params.get(name, {}), x, fold_path(key, name))
         seen.update(under(name, y, further))
@@ -142,7 +139,7 @@ def _recorder(seen: Paths) -> Run:
 
 
 def _collector(found: Statistics) -> Run:
-    def run(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
+    def run(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
         with inside(name):
             y, own = part.value_and_statistics(params.get(name, {}), x, fold_path(key, name))
         # A layer that takes statistics itself has the path "".
@@ -159,7 +156,7 @@ def keeper(kept: dict[str, Any]) -> Run:
     True
     """
 
-    def run(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
+    def run(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
         assert part.forward is not None
         with inside(name):
             y, kept[name] = part.forward(params.get(name, {}), x, fold_path(key, name))
@@ -169,8 +166,14 @@ def keeper(kept: dict[str, Any]) -> Run:
 
 
 def step_back(
-    name: str, part: Layer, params: Params, res: Any, dy: Any, dparams: Params, deltas: Paths
-) -> Any:
+    name: str,
+    part: Layer,
+    params: Params,
+    res: Residuals,
+    dy: PyTree,
+    dparams: Params,
+    deltas: Paths,
+) -> PyTree:
     """One step of the recursion through one part: files its gradient and its deltas, returns dx.
 
     >>> from funcnn.core.layer import Layer
@@ -188,7 +191,7 @@ def step_back(
     return dx
 
 
-def under(name: str, value: Any, further: Paths) -> Paths:
+def under(name: str, value: Value, further: Mapping[str, Value]) -> dict[str, Value]:
     """What belongs to a part and to the parts inside it, by path.
 
     >>> under("block", 1, {"conv_0": 2})
@@ -197,7 +200,9 @@ def under(name: str, value: Any, further: Paths) -> Paths:
     return {name: value, **{f"{name}/{path}": inner for path, inner in further.items()}}
 
 
-def outputs_of(layer: Layer, params: Params, x: Any, key: Any = None) -> tuple[Any, Paths]:
+def outputs_of(
+    layer: Layer, params: Params, x: PyTree, key: Key | None = None
+) -> tuple[PyTree, Paths]:
     """`(y, {path: output})`: what a layer returns, and what each of the layers inside it returns.
 
     >>> outputs_of(as_layer(lambda params, x: x + 1), {}, 1.0)
@@ -208,13 +213,13 @@ def outputs_of(layer: Layer, params: Params, x: Any, key: Any = None) -> tuple[A
     return layer.outputs(params, x, key)
 
 
-def init_part(name: str, part: Layer, key: Any, x: Any) -> Params:
+def init_part(name: str, part: Layer, key: Key, x: PyTree) -> Params:
     """The parameters of one part, drawn from its own key."""
     require_key(key)
     return part.init(fold_path(key, name), x)
 
 
-def require_key(key: Any) -> None:
+def require_key(key: Key | None) -> None:
     """A TypeError where `init` got no key.
 
     >>> require_key(None)
@@ -225,13 +230,13 @@ def require_key(key: Any) -> None:
         raise TypeError("init needs a key: model.init(jax.random.key(0), x)")
 
 
-def init_all(parts: Parts, key: Any, x: Any) -> Params:
+def init_all(parts: Parts, key: Key, x: PyTree) -> Params:
     """The parameters of parts that all see the same x; a part without any has no entry."""
     drawn = {name: init_part(name, part, key, x) for name, part in parts.items()}
     return {name: params for name, params in drawn.items() if params}
 
 
-def shape_of_part(name: str, part: Layer, params: Params, x: Any, key: Any) -> Any:
+def shape_of_part(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
     """The shape of what a part returns in training; an error says in which layer it arose."""
     try:
         return output_shape(part, params, x, key)

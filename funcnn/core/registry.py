@@ -11,15 +11,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Generic, NoReturn, ParamSpec, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.contract import Contract, explained, without_types
+from funcnn.types import Function, Key, PyTree, Residuals
+
+# The arguments of a rule and its value, as its reference has them.
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
+Static: TypeAlias = dict[str, Any]
+# `(args, dy, cotangents) -> (left, right)`, which must agree.
+Law: TypeAlias = Callable[..., tuple[PyTree, PyTree]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +53,14 @@ class Case:
     """
 
     name: str
-    args: tuple[Any, ...]
-    static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    args: tuple[PyTree, ...]
+    static: Mapping[str, Hashable] = dataclasses.field(default_factory=dict)
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     kinks: bool = False
-    laws: Mapping[str, Callable[..., tuple[Any, Any]]] = dataclasses.field(default_factory=dict)
-    reference: Callable[..., Any] | None = None
+    laws: Mapping[str, Callable[..., tuple[PyTree, PyTree]]] = dataclasses.field(
+        default_factory=dict
+    )
+    reference: Function | None = None
     intent: str = "derivative"
 
 
@@ -94,7 +104,7 @@ def removal_in_force() -> Removal | None:
     return _removal.value
 
 
-class Rule:
+class Rule(Generic[Arguments, Value]):
     """A function with a hand-derived gradient beside its reference.
 
     Calling the rule runs it with the hand-derived gradient; static arguments are keyword-only and
@@ -113,18 +123,18 @@ class Rule:
     (3.0, 3.0)
     """
 
-    def __init__(self, reference: Callable[..., Any], name: str):
+    def __init__(self, reference: Callable[Arguments, Value], name: str):
         functools.update_wrapper(self, reference)
         self.name = name
         self.reference = reference
-        self.forward: Callable[..., tuple[Any, Any]] = self._undefined
-        self.backward: Callable[..., tuple[Any, ...]] = self._undefined
-        self._make_cases: Callable[[Any], Iterator[Case]] | None = None
+        self.forward: Callable[..., tuple[Value, Residuals]] = self._undefined
+        self.backward: Callable[..., tuple[PyTree, ...]] = self._undefined
+        self._make_cases: Callable[[Key], Iterator[Case]] | None = None
         self._signature = inspect.signature(reference)
         self._static_names = frozenset(
             p.name for p in self._signature.parameters.values() if p.kind is p.KEYWORD_ONLY
         )
-        self._functions: dict[Any, Callable[..., Any]] = {}
+        self._functions: dict[Hashable, Callable[..., Value]] = {}
 
     def __repr__(self) -> str:
         return f"<rule {self.name}{self._signature}>"
@@ -134,24 +144,28 @@ class Rule:
         """The names of the arguments that may be arrays, in order."""
         return tuple(n for n in self._signature.parameters if n not in self._static_names)
 
-    def _undefined(self, *args: Any, **static: Any) -> Any:
+    def _undefined(self, *args: PyTree, **static: Hashable) -> NoReturn:
         raise TypeError(
             f"{self.name}: no derivative yet: call {self.name}.defvjp(forward, backward)"
         )
 
-    def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
+    def defvjp(
+        self,
+        forward: Callable[..., tuple[Value, Residuals]],
+        backward: Callable[..., tuple[PyTree, ...]],
+    ) -> None:
         """Set the hand-derived passes; see the class for their signatures."""
         self.forward, self.backward = forward, backward
         self._functions.clear()
 
     def defcases(
-        self, make_cases: Callable[[Any], Iterator[Case]]
-    ) -> Callable[[Any], Iterator[Case]]:
+        self, make_cases: Callable[[Key], Iterator[Case]]
+    ) -> Callable[[Key], Iterator[Case]]:
         """Decorate the generator `make_cases(key)` of this rule's cases."""
         self._make_cases = make_cases
         return make_cases
 
-    def cases(self, key: Any = None) -> list[Case]:
+    def cases(self, key: Key | None = None) -> list[Case]:
         """The rule's cases, drawn from `key` (by default a fixed one); empty where it has none."""
         if self._make_cases is None:
             return []
@@ -160,31 +174,31 @@ class Rule:
     def replace(
         self,
         *,
-        forward: Callable[..., Any] | None = None,
-        backward: Callable[..., Any] | None = None,
-    ) -> Rule:
+        forward: Callable[..., tuple[Value, Residuals]] | None = None,
+        backward: Callable[..., tuple[PyTree, ...]] | None = None,
+    ) -> Rule[Arguments, Value]:
         """An unregistered copy with another pass: for an experiment, or for a planted mistake."""
         copy = Rule(self.reference, self.name)
         copy.defvjp(forward or self.forward, backward or self.backward)
         copy._make_cases = self._make_cases
         return copy
 
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
+    def __call__(self, *args: Arguments.args, **keywords: Arguments.kwargs) -> Value:
         """The value, with the hand-derived gradient; the reference inside `without_rules`."""
-        args, static = self.bind(*args, **keywords)
+        arrays, static = self.bind(*args, **keywords)
         removal = removal_in_force()
         if removal is not None and removal.covers(self.name):
-            return self.reference(*args, **static)
+            return self.reference(*arrays, **static)
         function = self._function(static)
         try:
             # Where JAX refuses forward mode later, its traceback shows this line alone of ours.
-            return function(*args)  # no jvp, jacfwd, linearize: take fnn.without_rules(f) for f
+            return function(*arrays)  # no jvp, jacfwd, linearize: take fnn.without_rules(f) for f
         except TypeError as error:
             if told := explained(self.name, error):
                 raise told from error
             raise
 
-    def bind(self, *args: Any, **keywords: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def bind(self, *args: PyTree, **keywords: PyTree) -> tuple[tuple[PyTree, ...], Static]:
         """The arguments in the order of the signature, and the static ones, defaults filled in."""
         try:
             bound = self._signature.bind(*args, **keywords)
@@ -197,7 +211,7 @@ class Rule:
         arrays = tuple(v for n, v in bound.arguments.items() if n not in self._static_names)
         return arrays, static
 
-    def static_arguments(self, **static: Any) -> dict[str, Any]:
+    def static_arguments(self, **static: Hashable) -> Static:
         """All static arguments, those not given at their defaults; TypeError for one unknown."""
         full = {n: self.default(n) for n in self._static_names}
         for name, value in static.items():
@@ -213,11 +227,11 @@ class Rule:
             raise TypeError(f"{self.name}: static argument {missing[0]!r} is missing")
         return full
 
-    def default(self, name: str) -> Any:
+    def default(self, name: str) -> PyTree:
         """The default of an argument, `inspect.Parameter.empty` where it has none."""
         return self._signature.parameters[name].default
 
-    def _check_static(self, name: str, value: Any) -> None:
+    def _check_static(self, name: str, value: object) -> None:
         if any(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(value)):
             raise TypeError(
                 f"{self.name}: {name} is static and cannot be an array; arrays are positional: "
@@ -231,7 +245,7 @@ class Rule:
                 f"{type(value).__name__} {value!r}; pass a tuple or a number"
             ) from None
 
-    def _function(self, static: dict[str, Any]) -> Callable[..., Any]:
+    def _function(self, static: Static) -> Callable[..., Value]:
         """The custom_vjp of one set of static values, made once: a second call traces nothing."""
         precision = getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009, pyright knows no flags
         # 1 == 1.0 == True: the types are part of the key.
@@ -240,11 +254,11 @@ class Rule:
             self._functions[cache_key] = self._make_function(static, precision)
         return self._functions[cache_key]
 
-    def _make_function(self, static: dict[str, Any], precision: Any) -> Callable[..., Any]:
-        def value(*args: Any) -> Any:
+    def _make_function(self, static: Static, precision: str | None) -> Callable[..., Value]:
+        def value(*args: PyTree) -> Value:
             return self.forward(*args, **static)[0]
 
-        def forward(*args: Any) -> tuple[Any, Any]:
+        def forward(*args: PyTree) -> tuple[Value, tuple[Residuals, Contract]]:
             # Among the residuals a Python number would meet the backward pass, which takes arrays.
             args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, _NUMBERS) else a, args)
             # JAX traces both passes when the context around the call has closed already.
@@ -252,7 +266,7 @@ class Rule:
                 y, res = self.forward(*args, **static)
             return y, (res, Contract.of(self.name, self.parameters, args))
 
-        def backward(saved: Any, dy: Any) -> Any:
+        def backward(saved: tuple[Residuals, Contract], dy: PyTree) -> tuple[PyTree, ...]:
             res, contract = saved
             with jax.default_matmul_precision(precision):
                 return contract.enforce(self.backward(res, dy, **static))
@@ -267,7 +281,7 @@ _NUMBERS = (bool, int, float, complex)
 _rules: dict[str, Rule] = {}
 
 
-def rule(reference: Callable[..., Any]) -> Rule:
+def rule(reference: Callable[Arguments, Value]) -> Rule[Arguments, Value]:
     """Make and register a `Rule` from its reference; to be followed by `defvjp` and `defcases`.
 
     Raises:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
-from funcnn.core.layer import Layer, Params, parameter_count
+from funcnn.core.layer import Layer, parameter_count
 from funcnn.core.parts import outputs_of
 from funcnn.report import table
+from funcnn.types import Params, PyTree
 
 
-def summary(model: Layer, params: Params, x: Any) -> str:
+def summary(model: Layer, params: Params, x: PyTree) -> str:
     """The layers of a model with the shapes of their outputs and their parameters, as text.
 
     Nothing is computed: `x`, and the leaves of `params`, may be `jax.ShapeDtypeStruct`.
@@ -38,7 +37,7 @@ def summary(model: Layer, params: Params, x: Any) -> str:
     return table([*rows, total])
 
 
-def _shapes(output: Any) -> str:
+def _shapes(output: PyTree) -> str:
     return ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(output))
 
 

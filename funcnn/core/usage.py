@@ -6,12 +6,13 @@ import functools
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 
 from funcnn.core.registry import registered_rules
+from funcnn.types import PyTree
 
 
 class MissingStatistics(ValueError):
@@ -56,7 +57,7 @@ class MissingParameter(KeyError):
         return MissingParameter(kind, parameter, found, f"{name}/{path}".rstrip("/"))
 
 
-def parameter(kind: str, params: Mapping[str, Any], name: str) -> Any:
+def parameter(kind: str, params: Mapping[str, Any], name: str) -> PyTree:
     """One parameter of a layer, or a MissingParameter.
 
     >>> parameter("dense", {"w": 1.0}, "w")
@@ -93,7 +94,7 @@ def checked_init(kind: str, init: Callable[[Any, Any], Any]) -> Callable[[Any, A
     usage = f"{kind}.init(jax.random.key(0), x)"
 
     @functools.wraps(init)
-    def checked(*args: Any, **named: Any) -> Any:
+    def checked(*args: Any, **named: Any) -> PyTree:
         if len(args) + len(named) != 2 or not set(named) <= {"key", "x"}:
             raise TypeError(f"{usage} takes a key and an input, found {len(args)} arguments")
         key, x = (*args, *(named[n] for n in ("key", "x") if n in named))
@@ -110,12 +111,12 @@ def checked_init(kind: str, init: Callable[[Any, Any], Any]) -> Callable[[Any, A
     return checked
 
 
-def _is_key(x: Any) -> bool:
+def _is_key(x: PyTree) -> bool:
     dtype = getattr(x, "dtype", None)
     return dtype is not None and (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == "uint32")
 
 
-def in_a_word(x: Any) -> str:
+def in_a_word(x: PyTree) -> str:
     """The dtype and shape of an array, the type of anything else.
 
     >>> in_a_word(jax.random.key(0)), in_a_word({})
@@ -127,7 +128,7 @@ def in_a_word(x: Any) -> str:
     return f"{x.dtype}[{', '.join(map(str, shape))}]"
 
 
-def positive_integer(layer: str, name: str, value: Any) -> int:
+def positive_integer(layer: str, name: str, value: SupportsIndex) -> int:
     """The value as an integer; a ValueError in the name of the layer where it is none above 0.
 
     >>> positive_integer("dense", "features", 0)
@@ -140,7 +141,7 @@ def positive_integer(layer: str, name: str, value: Any) -> int:
     return number
 
 
-def what_it_is(f: Any) -> str:
+def what_it_is(f: object) -> str:
     """What stands where a layer should, and what was probably meant.
 
     >>> what_it_is("relu")
@@ -159,7 +160,7 @@ def what_it_is(f: Any) -> str:
     return repr(f)
 
 
-def number(layer: str, name: str, value: Any) -> None:
+def number(layer: str, name: str, value: object) -> None:
     """A ValueError in the name of the layer where an option is no number.
 
     >>> number("elu", "alpha", "1")
@@ -170,7 +171,7 @@ def number(layer: str, name: str, value: Any) -> None:
         raise ValueError(f"{layer}: {name} is a number, found {value!r}")
 
 
-def function(layer: str, name: str, value: Any) -> None:
+def function(layer: str, name: str, value: object) -> None:
     """A ValueError in the name of the layer where an option is no function.
 
     >>> function("dense", "initializer", "he")
@@ -183,7 +184,7 @@ def function(layer: str, name: str, value: Any) -> None:
         )
 
 
-def hashable(value: Any) -> Any:
+def hashable(value: object) -> PyTree:
     """Lists, as they come out of a config, as tuples.
 
     >>> hashable([1, [2, 3]])

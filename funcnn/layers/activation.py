@@ -1,6 +1,6 @@
 """Activations as layers: constants where they have no options, constructors where they have."""
 
-from typing import Any
+from __future__ import annotations
 
 from funcnn import rules
 from funcnn.core.layer import Layer, constructor, layer_from_rule
@@ -70,7 +70,7 @@ def log_softmax(axis: int = -1) -> Layer:
     return layer_from_rule(rules.log_softmax, axis=_axis("log_softmax", axis))
 
 
-def _axis(layer: str, axis: Any) -> int:
+def _axis(layer: str, axis: object) -> int:
     if isinstance(axis, bool) or not isinstance(axis, int):
         raise ValueError(f"{layer}: axis is an integer, found {axis!r}")
     return axis

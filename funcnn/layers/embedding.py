@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.core.layer import Layer, Params, constructor
+from funcnn.core.layer import Layer, constructor
 from funcnn.core.parts import require_key
 from funcnn.core.usage import function, parameter, positive_integer
+from funcnn.types import Array, Function, Key, Params, PyTree, Residuals
 
 # Rows of length about 1, as flax draws them: the variance is 1 / width.
 _UNIT_ROWS = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
 
 
 @constructor
-def embedding(
-    vocabulary: int, width: int, *, initializer: Callable[..., Any] = _UNIT_ROWS
-) -> Layer:
+def embedding(vocabulary: int, width: int, *, initializer: Function = _UNIT_ROWS) -> Layer:
     """y = table[x]: a row of numbers for each integer; x (...) in [0, vocabulary), y (..., width).
 
     The table (vocabulary, width) is a parameter in JAX's default dtype. An x outside gives NaN, see
@@ -46,19 +42,21 @@ def embedding(
     width = positive_integer("embedding", "width", width)
     function("embedding", "initializer", initializer)
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise TypeError(f"embedding: x must be integers, found {x.dtype}{list(x.shape)}")
         require_key(key)
         return {"table": initializer(key, (vocabulary, width), jnp.zeros(()).dtype)}
 
-    def apply(params: Params, x: Any, key: Any) -> Any:
+    def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         return rules.embedding(parameter("embedding", params, "table"), x)
 
-    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+    def forward(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
         return rules.embedding.forward(parameter("embedding", params, "table"), x)
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, dict[str, Any]]:
+    def recursion(
+        params: Params, res: Residuals, dy: PyTree
+    ) -> tuple[Params, PyTree, dict[str, Array]]:
         dtable, dx = rules.embedding.backward(res, dy)
         return {"table": dtable}, dx, {}
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.core.layer import Layer, Params, constructor, layer_from_rule
+from funcnn.core.layer import Layer, constructor, layer_from_rule
 from funcnn.core.parts import require_key
 from funcnn.core.usage import function, hashable, positive_integer
 from funcnn.rules.shared.windows import check_windows
+from funcnn.types import Function, Key, Params, PyTree
 
-Initializer = Callable[..., Any]
+Initializer = Function
 # He et al. 2015: keeps the variance of the activations through layers of relu.
 _HE = jax.nn.initializers.he_normal()
 
 
 def _weights(
-    shape: tuple[int, ...], x: Any, key: Any, initializer: Initializer, bias: bool
+    shape: tuple[int, ...], x: PyTree, key: Key | None, initializer: Initializer, bias: bool
 ) -> Params:
     """w from the initializer and b = 0, in the dtype of x (float32 where x is not floating)."""
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
@@ -49,7 +49,7 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = _HE) -
     features = positive_integer("dense", "features", features)
     function("dense", "initializer", initializer)
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         return _weights((x.shape[-1], features), x, key, initializer, bias)
 
     return layer_from_rule(rules.linear, init=init, kind="dense")
@@ -60,7 +60,7 @@ def conv(
     features: int,
     window: Sequence[int],
     stride: int | Sequence[int] = 1,
-    padding: str | Sequence[tuple[int, int]] = "SAME",
+    padding: str | Sequence[Sequence[int]] = "SAME",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     *,
@@ -94,7 +94,7 @@ def conv(
     features = positive_integer("conv", "features", features)
     function("conv", "initializer", initializer)
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         if x.shape[-1] % groups or features % groups:
             raise ValueError(
                 f"conv: groups={groups} must divide the {x.shape[-1]} input and the {features} "
@@ -119,7 +119,7 @@ def conv_transposed(
     features: int,
     window: Sequence[int],
     stride: int | Sequence[int] = 1,
-    padding: str | Sequence[tuple[int, int]] = "SAME",
+    padding: str | Sequence[Sequence[int]] = "SAME",
     dilation: int | Sequence[int] = 1,
     *,
     bias: bool = True,
@@ -145,7 +145,7 @@ def conv_transposed(
     (3, 3, 4, 8)
     """
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         return _weights((*sizes, x.shape[-1], features), x, key, initializer, bias)
 
     features = positive_integer("conv_transposed", "features", features)
@@ -160,7 +160,9 @@ def conv_transposed(
     )
 
 
-def _sizes(layer: str, window: Any, stride: Any, padding: Any, dilation: Any) -> tuple[int, ...]:
+def _sizes(
+    layer: str, window: PyTree, stride: object, padding: object, dilation: object
+) -> tuple[int, ...]:
     """The window as a tuple; a ValueError where one of the options is no option of a window."""
     window = (window,) if hasattr(window, "__index__") else window
     if not isinstance(window, (tuple, list)):
@@ -174,10 +176,10 @@ def _sizes(layer: str, window: Any, stride: Any, padding: Any, dilation: Any) ->
     return window
 
 
-def _with_axes(layer: str, axes: int, init: Any) -> Any:
+def _with_axes(layer: str, axes: int, init: Function) -> PyTree:
     """`init` for an x that has as many spatial axes as the window."""
 
-    def checked(key: Any, x: Any) -> Params:
+    def checked(key: Key, x: PyTree) -> Params:
         if len(x.shape) != axes + 2:
             raise ValueError(
                 f"{layer}: a window of {axes} axes takes x (N, {axes} spatial axes, C), "

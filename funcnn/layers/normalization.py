@@ -10,24 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.core.layer import (
-    Layer,
-    Params,
-    Statistics,
-    constructor,
-    layer_from_rule,
-)
+from funcnn.core.layer import Layer, Statistics, constructor, layer_from_rule
 from funcnn.core.usage import MissingStatistics, number, parameter, positive_integer
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, Key, Params, PyTree, Residuals
 
 
-def _init(key: Any, x: Any, bias: bool = True) -> Params:
+def _init(key: Key, x: PyTree, bias: bool = True) -> Params:
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
     params = {"scale": jnp.ones(x.shape[-1:], dtype)}
     return {**params, "bias": jnp.zeros(x.shape[-1:], dtype)} if bias else params
 
 
-def _positive(layer: str, epsilon: Any) -> None:
+def _positive(layer: str, epsilon: float) -> None:
     number(layer, "epsilon", epsilon)
     if not epsilon > 0:
         raise ValueError(f"{layer}: epsilon is positive, found {epsilon!r}")
@@ -81,7 +76,7 @@ def group_norm(groups: int, epsilon: float = 1e-5) -> Layer:
     _positive("group_norm", epsilon)
     groups = positive_integer("group_norm", "groups", groups)
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         if x.shape[-1] % groups:
             raise ValueError(
                 f"group_norm: {x.shape[-1]} channels cannot be divided into {groups} groups"
@@ -136,7 +131,7 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
     """
     _positive("batch_norm", epsilon)
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         params = _init(key, x)
         unknown = jnp.full(x.shape[-1:], jnp.nan, accumulator(params["scale"]))
         return {**params, "mean": unknown, "variance": unknown} if frozen else params
@@ -151,17 +146,17 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
         statistics = params["mean"], params["variance"]
         return scale, bias, *(jax.lax.stop_gradient(statistics) if frozen else statistics)
 
-    def apply(params: Params, x: Any, key: Any) -> Any:
+    def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         if key is None or frozen:
             return rules.batch_norm_evaluation(x, *given(params), epsilon=epsilon)
         return rules.batch_norm(x, *learnt(params), epsilon=epsilon)[0]
 
-    def collect(params: Params, x: Any, key: Any) -> tuple[Any, Statistics]:
+    def collect(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
         y, mean, variance = rules.batch_norm(x, *learnt(params), epsilon=epsilon)
         count = jnp.full((), math.prod(x.shape[:-1]), mean.dtype)
         return y, {"": (mean, variance, count)}
 
-    def forward(params: Params, x: Any, key: Any) -> tuple[Any, dict[str, Any]]:
+    def forward(params: Params, x: PyTree, key: Key | None) -> tuple[Any, dict[str, Any]]:
         if key is None or frozen:
             rule = rules.batch_norm_evaluation
             y, res = rule.forward(x, *given(params), epsilon=epsilon)
@@ -170,7 +165,9 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
         (y, *_), res = rules.batch_norm.forward(x, scale, bias, epsilon=epsilon)
         return y, {"own": res}
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, dict[str, Any]]:
+    def recursion(
+        params: Params, res: Residuals, dy: PyTree
+    ) -> tuple[Params, PyTree, dict[str, Array]]:
         if "given" in res:
             rule = rules.batch_norm_evaluation
             dx, *gradients = rule.backward(res["given"], dy, epsilon=epsilon)

@@ -14,7 +14,7 @@ global_average_pool = layer_from_rule(rules.global_average_pool)
 global_max_pool = layer_from_rule(rules.global_max_pool)
 
 
-def _options(layer: str, window: Any, stride: Any, padding: Any) -> dict[str, Any]:
+def _options(layer: str, window: object, stride: object, padding: object) -> dict[str, Any]:
     window, stride, padding = map(hashable, (window, stride, padding))
     # One number is the size along each axis, of which there are one or two.
     axes = len(window) if isinstance(window, tuple) else max(1, *map(_axes, (stride, padding)))
@@ -23,7 +23,7 @@ def _options(layer: str, window: Any, stride: Any, padding: Any) -> dict[str, An
     return {"window": window, "stride": stride, "padding": padding}
 
 
-def _axes(option: Any) -> int:
+def _axes(option: object) -> int:
     return len(option) if isinstance(option, tuple) else 1
 
 
@@ -31,7 +31,7 @@ def _axes(option: Any) -> int:
 def max_pool(
     window: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
-    padding: str | Sequence[tuple[int, int]] = "VALID",
+    padding: str | Sequence[Sequence[int]] = "VALID",
 ) -> Layer:
     """The largest element of each window of x (N, H, W, C); windows stand `stride` apart.
 
@@ -52,7 +52,7 @@ def max_pool(
 def average_pool(
     window: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
-    padding: str | Sequence[tuple[int, int]] = "VALID",
+    padding: str | Sequence[Sequence[int]] = "VALID",
 ) -> Layer:
     """The mean of the elements of each window; padding does not count. Arguments as `max_pool`.
 

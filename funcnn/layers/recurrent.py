@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.core.layer import Layer, Params, as_layer, constructor, layer_from_rule
+from funcnn.core.layer import Layer, as_layer, constructor, layer_from_rule
 from funcnn.core.parts import Paths, Run, compose, in_order, init_all, require_key, step_back
 from funcnn.core.registry import Rule
 from funcnn.core.usage import in_a_word, parameter, positive_integer
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Function, Key, Params, PyTree, Residuals
 
-Initializer = Callable[..., Any]
+Initializer = Function
 # Saxe et al. 2014: a state that goes through many orthogonal steps neither grows nor shrinks.
 _ORTHOGONAL = jax.nn.initializers.orthogonal()
 _LECUN = jax.nn.initializers.lecun_normal()
@@ -51,7 +52,7 @@ class _Given:
     lengths: bool = False
 
 
-def _opened(kind: str, x: Any) -> tuple[Any, Any, Any, _Given]:
+def _opened(kind: str, x: PyTree) -> tuple[Any, Any, Any, _Given]:
     """carry, x and lengths, and which of them were given."""
     if not isinstance(x, tuple):
         if not hasattr(x, "shape"):
@@ -73,22 +74,22 @@ def _opened(kind: str, x: Any) -> tuple[Any, Any, Any, _Given]:
     return carry, x, lengths, _Given(True, carry is not None, lengths is not None)
 
 
-def _first(carry: Any) -> Any:
+def _first(carry: PyTree) -> PyTree:
     """One array of a carry, 0 where there is none."""
     return next((a for a in jax.tree.leaves(carry) if hasattr(a, "shape")), 0)
 
 
-def _count(carry: Any) -> str:
+def _count(carry: PyTree) -> str:
     """An array by its shape, anything else by how many things it holds."""
     return f"{len(carry)} things" if isinstance(carry, (tuple, list)) else in_a_word(carry)
 
 
-def _from_rule(rule: Rule, init: Callable[[Any, Any], Params], **static: Any) -> Recurrent:
+def _from_rule(rule: Rule, init: Callable[[Key, PyTree], Params], **static: Any) -> Recurrent:
     """The layer of a recurrent rule, whose arguments are x, the carries, w, u, b and lengths."""
     plain = layer_from_rule(rule, **static)
     names = rule.parameters[1:-4]  # of the carries
 
-    def by_name(carry: Any, batch: int, hidden: int, dtype: Any) -> Params:
+    def by_name(carry: PyTree, batch: int, hidden: int, dtype: Any) -> Params:
         """The carries as the rule names them; a carry of one array stands for itself."""
         if carry is None:
             return {name: jnp.zeros((batch, hidden), dtype) for name in names}
@@ -104,29 +105,29 @@ def _from_rule(rule: Rule, init: Callable[[Any, Any], Params], **static: Any) ->
             )
         return dict(zip(names, carries, strict=True))
 
-    def as_carry(arrays: Any) -> Any:
+    def as_carry(arrays: PyTree) -> PyTree:
         return tuple(arrays) if len(names) > 1 else next(iter(arrays))
 
-    def arguments(params: Params, x: Any) -> tuple[Params, Any, _Given]:
+    def arguments(params: Params, x: PyTree) -> tuple[Params, Any, _Given]:
         carry, x, lengths, given = _opened(rule.name, x)
         carries = by_name(carry, x.shape[0], parameter(rule.name, params, "u").shape[0], x.dtype)
         return {**params, **carries, "lengths": lengths}, x, given
 
-    def result(out: Any, given: _Given) -> Any:
+    def result(out: PyTree, given: _Given) -> PyTree:
         y, *carries = out
         return (as_carry(carries), y) if given.explicit else y
 
-    def apply(params: Params, x: Any, key: Any) -> Any:
+    def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         named, x, given = arguments(params, x)
         return result(plain.apply(named, x, key), given)
 
-    def forward(params: Params, x: Any, key: Any) -> tuple[Any, Any]:
+    def forward(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
         assert plain.forward is not None
         named, x, given = arguments(params, x)
         out, res = plain.forward(named, x, key)
         return result(out, given), (res, given)
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
         assert plain.recursion is not None
         res, given = res
         dcarry, dy = dy if given.explicit else (None, dy)
@@ -145,11 +146,15 @@ def _from_rule(rule: Rule, init: Callable[[Any, Any], Params], **static: Any) ->
 
 
 def _init(
-    hidden: int, gates: int, bias: Any, initializer: Initializer, recurrent_initializer: Initializer
-) -> Callable[[Any, Any], Params]:
+    hidden: int,
+    gates: int,
+    bias: object,
+    initializer: Initializer,
+    recurrent_initializer: Initializer,
+) -> Callable[[Key, PyTree], Params]:
     """Draws w (D, gates * H) and u (H, gates * H), each block of u by itself; b is given."""
 
-    def init(key: Any, x: Any) -> Params:
+    def init(key: Key, x: PyTree) -> Params:
         x = _opened("init", x)[1]
         dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
         # An orthogonal matrix cannot be made in a low precision.
@@ -270,7 +275,7 @@ def bidirectional(layer: Layer) -> Layer:
         )
     parts: dict[str, Layer] = {"forward": layer, "backward": layer.mirrored()}
 
-    def flow(run: Run, params: Params, x: Any, key: Any) -> Any:
+    def flow(run: Run, params: Params, x: PyTree, key: Key | None) -> PyTree:
         if not isinstance(x, tuple):
             ys = [run(name, part, params, x, key) for name, part in parts.items()]
             return jnp.concatenate(ys, axis=-1)  # (N, T, 2H)
@@ -287,7 +292,7 @@ def bidirectional(layer: Layer) -> Layer:
         carries, ys = zip(*outs, strict=True)
         return carries, jnp.concatenate(ys, axis=-1)
 
-    def recursion(params: Params, res: Any, dy: Any) -> tuple[Params, Any, Paths]:
+    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
         dparams: Params = {}
         deltas: Paths = {}
         explicit = isinstance(dy, tuple)
@@ -305,7 +310,7 @@ def bidirectional(layer: Layer) -> Layer:
     return compose("bidirectional", parts, lambda k, x: init_all(parts, k, x), flow, recursion)
 
 
-def _joined(of_forward: Any, of_backward: Any) -> Any:
+def _joined(of_forward: PyTree, of_backward: PyTree) -> PyTree:
     """The cotangent of the input of both: a sum for x, a pair for the carries."""
     if not isinstance(of_forward, tuple):
         return of_forward + of_backward

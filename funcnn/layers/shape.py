@@ -8,8 +8,9 @@ from typing import Any
 import jax
 
 from funcnn import rules
-from funcnn.core.layer import Layer, Params, constructor, layer_from_rule, no_params
+from funcnn.core.layer import Layer, constructor, layer_from_rule, no_params
 from funcnn.core.usage import in_a_word, number
+from funcnn.types import Array, Key, Params, PyTree
 
 
 @jax.tree_util.register_static
@@ -20,17 +21,19 @@ class _Shape:
     sizes: tuple[int, ...]
 
 
-def _flat(params: Params, x: Any, key: Any) -> Any:
+def _flat(params: Params, x: PyTree, key: Key | None) -> PyTree:
     if not getattr(x, "shape", ()):
         raise ValueError(f"flatten: x must have shape (N, ...), found {in_a_word(x)}")
     return x.reshape(x.shape[0], -1)  # (N, H * W * C)
 
 
-def _flat_forward(params: Params, x: Any, key: Any) -> tuple[Any, _Shape]:
+def _flat_forward(params: Params, x: PyTree, key: Key | None) -> tuple[Any, _Shape]:
     return _flat(params, x, key), _Shape(x.shape)
 
 
-def _flat_recursion(params: Params, res: _Shape, dy: Any) -> tuple[Params, Any, dict[str, Any]]:
+def _flat_recursion(
+    params: Params, res: _Shape, dy: PyTree
+) -> tuple[Params, PyTree, dict[str, Array]]:
     return {}, dy.reshape(res.sizes), {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from funcnn import layers
 from funcnn.core.composition import chain
@@ -23,7 +22,7 @@ def _activation(name: str) -> Layer:
     return found
 
 
-def _widths(model: str, name: str, values: Any) -> Sequence[int]:
+def _widths(model: str, name: str, values: object) -> Sequence[int]:
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ValueError(f"{model}: {name} is one width for each layer, [64, 32], found {values!r}")
     return values

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from funcnn.core.layer import Layer, Params
+from funcnn.core.layer import Layer
 from funcnn.core.parts import outputs_of
 from funcnn.pictures.network import convolutions, fitting
 from funcnn.pictures.panels import largest, name_row, panels, show_image, show_map
 from funcnn.pictures.style import styled
+from funcnn.types import Params
 
 _MOST_CHANNELS = 8
 _SHARE = 0.98  # of the numbers are within the scale; the rest have the colour of its end

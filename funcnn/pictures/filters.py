@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.core.layer import Layer, Params
+from funcnn.core.layer import Layer
 from funcnn.pictures.network import convolutions
 from funcnn.pictures.panels import largest, name_row, panels, show_map
 from funcnn.pictures.style import styled
+from funcnn.types import Params
 
 _MOST_FILTERS, _MOST_CHANNELS, _COLUMNS = 64, 4, 8
 

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.core.layer import Layer, Params
+from funcnn.core.layer import Layer
 from funcnn.core.parts import outputs_of
 from funcnn.pictures.network import Model
 from funcnn.pictures.panels import panels, show_image
 from funcnn.pictures.style import styled
+from funcnn.types import Params
 
 Score = Callable[[Any], Any]  # an image (H, W, C) -> one number
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.layer import Layer, Params
+from funcnn.core.layer import Layer
+from funcnn.types import Params
 
 # Any pure function logits (N, classes) = model(params, images), a Layer or not.
 Model = Callable[..., Any]

@@ -3,8 +3,9 @@
 Those that multiply x by a gate (silu, gelu) stand in gate.py.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,10 @@ from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import floating
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Function, Key
 
 
-def times(dy: Any, slope: Any) -> Any:
+def times(dy: Array, slope: Array) -> Array:
     """The cotangent dy * slope, multiplied in the precision of the slope and rounded once.
 
     >>> times(jnp.ones(2, jnp.bfloat16), jnp.array([0.5, 2.0])).dtype
@@ -24,7 +26,7 @@ def times(dy: Any, slope: Any) -> Any:
     return (dy.astype(slope.dtype) * slope).astype(dy.dtype)
 
 
-def pointwise_cases(key: Any, **static: Any) -> Iterator[Case]:
+def pointwise_cases(key: Key, **static: Hashable) -> Iterator[Case]:
     """The shapes on which every activation is checked; each adds its own tails and kinks."""
     yield Case("normal", (2 * normal(key, (5, 7)),), static)
     yield Case("cube", (normal(key, (2, 3, 11)),), static)
@@ -34,7 +36,7 @@ def pointwise_cases(key: Any, **static: Any) -> Iterator[Case]:
 
 
 @rule
-def relu(x: Any) -> Any:
+def relu(x: ArrayLike) -> Array:
     r"""Rectified linear unit, y = max(0, x).
 
     Shapes: x, y (...).
@@ -56,12 +58,12 @@ def relu(x: Any) -> Any:
     return jnp.where(x <= 0, 0, x)
 
 
-def relu_forward(x: Any) -> Any:
+def relu_forward(x: Array) -> tuple[Array, Array]:
     y = relu.reference(x)
     return y, y
 
 
-def relu_backward(y: Any, dy: Any) -> Any:
+def relu_backward(y: Array, dy: Array) -> tuple[Array]:
     return (jnp.where(y <= 0, 0, dy),)
 
 
@@ -69,8 +71,10 @@ relu.defvjp(relu_forward, relu_backward)
 
 
 # relu and leaky_relu are positively homogeneous: x dx = y dy, element by element.
-def _homogeneous(slope: float) -> Any:
-    def law(args: Any, dy: Any, cotangents: Any) -> Any:
+def _homogeneous(slope: float) -> dict[str, Function]:
+    def law(
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
         (x,) = args
         return jnp.sum(x * cotangents[0]), jnp.sum(jnp.where(x > 0, x, slope * x) * dy)
 
@@ -78,7 +82,7 @@ def _homogeneous(slope: float) -> Any:
 
 
 @relu.defcases
-def relu_cases(key: Any) -> Any:
+def relu_cases(key: Key) -> Iterator[Case]:
     yield from pointwise_cases(key)
     yield Case("law", (normal(key, (3, 13)),), laws=_homogeneous(0.0))
     yield Case("kink", (jnp.array([[-1.0, -0.0, 0.0], [0.0, 1.0, 2.0]]),), kinks=True)
@@ -86,7 +90,7 @@ def relu_cases(key: Any) -> Any:
 
 
 @rule
-def leaky_relu(x: Any, *, slope: float = 0.01) -> Any:
+def leaky_relu(x: ArrayLike, *, slope: float = 0.01) -> Array:
     r"""Leaky rectified linear unit, y = x where x ≥ 0 and slope · x elsewhere.
 
     Shapes: x, y (...); slope is a static number.
@@ -107,11 +111,11 @@ def leaky_relu(x: Any, *, slope: float = 0.01) -> Any:
     return jnp.where(x >= 0, x, slope * x)
 
 
-def leaky_relu_forward(x: Any, *, slope: float) -> Any:
+def leaky_relu_forward(x: Array, *, slope: float) -> tuple[Array, Array]:
     return leaky_relu.reference(x, slope=slope), x >= 0
 
 
-def leaky_relu_backward(positive: Any, dy: Any, *, slope: float) -> Any:
+def leaky_relu_backward(positive: Array, dy: Array, *, slope: float) -> tuple[Array]:
     return (jnp.where(positive, dy, slope * dy),)
 
 
@@ -119,7 +123,7 @@ leaky_relu.defvjp(leaky_relu_forward, leaky_relu_backward)
 
 
 @leaky_relu.defcases
-def leaky_relu_cases(key: Any) -> Any:
+def leaky_relu_cases(key: Key) -> Iterator[Case]:
     yield from pointwise_cases(key)
     yield from (Case(f"slope {s}", (normal(key, (3, 5)),), {"slope": s}) for s in (-1, 0))
     yield Case("law", (normal(key, (3, 13)),), {"slope": 0.25}, laws=_homogeneous(0.25))
@@ -127,7 +131,7 @@ def leaky_relu_cases(key: Any) -> Any:
 
 
 @rule
-def elu(x: Any, *, alpha: float = 1.0) -> Any:
+def elu(x: ArrayLike, *, alpha: float = 1.0) -> Array:
     r"""Exponential linear unit, y = x where x > 0 and alpha (eˣ - 1) elsewhere.
 
     Shapes: x, y (...); alpha is a static number.
@@ -151,11 +155,11 @@ def elu(x: Any, *, alpha: float = 1.0) -> Any:
     return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.where(x > 0, 0, x)))
 
 
-def elu_forward(x: Any, *, alpha: float) -> Any:
+def elu_forward(x: Array, *, alpha: float) -> tuple[Array, Array]:
     return elu.reference(x, alpha=alpha), x
 
 
-def elu_backward(x: Any, dy: Any, *, alpha: float) -> Any:
+def elu_backward(x: Array, dy: Array, *, alpha: float) -> tuple[Array]:
     x = x.astype(accumulator(x))
     return (times(dy, jnp.where(x > 0, 1, alpha * jnp.exp(jnp.where(x > 0, 0, x)))),)
 
@@ -164,8 +168,8 @@ elu.defvjp(elu_forward, elu_backward)
 
 
 @elu.defcases
-def elu_cases(key: Any) -> Any:
-    def accurate(x: Any, *, alpha: float = 1.0) -> Any:
+def elu_cases(key: Key) -> Iterator[Case]:
+    def accurate(x: Array, *, alpha: float = 1.0) -> Array:
         return jnp.where(x > 0, x, alpha * (jnp.exp(jnp.where(x > 0, 0, x)) - 1))
 
     yield from pointwise_cases(key)
@@ -175,7 +179,7 @@ def elu_cases(key: Any) -> Any:
 
 
 @rule
-def softplus(x: Any) -> Any:
+def softplus(x: ArrayLike) -> Array:
     r"""Softplus, y = log(1 + eˣ), a smooth relu.
 
     Shapes: x, y (...).
@@ -199,12 +203,12 @@ def softplus(x: Any) -> Any:
     return jnp.where(x >= 0, x, 0) + jnp.log1p(jnp.exp(-magnitude))
 
 
-def softplus_forward(x: Any) -> Any:
+def softplus_forward(x: Array) -> tuple[Array, Array]:
     y = softplus.reference(x)
     return y, y
 
 
-def softplus_backward(y: Any, dy: Any) -> Any:
+def softplus_backward(y: Array, dy: Array) -> tuple[Array]:
     return (times(dy, -jnp.expm1(-y.astype(accumulator(y)))),)
 
 
@@ -212,13 +216,13 @@ softplus.defvjp(softplus_forward, softplus_backward)
 
 
 @softplus.defcases
-def softplus_cases(key: Any) -> Any:
+def softplus_cases(key: Key) -> Iterator[Case]:
     yield from pointwise_cases(key)
     yield Case("tail", (jnp.array([-80.0, -40.0, -20.0, 0.0, 20.0, 40.0, 90.0]),))
 
 
 @rule
-def sigmoid(x: Any) -> Any:
+def sigmoid(x: ArrayLike) -> Array:
     r"""Logistic sigmoid, y = σ(x) = 1 / (1 + e⁻ˣ).
 
     Shapes: x, y (...).
@@ -240,11 +244,11 @@ def sigmoid(x: Any) -> Any:
     return jax.lax.logistic(x)
 
 
-def sigmoid_forward(x: Any) -> Any:
+def sigmoid_forward(x: Array) -> tuple[Array, Array]:
     return sigmoid.reference(x), x
 
 
-def sigmoid_backward(x: Any, dy: Any) -> Any:
+def sigmoid_backward(x: Array, dy: Array) -> tuple[Array]:
     e = jnp.exp(-jnp.abs(x.astype(accumulator(x))))
     return (times(dy, e / (1 + e) ** 2),)
 
@@ -253,14 +257,14 @@ sigmoid.defvjp(sigmoid_forward, sigmoid_backward)
 
 
 @sigmoid.defcases
-def sigmoid_cases(key: Any) -> Any:
+def sigmoid_cases(key: Key) -> Iterator[Case]:
     yield from pointwise_cases(key)
     tail = jnp.array([-80.0, -40.0, -20.0, 17.0, 20.0, 40.0, 80.0])
     yield Case("tail", (tail,), reference=lambda x: 1 / (1 + jnp.exp(-x)))
 
 
 @rule
-def tanh(x: Any) -> Any:
+def tanh(x: ArrayLike) -> Array:
     r"""Hyperbolic tangent, y = tanh x = 2 σ(2x) - 1.
 
     Shapes: x, y (...).
@@ -282,11 +286,11 @@ def tanh(x: Any) -> Any:
     return jnp.tanh(x)
 
 
-def tanh_forward(x: Any) -> Any:
+def tanh_forward(x: Array) -> tuple[Array, Array]:
     return tanh.reference(x), x
 
 
-def tanh_backward(x: Any, dy: Any) -> Any:
+def tanh_backward(x: Array, dy: Array) -> tuple[Array]:
     e = jnp.exp(-2 * jnp.abs(x.astype(accumulator(x))))
     return (times(dy, 4 * e / (1 + e) ** 2),)
 
@@ -295,7 +299,7 @@ tanh.defvjp(tanh_forward, tanh_backward)
 
 
 @tanh.defcases
-def tanh_cases(key: Any) -> Any:
+def tanh_cases(key: Key) -> Iterator[Case]:
     yield from pointwise_cases(key)
     tail = jnp.array([-40.0, -20.0, -9.5, 9.5, 20.0, 40.0])
     yield Case("tail", (tail,), reference=lambda x: 2 / (1 + jnp.exp(-2 * x)) - 1)

@@ -1,6 +1,8 @@
 """Dropout: a random mask in training; in evaluation the caller leaves it out."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +10,11 @@ import jax.numpy as jnp
 from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import describe, floating
 from funcnn.rules.shared.case_data import normal
+from funcnn.types import Array, ArrayLike, Key, PyTree, Shape
 
 
 @rule
-def dropout(x: Any, key: Any, *, rate: float) -> Any:
+def dropout(x: ArrayLike, key: Key, *, rate: float) -> Array:
     r"""Inverted dropout: each element is 0 with probability rate, else x / (1 - rate).
 
     Shapes: x, y (...); key a typed PRNG key; rate (static) in [0, 1).
@@ -44,7 +47,7 @@ def dropout(x: Any, key: Any, *, rate: float) -> Any:
     return jnp.where(_mask(key, x.shape, rate), x * _scale(rate), 0)
 
 
-def dropout_forward(x: Any, key: Any, *, rate: float) -> Any:
+def dropout_forward(x: Array, key: Key, *, rate: float) -> tuple[Array, Array | None]:
     (x,) = floating("dropout", x=x)
     _check(key, rate)
     if rate == 0:
@@ -53,7 +56,7 @@ def dropout_forward(x: Any, key: Any, *, rate: float) -> Any:
     return jnp.where(mask, x * _scale(rate), 0), mask
 
 
-def dropout_backward(mask: Any, dy: Any, *, rate: float) -> Any:
+def dropout_backward(mask: Array | None, dy: Array, *, rate: float) -> tuple[Array, None]:
     if mask is None:
         return dy, None
     return jnp.where(mask, dy * _scale(rate), 0), None
@@ -63,13 +66,13 @@ def _scale(rate: float) -> float:
     return 1 / (1 - rate)
 
 
-def _mask(key: Any, shape: tuple[int, ...], rate: float) -> Any:
+def _mask(key: Key, shape: Shape, rate: float) -> Array:
     """True where the element stays."""
     threshold = min(round(rate * 2**32), 2**32 - 1)
     return jax.random.bits(key, shape, jnp.uint32) >= jnp.uint32(threshold)
 
 
-def _check(key: Any, rate: float) -> None:
+def _check(key: Key, rate: float) -> None:
     if not 0 <= rate < 1:
         raise ValueError(
             f"dropout: rate is the probability of dropping, at least 0 and below 1, found {rate}"
@@ -85,11 +88,13 @@ dropout.defvjp(dropout_forward, dropout_backward)
 
 
 @dropout.defcases
-def dropout_cases(key: Any) -> Any:
+def dropout_cases(key: Key) -> Iterator[Case]:
     kx, km = jax.random.split(key)
 
     # Linear in x: both sides are Σ s m x dy.
-    def euler(args: Any, dy: Any, cotangents: Any) -> Any:
+    def euler(
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[PyTree, ...]
+    ) -> tuple[Array, Array]:
         y = dropout.reference(*args, rate=0.5)
         return jnp.sum(args[0] * cotangents[0]), jnp.sum(y * dy)
 

@@ -12,10 +12,11 @@ from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import describe, floating, is_known
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Key, PyTree
 
 
 @rule
-def embedding(table: Any, indices: Any) -> Any:
+def embedding(table: ArrayLike, indices: ArrayLike) -> Array:
     r"""Rows of a table, y[n] = table[i[n]].
 
     Shapes: table (V, D) floating point; indices i (...) integers in [0, V); y (..., D).
@@ -60,13 +61,13 @@ def embedding(table: Any, indices: Any) -> Any:
     return table.at[indices].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
-def embedding_forward(table: Any, indices: Any) -> Any:
+def embedding_forward(table: Array, indices: Array) -> tuple[Array, tuple[Array, Array]]:
     table, indices = _checked(table, indices)
     # The rows alone say how many there are; without columns they take no memory.
     return embedding.reference(table, indices), (table[:, :0], indices)
 
 
-def embedding_backward(res: Any, dy: Any) -> Any:
+def embedding_backward(res: tuple[Array, Array], dy: Array) -> tuple[Array, None]:
     nothing, indices = res
     dy_rows = dy.reshape(indices.size, dy.shape[-1]).astype(accumulator(dy))  # (N, D)
     zeros = jnp.zeros((nothing.shape[0], dy.shape[-1]), dy_rows.dtype)  # (V, D)
@@ -78,7 +79,7 @@ def embedding_backward(res: Any, dy: Any) -> Any:
     return dtable.astype(dy.dtype), None
 
 
-def add_rows_by_scatter(table: Any, indices: Any, rows: Any) -> Any:
+def add_rows_by_scatter(table: Array, indices: Array, rows: Array) -> Array:
     """The table with row n added at indices[n]; those outside are left out.
 
     >>> add_rows_by_scatter(jnp.zeros((2, 1)), jnp.array([1, 1, 2]), jnp.ones((3, 1))).ravel()
@@ -87,7 +88,7 @@ def add_rows_by_scatter(table: Any, indices: Any, rows: Any) -> Any:
     return table.at[indices].add(rows, mode="drop", wrap_negative_indices=False)
 
 
-def add_rows_by_sorting(table: Any, indices: Any, rows: Any) -> Any:
+def add_rows_by_sorting(table: Array, indices: Array, rows: Array) -> Array:
     """The same by a sort and a scan, without two additions at one place.
 
     >>> add_rows_by_sorting(jnp.zeros((2, 1)), jnp.array([1, 1, 2]), jnp.ones((3, 1))).ravel()
@@ -100,7 +101,7 @@ def add_rows_by_sorting(table: Any, indices: Any, rows: Any) -> Any:
     changes = indices[1:] != indices[:-1]
     edge = jnp.ones(1, bool)
 
-    def join(left: Any, right: Any) -> Any:
+    def join(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
         (left_starts, left_sum), (right_starts, right_sum) = left, right
         total = jnp.where(right_starts, right_sum, left_sum + right_sum)
         return left_starts | right_starts, total
@@ -115,7 +116,7 @@ def add_rows_by_sorting(table: Any, indices: Any, rows: Any) -> Any:
     return table.at[place].add(sums, mode="drop", unique_indices=True, wrap_negative_indices=False)
 
 
-def _checked(table: Any, indices: Any) -> Any:
+def _checked(table: ArrayLike, indices: ArrayLike) -> tuple[Array, Array]:
     (table,), indices = floating("embedding", table=table), jnp.asarray(indices)
     if not jnp.issubdtype(indices.dtype, jnp.integer):
         raise TypeError(f"embedding: indices must be integers, found {describe(indices)}")
@@ -129,12 +130,16 @@ embedding.defvjp(embedding_forward, embedding_backward)
 
 
 @embedding.defcases
-def embedding_cases(key: Any) -> Iterator[Case]:
+def embedding_cases(key: Key) -> Iterator[Case]:
     # Linear in the table: both sides are Σ y dy.
-    def euler(args: Any, dy: Any, cotangents: Any) -> Any:
+    def euler(
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[PyTree, ...]
+    ) -> tuple[Array, Array]:
         return jnp.sum(args[0] * cotangents[0]), jnp.sum(args[0][args[-1]] * dy)
 
-    def no_fewer(name: str, rows: int, width: int, indices: Any, **options: Any) -> Case:
+    def no_fewer(
+        name: str, rows: int, width: int, indices: int | list[int] | list[list[int]], **options: Any
+    ) -> Case:
         return Case(name, (normal(key, (rows, width)), jnp.array(indices, int)), **options)
 
     yield no_fewer("repeated", 5, 3, [4, 0, 4, 1, 4, 4, 0])

@@ -3,8 +3,10 @@
 They are not monotone, so that their derivative does not follow from the output: x is kept.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +15,16 @@ from funcnn.core.registry import Case, rule
 from funcnn.rules.activation import pointwise_cases, times
 from funcnn.rules.shared.arguments import floating
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Key
 
 
-def _finite_below(x: Any) -> Any:
+def _finite_below(x: Array) -> Array:
     """x, with the lowest finite number for -∞: the gate is 0 for both, and -∞ · 0 is NaN."""
     return jnp.where(x == -jnp.inf, float(jnp.finfo(x.dtype).min), x)
 
 
 @rule
-def silu(x: Any) -> Any:
+def silu(x: ArrayLike) -> Array:
     r"""Sigmoid-weighted linear unit, y = x σ(x), also called swish.
 
     Shapes: x, y (...).
@@ -45,11 +48,11 @@ def silu(x: Any) -> Any:
     return x * jax.lax.logistic(x)
 
 
-def silu_forward(x: Any) -> Any:
+def silu_forward(x: Array) -> tuple[Array, Array]:
     return silu.reference(x), x
 
 
-def silu_backward(x: Any, dy: Any) -> Any:
+def silu_backward(x: Array, dy: Array) -> tuple[Array]:
     # At 1000 the derivative is 0 or 1 in every dtype; beyond, infinity times 0 would be NaN.
     x = jnp.clip(x.astype(accumulator(x)), -1000, 1000)
     return (times(dy, jax.lax.logistic(x) * (1 + x * jax.lax.logistic(-x))),)
@@ -59,13 +62,13 @@ silu.defvjp(silu_forward, silu_backward)
 
 
 @silu.defcases
-def silu_cases(key: Any) -> Any:
+def silu_cases(key: Key) -> Iterator[Case]:
     yield from pointwise_cases(key)
     yield Case("tail", (jnp.array([-80.0, -40.0, -20.0, 20.0, 40.0, 80.0, 1e20]),))
 
 
 @rule
-def gelu(x: Any, *, approximate: bool = True) -> Any:
+def gelu(x: ArrayLike, *, approximate: bool = True) -> Array:
     r"""Gaussian error linear unit, y = x Φ(x), with Φ the normal distribution function.
 
     Shapes: x, y (...); `approximate` (static) chooses the tanh form, as in jax.nn.gelu.
@@ -92,13 +95,13 @@ def gelu(x: Any, *, approximate: bool = True) -> Any:
     return (precise * _distribution(precise, approximate)).astype(x.dtype)
 
 
-def _distribution(x: Any, approximate: bool) -> Any:
+def _distribution(x: Array, approximate: bool) -> Array:
     if approximate:
         return jax.lax.logistic(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
     return 0.5 * jax.lax.erfc(-math.sqrt(0.5) * x)
 
 
-def _density(x: Any, approximate: bool) -> Any:
+def _density(x: Array, approximate: bool) -> Array:
     if approximate:
         # σ(-2u) = 1 - σ(2u), without the cancellation, as u is odd in x.
         both = _distribution(x, True) * _distribution(-x, True)
@@ -106,11 +109,11 @@ def _density(x: Any, approximate: bool) -> Any:
     return jnp.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
 
 
-def gelu_forward(x: Any, *, approximate: bool) -> Any:
+def gelu_forward(x: Array, *, approximate: bool) -> tuple[Array, Array]:
     return gelu.reference(x, approximate=approximate), x
 
 
-def gelu_backward(x: Any, dy: Any, *, approximate: bool) -> Any:
+def gelu_backward(x: Array, dy: Array, *, approximate: bool) -> tuple[Array]:
     # At 50 the derivative is 0 or 1 in every dtype; beyond, x³ overflows and times 0 is NaN.
     x = jnp.clip(x.astype(accumulator(x)), -50, 50)
     return (times(dy, _distribution(x, approximate) + x * _density(x, approximate)),)
@@ -120,7 +123,7 @@ gelu.defvjp(gelu_forward, gelu_backward)
 
 
 @gelu.defcases
-def gelu_cases(key: Any) -> Any:
+def gelu_cases(key: Key) -> Iterator[Case]:
     tail = jnp.array([-8.0, -5.0, 5.0, 8.0, 1e20])
     for approximate in (True, False):
         yield from pointwise_cases(key, approximate=approximate)

@@ -1,7 +1,9 @@
 """The linear map, the operation in which a network spends its time."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,11 @@ from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Key
 
 
 @rule
-def linear(x: Any, w: Any, b: Any = None) -> Any:
+def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
     r"""Linear map, y = x w + b: the lecture's z = θᵀ x + θ₀ for rows x.
 
     Shapes: x (..., D), w (D, K), b (K,) or None, y (..., K); one floating-point dtype.
@@ -42,7 +45,9 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
     return y if b is None else y + jnp.broadcast_to(b, y.shape)
 
 
-def linear_forward(x: Any, w: Any, b: Any) -> Any:
+def linear_forward(
+    x: Array, w: Array, b: Array | None
+) -> tuple[Array, tuple[Array, Array, Array | None]]:
     x, w, b = _checked(x, w, b)
     y = jnp.matmul(x, w, preferred_element_type=accumulator(x))  # (..., K)
     if b is not None:
@@ -51,7 +56,9 @@ def linear_forward(x: Any, w: Any, b: Any) -> Any:
     return y.astype(x.dtype), (x, w, b)
 
 
-def linear_backward(res: Any, dy: Any) -> Any:
+def linear_backward(
+    res: tuple[Array, Array, Array | None], dy: Array
+) -> tuple[Array, Array, Array | None]:
     x, w, b = res
     depth, width = w.shape
     rows = math.prod(x.shape[:-1])
@@ -63,13 +70,13 @@ def linear_backward(res: Any, dy: Any) -> Any:
     return dx, dw, jnp.sum(dy_rows, axis=0, dtype=accumulator(dy)).astype(b.dtype)  # (K,)
 
 
-def _contract(left: Any, right: Any, left_axis: int, right_axis: int) -> Any:
+def _contract(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
     """The product that sums over one axis of each; no transposed copy is made."""
     axes = (((left_axis,), (right_axis,)), ((), ()))
     return jax.lax.dot_general(left, right, axes, preferred_element_type=accumulator(left))
 
 
-def _checked(x: Any, w: Any, b: Any) -> Any:
+def _checked(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array, Array | None]:
     x, w = floating("linear", x=x, w=w)
     if b is not None:
         (b,) = floating("linear", b=b)
@@ -93,12 +100,14 @@ linear.defvjp(linear_forward, linear_backward)
 
 
 @linear.defcases
-def linear_cases(key: Any) -> Any:
+def linear_cases(key: Key) -> Iterator[Case]:
     kx, kw, kb = jax.random.split(key, 3)
     w, b = normal(kw, (5, 3)), normal(kb, (3,))
 
     # Linear in w for fixed x and the other way round: both sides are Σ dy (x w).
-    def euler(args: Any, dy: Any, cotangents: Any) -> Any:
+    def euler(
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
         return jnp.sum(args[0] * cotangents[0]), jnp.sum(args[1] * cotangents[1])
 
     laws = {"sum x dx = sum w dw": euler}

@@ -1,6 +1,8 @@
 """Softmax and its logarithm, with gradients that stay accurate where one element has it all."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +11,10 @@ from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import floating
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Function, Key
 
 
-def largest(x: Any, axis: int) -> Any:
+def largest(x: Array, axis: int) -> Array:
     """The maximum along the axis, which stays; 0 for a row of -∞, where -∞ - (-∞) would be NaN.
 
     >>> largest(jnp.array([[1.0, 3.0], [-jnp.inf, -jnp.inf]]), -1)
@@ -22,7 +25,7 @@ def largest(x: Any, axis: int) -> Any:
     return jnp.where(m == -jnp.inf, 0, m)
 
 
-def exp_difference(x: Any, m: Any) -> Any:
+def exp_difference(x: Array, m: Array) -> Array:
     """exp(x - m), with the digits that x - m loses.
 
     A difference near 100 is rounded by up to 4e-6 in float32, and exp of it is off by 64 units in
@@ -42,13 +45,13 @@ def exp_difference(x: Any, m: Any) -> Any:
     return jnp.exp(d) * (1 + r)  # exp(d) r alone might be flushed to 0
 
 
-def _top(p: Any, axis: int) -> Any:
+def _top(p: Array, axis: int) -> tuple[Array, Array]:
     """Where p is largest along the axis, and at how many places; nowhere in a row of zeros."""
     top = (p == jnp.max(p, axis, keepdims=True, initial=0)) & (p > 0)
     return top, jnp.maximum(jnp.sum(top, axis, keepdims=True, dtype=p.dtype), 1)
 
 
-def _checked(name: str, x: Any, axis: int) -> Any:
+def _checked(name: str, x: ArrayLike, axis: int) -> Array:
     (x,) = floating(name, x=x)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(
@@ -60,7 +63,7 @@ def _checked(name: str, x: Any, axis: int) -> Any:
 
 
 @rule
-def softmax(x: Any, *, axis: int = -1) -> Any:
+def softmax(x: ArrayLike, *, axis: int = -1) -> Array:
     r"""Softmax along an axis, y_i = exp x_i / Σ_j exp x_j.
 
     Shapes: x, y (...); axis is a static number.
@@ -103,7 +106,7 @@ def softmax(x: Any, *, axis: int = -1) -> Any:
     return (e / jnp.where(total == 0, 1, total)).astype(x.dtype)  # 0 in a row of -inf
 
 
-def softmax_forward(x: Any, *, axis: int) -> Any:
+def softmax_forward(x: Array, *, axis: int) -> tuple[Array, Array]:
     x = _checked("softmax", x, axis)
     precise = x.astype(accumulator(x))
     e = exp_difference(precise, jax.lax.stop_gradient(largest(precise, axis)))
@@ -112,14 +115,14 @@ def softmax_forward(x: Any, *, axis: int) -> Any:
     return y, y
 
 
-def softmax_backward(y: Any, dy: Any, *, axis: int) -> Any:
+def softmax_backward(y: Array, dy: Array, *, axis: int) -> tuple[Array]:
     p, g = y.astype(accumulator(y)), dy.astype(accumulator(y))
     p = p - p * jax.lax.stop_gradient(_excess(p, axis))
     h = g - jnp.sum(jnp.where(p > 0.5, g, 0), axis, keepdims=True)
     return ((p * (h - jnp.sum(p * h, axis, keepdims=True))).astype(dy.dtype),)
 
 
-def _excess(p: Any, axis: int) -> Any:
+def _excess(p: Array, axis: int) -> Array:
     """By how much the sum of p, which should be 1, is larger."""
     # Multiples of 2^-12 add up exactly, and what is left over is small.
     coarse = jnp.round(p * 2**12) / 2**12
@@ -129,16 +132,18 @@ def _excess(p: Any, axis: int) -> Any:
 softmax.defvjp(softmax_forward, softmax_backward)
 
 
-def _sums_to_zero(axis: int) -> Any:
+def _sums_to_zero(axis: int) -> dict[str, Function]:
     # Positive and negative parts, so that the comparison has a scale.
-    def law(args: Any, dy: Any, cotangents: Any) -> Any:
+    def law(
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
         dx = cotangents[0]
         return jnp.sum(jnp.maximum(dx, 0), axis), jnp.sum(jnp.maximum(-dx, 0), axis)
 
     return {"dx sums to zero": law}
 
 
-def _softmax_cases(key: Any) -> Any:
+def _softmax_cases(key: Key) -> Iterator[Case]:
     infinity = jnp.inf
     yield Case("rows", (2 * normal(key, (7, 5)),), laws=_sums_to_zero(-1))
     yield Case("first axis", (normal(key, (3, 11)),), {"axis": 0}, laws=_sums_to_zero(0))
@@ -155,13 +160,13 @@ def _softmax_cases(key: Any) -> Any:
 
 
 # Tails: rows with a spread of 20 to 80, every difference exact. Here float64 loses digits too.
-def _tails() -> Any:
+def _tails() -> Array:
     return jnp.array(
         [[20.0, 0.0, -3.5], [0.0, 40.0, 39.5], [-16.0, -8.0, 24.0], [0.0, 0.25, -80.0]]
     )
 
 
-def _shifted_by_largest(x: Any, axis: int) -> Any:
+def _shifted_by_largest(x: Array, axis: int) -> tuple[Array, Array]:
     """x minus its largest element, which does take part in the derivative here."""
     index = jnp.argmax(x, axis, keepdims=True)
     is_first = jax.lax.broadcasted_iota(index.dtype, x.shape, axis % x.ndim) == index
@@ -169,10 +174,10 @@ def _shifted_by_largest(x: Any, axis: int) -> Any:
 
 
 @softmax.defcases
-def softmax_cases(key: Any) -> Any:
+def softmax_cases(key: Key) -> Iterator[Case]:
     # As a function of the differences to the largest logit, whose own are exactly 0, automatic
     # differentiation sums the small terms and cancels nothing.
-    def accurate(x: Any, *, axis: int = -1) -> Any:
+    def accurate(x: Array, *, axis: int = -1) -> Array:
         d, is_first = _shifted_by_largest(x, axis)
         rest = jnp.sum(jnp.where(is_first, 0, jnp.exp(d)), axis, keepdims=True)
         return jnp.where(is_first, 1, jnp.exp(d)) / (1 + rest)
@@ -182,7 +187,7 @@ def softmax_cases(key: Any) -> Any:
 
 
 @rule
-def log_softmax(x: Any, *, axis: int = -1) -> Any:
+def log_softmax(x: ArrayLike, *, axis: int = -1) -> Array:
     r"""Logarithm of the softmax along an axis, y_i = x_i - log Σ_j exp x_j.
 
     Shapes: x, y (...); axis is a static number.
@@ -221,7 +226,7 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
     return (d - jnp.log(jnp.where(total == 0, 1, total))).astype(x.dtype)
 
 
-def log_softmax_forward(x: Any, *, axis: int) -> Any:
+def log_softmax_forward(x: Array, *, axis: int) -> tuple[Array, Array]:
     x = _checked("log_softmax", x, axis)
     precise = x.astype(accumulator(x))
     # No stop_gradient here: a second derivative needs that of the shift, as d = 0 is left out.
@@ -235,11 +240,11 @@ def log_softmax_forward(x: Any, *, axis: int) -> Any:
     return (d - jnp.log1p(others)).astype(x.dtype), p.astype(x.dtype)
 
 
-def log_softmax_backward(p: Any, dy: Any, *, axis: int) -> Any:
+def log_softmax_backward(p: Array, dy: Array, *, axis: int) -> tuple[Array]:
     p, g = p.astype(accumulator(p)), dy.astype(accumulator(p))
     top, ties = _top(p, axis)
 
-    def total(a: Any) -> Any:
+    def total(a: Array) -> Array:
         return jnp.sum(a, axis, keepdims=True)
 
     others_p, others_g = total(jnp.where(top, 0, p)), total(jnp.where(top, 0, g))
@@ -253,8 +258,8 @@ log_softmax.defvjp(log_softmax_forward, log_softmax_backward)
 
 
 @log_softmax.defcases
-def log_softmax_cases(key: Any) -> Any:
-    def accurate(x: Any, *, axis: int = -1) -> Any:
+def log_softmax_cases(key: Key) -> Iterator[Case]:
+    def accurate(x: Array, *, axis: int = -1) -> Array:
         d, is_first = _shifted_by_largest(x, axis)
         return d - jnp.log1p(jnp.sum(jnp.where(is_first, 0, jnp.exp(d)), axis, keepdims=True))
 

@@ -116,7 +116,7 @@ def test_params_depend_on_the_name_and_not_on_the_order(key):
 def test_init_without_a_key_says_what_is_wanted():
     for model in (chain(dense(1)), repeat(dense(3), 2), residual(dense(3))):
         with pytest.raises(TypeError, match=r"init needs a key: model\.init\(jax\.random\.key"):
-            model.init(None, X)
+            model.init(None, X)  # pyright: ignore[reportArgumentType]
 
 
 def test_an_error_says_in_which_layer_it_arose(key):

@@ -115,9 +115,9 @@ def test_a_layer_called_as_a_function_of_arrays_names_the_rule():
 
 def test_a_constructor_called_with_arrays_says_what_it_is():
     with pytest.raises(TypeError, match=r"conv makes a layer from its options.*fnn\.rules\.conv"):
-        fnn.conv(X)
+        fnn.conv(X)  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="dense makes a layer from its options"):
-        fnn.dense(4, initializer=X)
+        fnn.dense(4, initializer=X)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_layer_under_transforms(key):

@@ -325,7 +325,7 @@ def test_a_tracer_passed_by_keyword_is_named():
 
 def test_an_unhashable_static_argument_is_named():
     with pytest.raises(TypeError, match=r"power: n is static and must be hashable, found list \[2"):
-        make_power()(1.0, n=[2])
+        make_power()(1.0, n=[2])  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(

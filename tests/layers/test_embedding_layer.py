@@ -111,7 +111,7 @@ def test_an_input_that_is_no_integer_is_named(key):
     with pytest.raises(TypeError, match="embedding: indices must be integers"):
         layer(layer.init(key, X), jnp.ones(2))
     with pytest.raises(TypeError, match="embedding makes a layer from its options"):
-        fnn.embedding(X, 4)
+        fnn.embedding(X, 4)  # pyright: ignore[reportArgumentType]
 
 
 def test_branches_over_integers_have_no_cotangent_of_x():

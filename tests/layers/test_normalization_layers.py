@@ -57,7 +57,7 @@ def test_options_are_checked(name):
     with pytest.raises(ValueError, match="group_norm: groups is a positive integer, found True"):
         fnn.group_norm(True)
     with pytest.raises(ValueError, match="group_norm: 4 channels cannot be divided into 3 groups"):
-        fnn.group_norm(3).init(None, IMAGES)
+        fnn.group_norm(3).init(None, IMAGES)  # pyright: ignore[reportArgumentType]
 
 
 # Backprop

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +43,7 @@ from funcnn.rules.convolution.winograd import (
     is_dw_best_by_winograd,
 )
 from funcnn.rules.shared.windows import Windows
+from funcnn.types import Array
 
 # Up to so many channels that stand alone, the dw of a dense convolution costs less than their sums.
 FEW_CHANNELS = 8
@@ -55,7 +55,7 @@ MOST_UNROLLED = 4  # groups; more of them would take long to compile, so they ar
 
 
 @functools.partial(jax.jit, static_argnames=("windows", "groups"))
-def convolution(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+def convolution(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     """y (N, *output, O) from x (N, *size, I) and w (*window, I/groups, O), as suits the platform.
 
     >>> x, w = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((2, 1, 1))
@@ -71,7 +71,7 @@ def convolution(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames=("windows", "groups"))
-def input_gradient(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+def input_gradient(dy: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     """dx (N, *size, I) from dy (N, *output, O) and w, in the form that suits the platform.
 
     >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0]).reshape(2, 1, 1)
@@ -87,7 +87,7 @@ def input_gradient(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames=("windows", "groups"))
-def filter_gradient(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
+def filter_gradient(x: Array, dy: Array, windows: Windows, groups: int = 1) -> Array:
     """dw (*window, I/groups, O) from x (N, *size, I) and dy (N, *output, O), in its form.
 
     >>> x, dy = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((1, 2, 1))
@@ -109,7 +109,7 @@ def filter_gradient(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
 # faster, else a convolution of forward form.
 
 
-def convolve_fastest(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+def convolve_fastest(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     """y on a CPU.
 
     >>> x, w = jnp.ones((8, 8, 8, 32)), jnp.ones((3, 3, 32, 2))
@@ -129,7 +129,7 @@ def convolve_fastest(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
     return convolve(x, w, windows, groups) if by_products is None else by_products
 
 
-def input_gradient_fastest(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+def input_gradient_fastest(dy: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     """dx on a CPU.
 
     >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0]).reshape(2, 1, 1)
@@ -152,7 +152,7 @@ def input_gradient_fastest(dy: Any, w: Any, windows: Windows, groups: int = 1) -
     return input_gradient_forward_form(dy, w, windows, groups)
 
 
-def filter_gradient_fastest(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
+def filter_gradient_fastest(x: Array, dy: Array, windows: Windows, groups: int = 1) -> Array:
     """dw on a CPU.
 
     >>> x, dy = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((1, 2, 1))
@@ -185,7 +185,7 @@ def _is_group_by_group(inputs: int, outputs: int, windows: Windows, groups: int)
     return groups > 1 and wide and len(windows.size) > 1 and set(windows.window) != {1}
 
 
-def _each_group(f: Callable[..., Any], groups: int, *arrays: Any) -> Any:
+def _each_group(f: Callable[..., Array], groups: int, *arrays: Array) -> Array:
     """f of the channels (..., C/G) of each group of the arrays, joined along the channels."""
     if groups <= MOST_UNROLLED:
         parts = [jnp.split(a, groups, -1) for a in arrays]
@@ -197,7 +197,7 @@ def _each_group(f: Callable[..., Any], groups: int, *arrays: Any) -> Any:
     return joined.reshape(*joined.shape[:-2], groups * joined.shape[-1])
 
 
-def _own_channel(dense: Any, groups: int) -> Any:
+def _own_channel(dense: Array, groups: int) -> Array:
     """Of a dense dw (*window, I, O), the input channel of each output: (*window, 1, O)."""
     outputs = dense.shape[-1]
     own = jnp.arange(outputs) // (outputs // groups)
@@ -205,7 +205,7 @@ def _own_channel(dense: Any, groups: int) -> Any:
     return jnp.take_along_axis(dense, own, -2)
 
 
-def _exchanged(w: Any, groups: int) -> Any:
+def _exchanged(w: Array, groups: int) -> Array:
     """w (*window, I/G, O) flipped, with the channels of each group exchanged: (*window, O/G, I)."""
     *window, inputs, outputs = w.shape
     flipped = lax.rev(w, range(len(window)))
@@ -213,7 +213,7 @@ def _exchanged(w: Any, groups: int) -> Any:
     return flipped.swapaxes(-3, -1).reshape(*window, outputs // groups, groups * inputs)
 
 
-def input_gradient_forward_form(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+def input_gradient_forward_form(dy: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     """dx as a convolution of forward form: the zeros between and round dy are written out."""
     # Without the barriers XLA makes the zeros and the flip attributes of the convolution again, and
     # takes its slow path.
@@ -229,7 +229,7 @@ def input_gradient_forward_form(dy: Any, w: Any, windows: Windows, groups: int =
     return convolve_fastest(dy, flipped, z, groups)
 
 
-def input_gradient_transposed_form(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+def input_gradient_transposed_form(dy: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     """dx as the transposed convolution that a GPU's library knows as "backward data"."""
     return lax.conv_general_dilated(
         dy,
@@ -255,7 +255,7 @@ def _filter_padding(windows: Windows) -> list[tuple[int, int]]:
     return padding
 
 
-def filter_gradient_forward_form(x: Any, dy: Any, windows: Windows) -> Any:
+def filter_gradient_forward_form(x: Array, dy: Array, windows: Windows) -> Array:
     """dw as a convolution of forward form: the transposes are written out."""
     # Without the barriers XLA makes the transposes attributes of the convolution again, which it
     # runs slowly in a loop.
@@ -268,7 +268,7 @@ def filter_gradient_forward_form(x: Any, dy: Any, windows: Windows) -> Any:
     return jnp.moveaxis(lax.optimization_barrier(dw), 0, -2)  # (h, w, I, O)
 
 
-def filter_gradient_convolution(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
+def filter_gradient_convolution(x: Array, dy: Array, windows: Windows, groups: int = 1) -> Array:
     """dw as a convolution of x with dy as its window: "backward filter" in a GPU's library.
 
     Batch and channels change places: the sum runs over the images.

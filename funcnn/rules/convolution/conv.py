@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +14,22 @@ from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows
+from funcnn.types import Array, ArrayLike, Key, Padding, PyTree, Shape
 
 LAYOUT_OF_RANK = {3: "(N, W, I)", 4: "(N, H, W, I)", 5: "(N, D, H, W, I)"}
 
 
 @rule
 def conv(
-    x: Any,
-    w: Any,
-    b: Any = None,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = "SAME",
-    dilation: Any = 1,
+    stride: int | Shape = 1,
+    padding: Padding = "SAME",
+    dilation: int | Shape = 1,
     groups: int = 1,
-) -> Any:
+) -> Array:
     r"""Convolution (cross-correlation), y[p] = Σ_j x[p s + j d - lo] w[j] + b.
 
     Shapes: x (N, H, W, I), w (h, w, I / G, O), b (O,) or None, y (N, H', W', O); with one spatial
@@ -96,14 +96,21 @@ def conv(
 
 
 def conv_forward(
-    x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Any:
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    stride: int | Shape,
+    padding: Padding,
+    dilation: int | Shape,
+    groups: int,
+) -> tuple[Array, tuple[Array, Array, Array | None]]:
     x, w, b, windows = _checked(x, w, b, stride, padding, dilation, groups)
     # b is kept for its dtype and because None has no cotangent.
     return add_bias(convolution(x, w, windows, groups), b), (x, w, b)
 
 
-def add_bias(y: Any, b: Any) -> Any:
+def add_bias(y: Array, b: Array | None) -> Array:
     """y + b, or y where b is None.
 
     >>> add_bias(jnp.zeros((1, 2)), jnp.array([1.0, 2.0]))
@@ -112,7 +119,7 @@ def add_bias(y: Any, b: Any) -> Any:
     return y if b is None else y + jnp.broadcast_to(b, y.shape)
 
 
-def bias_gradient(dy: Any, b: Any) -> Any:
+def bias_gradient(dy: Array, b: Array | None) -> Array | None:
     """db = Σ_p dy[p] (O,), or None where b is None.
 
     >>> bias_gradient(jnp.ones((3, 2)), jnp.zeros(2))
@@ -124,8 +131,14 @@ def bias_gradient(dy: Any, b: Any) -> Any:
 
 
 def conv_backward(
-    res: Any, dy: Any, *, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Any:
+    res: tuple[Array, Array, Array | None],
+    dy: Array,
+    *,
+    stride: int | Shape,
+    padding: Padding,
+    dilation: int | Shape,
+    groups: int,
+) -> tuple[Array, Array, Array | None]:
     x, w, b = res
     x, w, b, windows = _checked(x, w, b, stride, padding, dilation, groups)
     dx = input_gradient(dy, w, windows, groups)  # (N, H, W, I)
@@ -137,10 +150,14 @@ conv.defvjp(conv_forward, conv_backward)
 
 
 @conv.defcases
-def conv_cases(key: Any) -> Iterator[Case]:
+def conv_cases(key: Key) -> Iterator[Case]:
     def arrays(
-        image: tuple[int, ...], window: tuple[int, ...], outputs: int, groups: int = 1, bias=True
-    ):
+        image: tuple[int, ...],
+        window: tuple[int, ...],
+        outputs: int,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> tuple[Array, Array, Array | None]:
         kx, kw, kb = jax.random.split(key, 3)
         w = normal(kw, (*window, image[-1] // groups, outputs))
         return normal(kx, image), w, normal(kb, (outputs,)) if bias else None
@@ -165,7 +182,9 @@ def conv_cases(key: Any) -> Iterator[Case]:
     yield Case("no outputs", arrays((2, 5, 4, 3), (3, 3), 0), laws=laws)
 
 
-def bilinear(args: Any, dy: Any, cotangents: Any) -> Any:
+def bilinear(
+    args: tuple[PyTree, ...], dy: Array | None, cotangents: tuple[PyTree, ...]
+) -> tuple[Array, Array]:
     """The law of a rule whose y - b is linear in x and in w: <dx, x> and <dw, w> are equal.
 
     >>> bilinear((jnp.ones(2), jnp.ones(1)), None, (jnp.ones(2), jnp.array([2.0])))
@@ -175,8 +194,14 @@ def bilinear(args: Any, dy: Any, cotangents: Any) -> Any:
 
 
 def _checked(
-    x: Any, w: Any, b: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> tuple[Any, Any, Any, Windows]:
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    stride: int | Shape,
+    padding: Padding,
+    dilation: int | Shape,
+    groups: int,
+) -> tuple[Array, Array, Array | None, Windows]:
     """The arrays and the windows, or one line that says which argument does not fit."""
     x, w, b = checked_arrays("conv", x, w, b)
     found = f"found x {describe(x)} and w {describe(w)}"
@@ -194,7 +219,9 @@ def _checked(
     return x, w, b, windows
 
 
-def checked_arrays(rule: str, x: Any, w: Any, b: Any) -> tuple[Any, Any, Any]:
+def checked_arrays(
+    rule: str, x: ArrayLike, w: ArrayLike, b: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
     """x, w and b as arrays of one dtype and of ranks that fit, or one line that says what does not.
 
     >>> checked_arrays("conv", jnp.zeros((5, 3)), jnp.zeros((2, 3, 1)), None)

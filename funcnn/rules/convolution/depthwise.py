@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -21,6 +20,7 @@ from jax import lax
 from funcnn.rules.shared.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows, blocks_of, cut, laid_out
+from funcnn.types import Array
 
 MOST_OUTPUTS = 4  # of each input channel; above, products of patches are faster
 BLOCK = 300_000  # products at a time, for dw: their sums stay in the cache
@@ -36,7 +36,7 @@ def is_depthwise(inputs: int, outputs: int, groups: int) -> bool:
     return 1 < groups == inputs and outputs <= MOST_OUTPUTS * groups
 
 
-def convolve_depthwise(x: Any, w: Any, windows: Windows) -> Any:
+def convolve_depthwise(x: Array, w: Array, windows: Windows) -> Array:
     """y (N, *output, C m) from x (N, *size, C) and w (*window, 1, C m).
 
     >>> x, w = jnp.array([[[1.0, 1.0], [2.0, 3.0]]]), jnp.array([1.0, 10.0]).reshape(1, 1, 2)
@@ -46,12 +46,12 @@ def convolve_depthwise(x: Any, w: Any, windows: Windows) -> Any:
     return _sum_over_window(_repeated(x, w.shape[-1]), w, windows).astype(x.dtype)
 
 
-def _sum_over_window(x: Any, w: Any, windows: Windows) -> Any:
+def _sum_over_window(x: Array, w: Array, windows: Windows) -> Array:
     """y (N, *output, C) from x (N, *size, C) and w (*window, 1, C), not yet rounded."""
     return functools.reduce(operator.add, _products(cut(x, windows, 0), w))
 
 
-def _products(parts: list[Any], w: Any) -> list[Any]:
+def _products(parts: list[Array], w: Array) -> list[Array]:
     """Each part (N, ..., C m) times the element of the window that it meets."""
     elements = w.reshape(-1, w.shape[-1]).astype(accumulator(w))
     return [
@@ -60,7 +60,7 @@ def _products(parts: list[Any], w: Any) -> list[Any]:
     ]
 
 
-def input_gradient_depthwise(dy: Any, w: Any, windows: Windows, channels: int) -> Any:
+def input_gradient_depthwise(dy: Array, w: Array, windows: Windows, channels: int) -> Array:
     """dx (N, *size, C) from dy (N, *output, C m) and w (*window, 1, C m).
 
     x[q s + r] meets the elements of the window whose distance o from its first one leaves the
@@ -76,7 +76,7 @@ def input_gradient_depthwise(dy: Any, w: Any, windows: Windows, channels: int) -
     return functools.reduce(operator.add, parts).astype(dy.dtype)  # (N, *size, C)
 
 
-def _back(dy: Any, w: Any, windows: Windows) -> Any:
+def _back(dy: Array, w: Array, windows: Windows) -> Array:
     """dx (N, *size, C) from dy (N, *output, C) and w (*window, 1, C), not yet rounded."""
     blocks, stride = blocks_of(windows), windows.stride
     furthest = tuple((e - 1) // s for e, s in zip(windows.extent, stride, strict=True))
@@ -84,7 +84,7 @@ def _back(dy: Any, w: Any, windows: Windows) -> Any:
     borders = [(far, n - m, 0) for far, n, m in each]
     dy = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
     elements = w.reshape(-1, w.shape[-1])
-    sums: dict[tuple[int, ...], Any] = {}
+    sums: dict[tuple[int, ...], Array] = {}
     for element, offset in zip(elements, windows.offsets, strict=True):
         start = [far - o // s for far, o, s in zip(furthest, offset, stride, strict=True)]
         ends = [first + n for first, n in zip(start, blocks, strict=True)]
@@ -95,7 +95,7 @@ def _back(dy: Any, w: Any, windows: Windows) -> Any:
     return laid_out(sums, windows)
 
 
-def filter_gradient_depthwise(x: Any, dy: Any, windows: Windows) -> Any:
+def filter_gradient_depthwise(x: Array, dy: Array, windows: Windows) -> Array:
     """dw (*window, 1, C m) from x (N, *size, C) and dy (N, *output, C m), a block at a time.
 
     >>> x, dy = jnp.array([[[1.0, 1.0], [2.0, 3.0]]]), jnp.ones((1, 2, 2))
@@ -123,7 +123,7 @@ def _as_plane(windows: Windows) -> Windows:
     )
 
 
-def _sums(x: Any, dy: Any, windows: Windows) -> Any:
+def _sums(x: Array, dy: Array, windows: Windows) -> Array:
     """dw (h*w, C) from x (N, *size, C) and dy (N, *output, C).
 
     One array of the size of a block for each element of the window: the products are added to it
@@ -146,7 +146,7 @@ def _sums(x: Any, dy: Any, windows: Windows) -> Any:
     x = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *borders]))
     rest = (0,) * (dy.ndim - 2)
 
-    def products(i: Any) -> list[Any]:
+    def products(i: Array | int) -> list[Array]:
         image, row = i // across * images, i % across * rows
         x_part = lax.dynamic_slice(x, (image, row * stride, *rest), (images, size[0], *x.shape[2:]))
         dy_part = lax.dynamic_slice(dy, (image, row, *rest), (images, rows, *dy.shape[2:]))
@@ -164,12 +164,12 @@ def _sums(x: Any, dy: Any, windows: Windows) -> Any:
 # fill its vectors badly. A row of columns and channels is one long axis.
 
 
-def _in_rows(x: Any) -> Any:
+def _in_rows(x: Array) -> Array:
     """(N, ..., W, C) as (N, ..., W C)."""
     return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def _cut_rows(x: Any, windows: Windows, channels: int) -> list[Any]:
+def _cut_rows(x: Array, windows: Windows, channels: int) -> list[Array]:
     """What `cut` gives, of rows (N, ..., W C) without padding and with stride 1 along them."""
     stride = (*windows.stride[:-1], 1)
     length = windows.output[-1] * channels
@@ -197,6 +197,6 @@ def _block(shape: tuple[int, ...], elements: int) -> tuple[int, int]:
     return 1, largest_divisor(rows, fitting)
 
 
-def _repeated(x: Any, outputs: int) -> Any:
+def _repeated(x: Array, outputs: int) -> Array:
     """x with each channel as often as it has outputs."""
     return x if x.shape[-1] == outputs else jnp.repeat(x, outputs // x.shape[-1], axis=-1)

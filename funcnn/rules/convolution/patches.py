@@ -17,6 +17,7 @@ from funcnn.rules.shared.arguments import at_least, is_known
 from funcnn.rules.shared.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows, add_back, cut
+from funcnn.types import Array
 
 LAYOUT = {
     1: ("NWC", "WIO", "NWC"),
@@ -61,7 +62,7 @@ def _equal_chunks(images: int, rows: int, columns: int, itemsize: int) -> int | 
     return chunk if chunk == images or chunk * rows >= CHUNK_ROWS else None
 
 
-def _in_chunks(f: Callable[[Any], Any], chunk: int, x: Any) -> Any:
+def _in_chunks(f: Callable[[Array], Array], chunk: int, x: Array) -> Array:
     """f on `chunk` images of x (N, ...) at a time, joined along the images."""
     images = x.shape[0]
     if chunk == images:
@@ -70,7 +71,7 @@ def _in_chunks(f: Callable[[Any], Any], chunk: int, x: Any) -> Any:
     return y.reshape(images, *y.shape[2:])
 
 
-def convolve(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
+def convolve(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     """y (N, *output, O) by XLA's own convolution.
 
     >>> x, w = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((2, 1, 1))
@@ -94,7 +95,7 @@ def convolve(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any:
     )
 
 
-def convolve_products(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any | None:
+def convolve_products(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array | None:
     """The same by products y = P w, one for each group; None where XLA's own is faster.
 
     XLA has a fast convolution for a single group in one and two dimensions.
@@ -115,14 +116,14 @@ def convolve_products(x: Any, w: Any, windows: Windows, groups: int = 1) -> Any 
         return None
     flat = _flat(w, groups)  # (G, h*w*I/G, O/G)
 
-    def product(part: Any) -> Any:
+    def product(part: Array) -> Array:
         patches = _patches(part, windows, groups)  # (chunk, *output, G, h*w*I/G)
         return _times(patches, flat, 1).astype(x.dtype)  # (chunk, *output, O)
 
     return _in_chunks(product, chunk, x)
 
 
-def input_gradient_products(dy: Any, w: Any, windows: Windows, groups: int = 1) -> Any | None:
+def input_gradient_products(dy: Array, w: Array, windows: Windows, groups: int = 1) -> Array | None:
     """dx (N, *size, I) by products: dP = dy wᵀ, whose columns are added where P took them from.
 
     None where another form is faster: in one and two dimensions with stride 1, unless the outputs
@@ -145,7 +146,7 @@ def input_gradient_products(dy: Any, w: Any, windows: Windows, groups: int = 1) 
         return None
     flat = _flat(w, groups)  # (G, h*w*I/G, O/G)
 
-    def product(part: Any) -> Any:
+    def product(part: Array) -> Array:
         grouped = part.reshape(*part.shape[:-1], groups, outputs // groups)
         dp = _times(grouped, flat, 2)  # (chunk, *output, G*h*w*I/G)
         if len(windows.offsets) == 1:
@@ -180,7 +181,7 @@ def is_dw_by_products(images: int, windows: Windows, inputs: int, outputs: int) 
     return wider >= fewest and at_least(images) * patches * outputs >= FEWEST_MULTIPLICATIONS
 
 
-def _columns(dp: Any, windows: Windows, groups: int) -> list[Any]:
+def _columns(dp: Array, windows: Windows, groups: int) -> list[Array]:
     """The columns of dP (..., G*h*w*I/G) that belong to each element of the window: (..., I)."""
     count = len(windows.offsets)
     inputs = dp.shape[-1] // count
@@ -190,7 +191,7 @@ def _columns(dp: Any, windows: Windows, groups: int) -> list[Any]:
     return [dp[..., i, :].reshape(*dp.shape[:-3], inputs) for i in range(count)]
 
 
-def filter_gradient_products(x: Any, dy: Any, windows: Windows, groups: int = 1) -> Any:
+def filter_gradient_products(x: Array, dy: Array, windows: Windows, groups: int = 1) -> Array:
     """dw (h, w, I/G, O) as matrix products of patches of x with dy, one for each of the G groups.
 
     >>> x, dy = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((1, 2, 1))
@@ -208,7 +209,7 @@ def filter_gradient_products(x: Any, dy: Any, windows: Windows, groups: int = 1)
     if set(windows.window) == {1}:
         chunk = max(images, 1)
 
-    def product(start: Any, count: int) -> Any:
+    def product(start: Array | int, count: int) -> Array:
         part = lax.dynamic_slice_in_dim(x, start, count)  # (count, H, W, I)
         dy_part = lax.dynamic_slice_in_dim(dy, start, count)  # (count, H', W', O)
         dy_part = dy_part.reshape(*dy_part.shape[:-1], groups, dy.shape[-1] // groups)
@@ -220,7 +221,9 @@ def filter_gradient_products(x: Any, dy: Any, windows: Windows, groups: int = 1)
     return jnp.moveaxis(dw, -1, 0).reshape(shape).astype(x.dtype)
 
 
-def _sum_over_images(product: Callable[[Any, int], Any], images: Any, chunk: Any) -> Any:
+def _sum_over_images(
+    product: Callable[[Array | int, int], Array], images: Any, chunk: int
+) -> Array:
     """The sum of product(start, count) over all images, `chunk` of them at a time."""
     if not is_known(images):
         return sum_in_a_loop(lambda i: product(i * chunk, chunk), images // chunk)
@@ -238,7 +241,7 @@ def _is_exchanged(windows: Windows, inputs: int, outputs: int) -> bool:
     return set(windows.stride) == {1} and 2 * outputs <= inputs
 
 
-def _filter_gradient_exchanged(x: Any, dy: Any, windows: Windows) -> Any:
+def _filter_gradient_exchanged(x: Array, dy: Array, windows: Windows) -> Array:
     """dw for stride 1 by patches of dy, which is narrower: dw[j] = Σ_i x[i]ᵀ dy[i + lo - j d].
 
     That is the same sum for the windows that lead from dy to x, with flipped elements.
@@ -252,13 +255,13 @@ def _filter_gradient_exchanged(x: Any, dy: Any, windows: Windows) -> Any:
 # Products over groups. A single group gets the plain product, which is the faster one.
 
 
-def _flat(w: Any, groups: int) -> Any:
+def _flat(w: Array, groups: int) -> Array:
     """w (h, w, I/G, O) as a matrix for each group: (G, h*w*I/G, O/G)."""
     rows = math.prod(w.shape[:-1])
     return jnp.moveaxis(w.reshape(rows, groups, w.shape[-1] // groups), 1, 0)
 
 
-def _patches(x: Any, windows: Windows, groups: int) -> Any:
+def _patches(x: Array, windows: Windows, groups: int) -> Array:
     """The slices of x that meet each element of the window: (N, *output, G, h*w*I/G)."""
     shape = (x.shape[0], *windows.output, groups, x.shape[-1] // groups)
     parts = [part.reshape(shape) for part in cut(x, windows, 0)]
@@ -268,7 +271,7 @@ def _patches(x: Any, windows: Windows, groups: int) -> Any:
     return lax.optimization_barrier(jnp.concatenate(parts, -1))
 
 
-def _times(a: Any, flat: Any, contracted: int) -> Any:
+def _times(a: Array, flat: Array, contracted: int) -> Array:
     """a (..., G, K) times the matrix of each group, whose axis `contracted` is K: (..., G*M)."""
     groups, leading = a.shape[-2], a.shape[:-2]
     out = groups * flat.shape[3 - contracted]
@@ -283,7 +286,7 @@ def _times(a: Any, flat: Any, contracted: int) -> Any:
     return jnp.moveaxis(y, 0, 1).reshape(*leading, out)
 
 
-def product_over_rows(a: Any, b: Any) -> Any:
+def product_over_rows(a: Array, b: Array) -> Array:
     """aᵀ b over all axes but the last two, for each of the groups: (G, K, M).
 
     a is (..., G, K) and b (..., G, M); the product is in the accumulator's dtype.

@@ -12,13 +12,13 @@ between neighbours of dy is multiplied, but those that fill the window up to a m
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.convolution.patches import LARGE_WINDOW, convolve
 from funcnn.rules.shared.windows import Windows
+from funcnn.types import Array
 
 
 def is_best_in_phases(windows: Windows) -> bool:
@@ -31,7 +31,7 @@ def is_best_in_phases(windows: Windows) -> bool:
     return large and set(windows.dilation) == {1} and set(windows.stride) != {1}
 
 
-def input_gradient_in_phases(dy: Any, w: Any, windows: Windows) -> Any:
+def input_gradient_in_phases(dy: Array, w: Array, windows: Windows) -> Array:
     """dx (N, *size, I) from dy (N, *output, O) and w (*window, I, O).
 
     >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0, 100.0]).reshape(3, 1, 1)

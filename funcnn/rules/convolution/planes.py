@@ -16,12 +16,12 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.shared.windows import Windows, cut
+from funcnn.types import Array
 
 
 def is_by_planes(windows: Windows) -> bool:
@@ -55,8 +55,8 @@ def _along_depth(windows: Windows, depth: int) -> Windows:
 
 
 def convolve_by_planes(
-    convolve: Callable[[Any, Any, Windows], Any], x: Any, w: Any, windows: Windows
-) -> Any:
+    convolve: Callable[[Array, Array, Windows], Array], x: Array, w: Array, windows: Windows
+) -> Array:
     """y (N, D', H', W', O), where `convolve` is that of planes.
 
     >>> from funcnn.rules.convolution.patches import convolve
@@ -78,13 +78,13 @@ def convolve_by_planes(
     return functools.reduce(operator.add, parts).reshape(images, *windows.output, outputs)
 
 
-def _elements(planes: Any, count: int, outputs: int) -> list[Any]:
+def _elements(planes: Array, count: int, outputs: int) -> list[Array]:
     return [planes[..., j * outputs : (j + 1) * outputs] for j in range(count)]
 
 
 def filter_gradient_by_planes(
-    filter_gradient: Callable[[Any, Any, Windows], Any], x: Any, dy: Any, windows: Windows
-) -> Any:
+    filter_gradient: Callable[[Array, Array, Windows], Array], x: Array, dy: Array, windows: Windows
+) -> Array:
     """dw (d, h, w, I, O), where `filter_gradient` is that of planes.
 
     >>> from funcnn.rules.convolution.patches import filter_gradient_products

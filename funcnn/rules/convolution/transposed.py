@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import jax
@@ -17,12 +17,19 @@ from funcnn.rules.convolution.patches import LAYOUT
 from funcnn.rules.shared.arguments import describe
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.windows import Windows, positive
+from funcnn.types import Array, ArrayLike, Key, Padding, Shape
 
 
 @rule
 def conv_transposed(
-    x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = "SAME", dilation: Any = 1
-) -> Any:
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    stride: int | Shape = 1,
+    padding: Padding = "SAME",
+    dilation: int | Shape = 1,
+) -> Array:
     r"""Transposed convolution, y[q] = Σ_j z[q + j d - lo] w[j] + b, z being x with zeros between.
 
     Shapes: x (N, H, W, I), w (h, w, I, O), b (O,) or None, y (N, H', W', O), or with one or three
@@ -76,14 +83,27 @@ def conv_transposed(
 
 
 def conv_transposed_forward(
-    x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any
-) -> Any:
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    stride: int | Shape,
+    padding: Padding,
+    dilation: int | Shape,
+) -> tuple[Array, tuple[Array, Array, Array | None]]:
     x, w, b, windows = _checked(x, w, b, stride, padding, dilation)
     y = input_gradient(x, _flipped(w), windows)  # (N, H', W', O)
     return add_bias(y, b), (x, w, b)
 
 
-def conv_transposed_backward(res: Any, dy: Any, *, stride: Any, padding: Any, dilation: Any) -> Any:
+def conv_transposed_backward(
+    res: tuple[Array, Array, Array | None],
+    dy: Array,
+    *,
+    stride: int | Shape,
+    padding: Padding,
+    dilation: int | Shape,
+) -> tuple[Array, Array, Array | None]:
     x, w, b = res
     x, w, b, windows = _checked(x, w, b, stride, padding, dilation)
     dx = convolution(dy, _flipped(w), windows)  # (N, H, W, I)
@@ -94,14 +114,16 @@ def conv_transposed_backward(res: Any, dy: Any, *, stride: Any, padding: Any, di
 conv_transposed.defvjp(conv_transposed_forward, conv_transposed_backward)
 
 
-def _flipped(w: Any) -> Any:
+def _flipped(w: Array) -> Array:
     """v[j] = w[k-1-j]ᵀ; its own inverse."""
     return lax.rev(w, range(w.ndim - 2)).swapaxes(-1, -2)
 
 
 @conv_transposed.defcases
-def conv_transposed_cases(key: Any) -> Iterator[Case]:
-    def case(name: str, image: tuple[int, ...], window: tuple[int, ...], outputs: int, **static):
+def conv_transposed_cases(key: Key) -> Iterator[Case]:
+    def case(
+        name: str, image: tuple[int, ...], window: tuple[int, ...], outputs: int, **static: Hashable
+    ) -> Case:
         kx, kw, kb = jax.random.split(key, 3)
         w, b = normal(kw, (*window, image[-1], outputs)), normal(kb, (outputs,))
         laws = {"sum x dx = sum w dw": bilinear}
@@ -119,8 +141,13 @@ def conv_transposed_cases(key: Any) -> Iterator[Case]:
 
 
 def _checked(
-    x: Any, w: Any, b: Any, stride: Any, padding: Any, dilation: Any
-) -> tuple[Any, Any, Any, Windows]:
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    stride: int | Shape,
+    padding: Padding,
+    dilation: int | Shape,
+) -> tuple[Array, Array, Array | None, Windows]:
     """The arrays, and the windows of the convolution that leads from y to x."""
     x, w, b = checked_arrays("conv_transposed", x, w, b)
     if x.shape[-1] != w.shape[-2]:

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -42,6 +41,7 @@ from funcnn.rules.shared.arguments import at_least
 from funcnn.rules.shared.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows
+from funcnn.types import Array
 
 # Measured on two CPU cores.
 FEWEST_CHANNELS = 32
@@ -51,7 +51,7 @@ FEWEST_MULTIPLICATIONS = 50_000_000  # of a direct dw; below, nothing is gained
 MOST_ELEMENTS = 3_000_000  # of x and dy; above, V and S come from memory, not from the cache
 
 
-def is_best_by_winograd(x: Any, w: Any, windows: Windows) -> bool:
+def is_best_by_winograd(x: Array, w: Array, windows: Windows) -> bool:
     """Whether y of a single group on a CPU is fastest so; with dy in place of x, whether dx is.
 
     >>> windows = Windows.of("conv", (28, 28), (3, 3), 1, "SAME")
@@ -65,7 +65,7 @@ def is_best_by_winograd(x: Any, w: Any, windows: Windows) -> bool:
     )
 
 
-def is_dw_best_by_winograd(x: Any, dy: Any, windows: Windows) -> bool:
+def is_dw_best_by_winograd(x: Array, dy: Array, windows: Windows) -> bool:
     """Whether dw of a single group on a CPU is fastest so.
 
     >>> windows = Windows.of("conv", (14, 14), (3, 3), 1, "SAME")
@@ -81,13 +81,13 @@ def is_dw_best_by_winograd(x: Any, dy: Any, windows: Windows) -> bool:
     return _is_possible(x, windows) and many and enough and fitting
 
 
-def _is_possible(x: Any, windows: Windows) -> bool:
+def _is_possible(x: Array, windows: Windows) -> bool:
     plain = windows.window == (3, 3) and windows.stride == windows.dilation == (1, 1)
     # With fewer digits the sums would lose too many of them.
     return plain and accumulator(x) == x.dtype
 
 
-def convolve_winograd(x: Any, w: Any, windows: Windows) -> Any:
+def convolve_winograd(x: Array, w: Array, windows: Windows) -> Array:
     """y (N, H', W', O) from x (N, H, W, I) and w (3, 3, I, O), a chunk of images at a time.
 
     >>> x, w = jnp.ones((1, 4, 5, 1)), jnp.ones((3, 3, 1, 1))
@@ -101,7 +101,7 @@ def convolve_winograd(x: Any, w: Any, windows: Windows) -> Any:
     return y.reshape(x.shape[0], *y.shape[2:])
 
 
-def _of_chunk(x: Any, u: Any, windows: Windows) -> Any:
+def _of_chunk(x: Array, u: Sequence[Array], windows: Windows) -> Array:
     """y of some images from the matrices U."""
     v = _of_tiles(x, windows)  # 16 of (N, h, w, I)
     axes = (((3,), (0,)), ((), ()))
@@ -115,7 +115,7 @@ def _of_chunk(x: Any, u: Any, windows: Windows) -> Any:
     return y[:, : windows.output[0], : windows.output[1]]
 
 
-def filter_gradient_winograd(x: Any, dy: Any, windows: Windows) -> Any:
+def filter_gradient_winograd(x: Array, dy: Array, windows: Windows) -> Array:
     """dw (3, 3, I, O) from x (N, H, W, I) and dy (N, H', W', O), a chunk of images at a time.
 
     >>> x, dy = jnp.ones((1, 4, 5, 1)), jnp.ones((1, 2, 3, 1))
@@ -126,7 +126,7 @@ def filter_gradient_winograd(x: Any, dy: Any, windows: Windows) -> Any:
     chunk = _images_per_chunk(x, dy.shape[-1], windows)
     parts = _split(x, chunk), _split(dy, chunk)
 
-    def products(i: Any) -> list[Any]:
+    def products(i: Array | int) -> list[Array]:
         x_part, dy_part = (lax.dynamic_index_in_dim(a, i, keepdims=False) for a in parts)
         odd = [(0, n % 2) for n in windows.output]
         dy_part = jnp.pad(dy_part, [(0, 0), *odd, (0, 0)])
@@ -140,25 +140,25 @@ def filter_gradient_winograd(x: Any, dy: Any, windows: Windows) -> Any:
     return dw.reshape(3, 3, *dw.shape[1:]).astype(x.dtype)
 
 
-def _product_over_tiles(v: Any, s: Any) -> Any:
+def _product_over_tiles(v: Array, s: Array) -> Array:
     """Vᵀ S (I, O)."""
     v, s = (a.reshape(-1, a.shape[-1]) for a in (v, s))
     axes = (((0,), (0,)), ((), ()))
     return lax.dot_general(v, s, axes, preferred_element_type=accumulator(v))
 
 
-def _images_per_chunk(x: Any, outputs: int, windows: Windows) -> int:
+def _images_per_chunk(x: Array, outputs: int, windows: Windows) -> int:
     """A divisor of the images, so that all chunks are equal."""
     images = x.shape[0]
     each = 4 * math.prod(windows.output) * (x.shape[-1] + outputs) * x.dtype.itemsize
     return largest_divisor(images, max(1, CHUNK_BYTES // max(each, 1)))
 
 
-def _split(x: Any, chunk: int) -> Any:
+def _split(x: Array, chunk: int) -> Array:
     return x.reshape(x.shape[0] // chunk, chunk, *x.shape[1:])
 
 
-def _of_tiles(x: Any, windows: Windows) -> list[Any]:
+def _of_tiles(x: Array, windows: Windows) -> list[Array]:
     """V of some images, 16 of (N, h, w, I).
 
     They are arrays of their own: XLA:CPU writes them three times as fast as one that joins them.
@@ -175,34 +175,36 @@ def _of_tiles(x: Any, windows: Windows) -> list[Any]:
     return lax.optimization_barrier(_on_both_axes(_of_x, elements))
 
 
-def _of_x(x: Sequence[Any]) -> list[Any]:
+def _of_x(x: Sequence[Array]) -> list[Array]:
     return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
 
 
-def _of_w(w: Sequence[Any]) -> list[Any]:
+def _of_w(w: Sequence[Array]) -> list[Array]:
     return [w[0], (w[0] + w[1] + w[2]) / 2, (w[0] - w[1] + w[2]) / 2, w[2]]
 
 
-def _of_m(m: Sequence[Any]) -> list[Any]:
+def _of_m(m: Sequence[Array]) -> list[Array]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
-def _of_dy(dy: Sequence[Any]) -> list[Any]:
+def _of_dy(dy: Sequence[Array]) -> list[Array]:
     return [dy[0], dy[0] + dy[1], dy[0] - dy[1], -dy[1]]
 
 
-def _of_du(du: Sequence[Any]) -> list[Any]:
+def _of_du(du: Sequence[Array]) -> list[Array]:
     half = (du[1] + du[2]) / 2
     return [du[0] + half, (du[1] - du[2]) / 2, half + du[3]]
 
 
-def _on_both_axes(f: Callable[[Sequence[Any]], list[Any]], elements: Any) -> list[Any]:
+def _on_both_axes(
+    f: Callable[[Sequence[Array]], list[Array]], elements: Array | Sequence[Sequence[Array]]
+) -> list[Array]:
     """f along the first index, then along the second; the results row by row."""
     columns = [f([row[j] for row in elements]) for j in range(len(elements[0]))]
     rows = [f([column[i] for column in columns]) for i in range(len(columns[0]))]
     return [element for row in rows for element in row]
 
 
-def _in_rows(elements: Sequence[Any]) -> list[Sequence[Any]]:
+def _in_rows(elements: Sequence[Array]) -> list[Sequence[Array]]:
     """The 16 as four rows of four."""
     return [elements[4 * i : 4 * i + 4] for i in range(4)]

@@ -1,6 +1,8 @@
 """The loss of classifiers: the cross entropy of the softmax of their logits."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +13,18 @@ from funcnn.rules.shared.arguments import describe, floating
 from funcnn.rules.shared.case_data import normal, uniform
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.softmax import exp_difference, largest
+from funcnn.types import Array, ArrayLike, Key, PyTree, Residuals
 
 
 @rule
 def softmax_cross_entropy(
-    logits: Any,
-    labels: Any,
-    weights: Any = None,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    weights: ArrayLike | None = None,
     *,
     smoothing: float = 0.0,
     ignored: int | None = None,
-) -> Any:
+) -> Array:
     r"""Cross entropy of the softmax of logits and an integer label, l = v (log Σ_j exp z_j - z_y).
 
     Shapes: logits z (..., C) floating point; labels y (...) integers in [0, C); l (...); weights v
@@ -78,8 +81,8 @@ def softmax_cross_entropy(
 
 
 def softmax_cross_entropy_forward(
-    logits: Any, labels: Any, weights: Any, *, smoothing: float, ignored: int | None
-) -> Any:
+    logits: Array, labels: Array, weights: Array | None, *, smoothing: float, ignored: int | None
+) -> tuple[Array, Residuals]:
     logits, labels, weights = _checked(logits, labels, weights, smoothing)
     left = counted("softmax_cross_entropy", labels, ignored)
     z = logits.astype(accumulator(logits))
@@ -98,8 +101,8 @@ def softmax_cross_entropy_forward(
 
 
 def softmax_cross_entropy_backward(
-    res: Any, dl: Any, *, smoothing: float, ignored: int | None
-) -> Any:
+    res: Residuals, dl: Array, *, smoothing: float, ignored: int | None
+) -> tuple[Array, None, Array | None]:
     e, others, total, labels, of_weights = res
     left = counted("softmax_cross_entropy", labels, ignored)
     share = smoothing / e.shape[-1]
@@ -113,17 +116,19 @@ def softmax_cross_entropy_backward(
     return dz.astype(e.dtype), None, dv
 
 
-def _is_label(labels: Any, logits: Any) -> Any:
+def _is_label(labels: Array, logits: Array) -> Array:
     return (
         jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1) == labels[..., None]
     )
 
 
-def _inside(labels: Any, logits: Any) -> Any:
+def _inside(labels: Array, logits: Array) -> Array:
     return (labels >= 0) & (labels < logits.shape[-1])
 
 
-def _checked(logits: Any, labels: Any, weights: Any, smoothing: float) -> Any:
+def _checked(
+    logits: ArrayLike, labels: ArrayLike, weights: ArrayLike | None, smoothing: float
+) -> tuple[Array, Array, Array | None]:
     (logits,), labels = floating("softmax_cross_entropy", logits=logits), jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
@@ -148,15 +153,19 @@ softmax_cross_entropy.defvjp(softmax_cross_entropy_forward, softmax_cross_entrop
 
 
 @softmax_cross_entropy.defcases
-def softmax_cross_entropy_cases(key: Any) -> Any:
-    def accurate(z: Any, labels: Any, _: Any = None, *, smoothing: float = 0.0, **rest: Any) -> Any:
+def softmax_cross_entropy_cases(key: Key) -> Iterator[Case]:
+    def accurate(
+        z: Array, labels: Array, _: Array | None = None, *, smoothing: float = 0.0, **rest: object
+    ) -> Array:
         # log(1 + Σ_{j≠y} exp(z_j - z_y)): automatic differentiation sums the others by itself.
         is_label = _is_label(labels, z)
         z_label = jnp.sum(jnp.where(is_label, z, 0), -1)
         others = jnp.sum(jnp.where(is_label, 0, jnp.exp(z - z_label[..., None])), -1)
         return jnp.log1p(others) + smoothing * (z_label - jnp.mean(z, -1))
 
-    def sums_to_zero(args: Any, dl: Any, cotangents: Any) -> Any:
+    def sums_to_zero(
+        args: tuple[Array, ...], dl: Array, cotangents: tuple[PyTree, ...]
+    ) -> tuple[Array, Array]:
         dz = cotangents[0]
         return jnp.sum(jnp.maximum(dz, 0), -1), jnp.sum(jnp.maximum(-dz, 0), -1)
 

@@ -1,6 +1,8 @@
 """Losses, one value a row; the cost is their mean, which the caller takes."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,11 @@ from funcnn.rules.losses.weighing import checked_weights, counted, weighed, weig
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.case_data import normal, uniform
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Key, Residuals
 
 
 @rule
-def squared_error(y: Any, target: Any) -> Any:
+def squared_error(y: ArrayLike, target: ArrayLike) -> Array:
     r"""Half the squared distance of each row, l = ½ Σ_d (y_d - t_d)².
 
     Shapes: y, target (..., D), one floating-point dtype; l (...).
@@ -40,19 +43,19 @@ def squared_error(y: Any, target: Any) -> Any:
     return 0.5 * jnp.sum(r * r, -1)  # (...)
 
 
-def squared_error_forward(y: Any, target: Any) -> Any:
+def squared_error_forward(y: Array, target: Array) -> tuple[Array, Array]:
     y, target = _same_shape(y, target)
     r = y - target
     precise = r.astype(accumulator(r))
     return (0.5 * jnp.sum(precise * precise, -1)).astype(y.dtype), r  # (...)
 
 
-def squared_error_backward(r: Any, dl: Any) -> Any:
+def squared_error_backward(r: Array, dl: Array) -> tuple[Array, Array]:
     dy = r * dl[..., None]  # (..., D)
     return dy, -dy
 
 
-def _same_shape(y: Any, target: Any) -> Any:
+def _same_shape(y: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
     y, target = floating("squared_error", y=y, target=target)
     same_dtype("squared_error", y=y, target=target)
     if y.ndim == 0 or y.shape != target.shape:
@@ -67,8 +70,10 @@ squared_error.defvjp(squared_error_forward, squared_error_backward)
 
 
 @squared_error.defcases
-def squared_error_cases(key: Any) -> Any:
-    def opposite(args: Any, dl: Any, cotangents: Any) -> Any:
+def squared_error_cases(key: Key) -> Iterator[Case]:
+    def opposite(
+        args: tuple[Array, ...], dl: Array, cotangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
         return cotangents[0], -cotangents[1]
 
     def case(name: str, *shape: int, offset: float = 0.0) -> Case:
@@ -86,7 +91,9 @@ def squared_error_cases(key: Any) -> Any:
 
 
 @rule
-def logistic(z: Any, target: Any, weights: Any = None, *, ignored: int | None = None) -> Any:
+def logistic(
+    z: ArrayLike, target: ArrayLike, weights: ArrayLike | None = None, *, ignored: int | None = None
+) -> Array:
     r"""Binary cross entropy from the logit, l = v (-t log σ(z) - (1 - t) log σ(-z)).
 
     Shapes: z, target, l (...); z floating point; target in [0, 1], floating point, or 0 and 1 as
@@ -127,7 +134,9 @@ def logistic(z: Any, target: Any, weights: Any = None, *, ignored: int | None = 
     return weighed(loss, weights, left)[0]
 
 
-def logistic_forward(z: Any, target: Any, weights: Any, *, ignored: int | None) -> Any:
+def logistic_forward(
+    z: Array, target: Array, weights: Array | None, *, ignored: int | None
+) -> tuple[Array, Residuals]:
     z, target, weights = _logit_and_target(z, target, weights)
     left = counted("logistic", target, ignored)
     precise = z.astype(accumulator(z))
@@ -140,7 +149,9 @@ def logistic_forward(z: Any, target: Any, weights: Any, *, ignored: int | None) 
     return l.astype(z.dtype), (z, target, of_weights)
 
 
-def logistic_backward(res: Any, dl: Any, *, ignored: int | None) -> Any:
+def logistic_backward(
+    res: Residuals, dl: Array, *, ignored: int | None
+) -> tuple[Array, Array | None, Array | None]:
     z, target, of_weights = res
     left = counted("logistic", target, ignored)
     precise = z.astype(accumulator(z))
@@ -157,7 +168,9 @@ def logistic_backward(res: Any, dl: Any, *, ignored: int | None) -> Any:
     return dz, (-precise * g).astype(target.dtype), dv
 
 
-def _logit_and_target(z: Any, target: Any, weights: Any) -> Any:
+def _logit_and_target(
+    z: ArrayLike, target: ArrayLike, weights: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
     (z,), target = floating("logistic", z=z), jnp.asarray(target)
     if jnp.issubdtype(target.dtype, jnp.complexfloating):
         raise TypeError(f"logistic: target must be real, found {describe(target)}")
@@ -173,7 +186,7 @@ logistic.defvjp(logistic_forward, logistic_backward)
 
 
 @logistic.defcases
-def logistic_cases(key: Any) -> Any:
+def logistic_cases(key: Key) -> Iterator[Case]:
     kz, kt = jax.random.split(key)
     yield Case("soft targets", (2 * normal(kz, (7, 3)), uniform(kt, (7, 3))))
     yield Case("integers", (normal(kz, (11,)), (uniform(kt, (11,)) < 0.5).astype(int)))

@@ -16,6 +16,7 @@ from funcnn.rules.shared.arguments import describe, floating, is_known, same_dty
 from funcnn.rules.shared.case_data import normal, uniform
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.softmax import largest
+from funcnn.types import Array, ArrayLike, DType, Key, PyTree, Residuals
 
 # The logits of one chunk of rows, in the dtype of x, take at most so many bytes. A product with
 # fewer rows is slow, and the sum of dw, which is as large as w, is read and written once a chunk.
@@ -26,17 +27,17 @@ OPEN_CHUNK = 256  # rows, at most
 
 @rule
 def linear_cross_entropy(
-    x: Any,
-    w: Any,
-    labels: Any,
-    b: Any = None,
-    weights: Any = None,
+    x: ArrayLike,
+    w: ArrayLike,
+    labels: ArrayLike,
+    b: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     *,
     smoothing: float = 0.0,
     z_loss: float = 0.0,
     ignored: int | None = None,
     chunk: int | None = None,
-) -> Any:
+) -> Array:
     r"""Softmax cross entropy of the logits z = x w + b, summed over rows: L = Σ_n v_n l_n.
 
     Shapes: x (..., D), w (D, V), b (V,) or None, of one floating-point dtype; labels (...) integers
@@ -97,17 +98,17 @@ def linear_cross_entropy(
 
 
 def linear_cross_entropy_forward(
-    x: Any,
-    w: Any,
-    labels: Any,
-    b: Any,
-    weights: Any,
+    x: Array,
+    w: Array,
+    labels: Array,
+    b: Array | None,
+    weights: Array | None,
     *,
     smoothing: float,
     z_loss: float,
     ignored: int | None,
     chunk: int | None,
-) -> Any:
+) -> tuple[Array, Residuals]:
     x, w, labels, b, weights = _checked(x, w, labels, b, weights, z_loss, chunk)
     precise = accumulator(x)
     left, n = _left(labels, ignored, precise)
@@ -119,7 +120,7 @@ def linear_cross_entropy_forward(
         rows = _padded(rows, chunks * size - count)
         count = chunks * size
 
-    def step(sums: Any, number: Any) -> Any:
+    def step(sums: dict[str, PyTree], number: Array) -> tuple[dict[str, PyTree], None]:
         # The last chunk may reach back over rows that are done, which count no more.
         start = jnp.minimum(number * size, count - size)
         x, labels, left, v = (jax.lax.dynamic_slice_in_dim(a, start, size) for a in rows)
@@ -143,8 +144,15 @@ def linear_cross_entropy_forward(
 
 
 def _chunk(
-    x: Any, w: Any, labels: Any, b: Any, v: Any, left: Any, smoothing: float, z_loss: float
-) -> Any:
+    x: Array,
+    w: Array,
+    labels: Array,
+    b: Array | None,
+    v: Array,
+    left: Array,
+    smoothing: float,
+    z_loss: float,
+) -> tuple[Array, Array, Array, Array | None]:
     """Losses (C,) and, for the sum of v times them, dx (C, D), dw (D, V) and db (V,)."""
     z = _product(x, w, 1, 0)  # (C, V)
     if b is not None:
@@ -164,7 +172,9 @@ def _chunk(
     return losses, dx, _product(x, dz, 0, 0), db
 
 
-def linear_cross_entropy_backward(res: Any, dl: Any, **static: Any) -> Any:
+def linear_cross_entropy_backward(
+    res: Residuals, dl: Array, **static: object
+) -> tuple[Array | None, ...]:
     gradient, share = res
     *others, weights = (
         None if g is None else (g.astype(dl.dtype) * (dl * share)).astype(g.dtype) for g in gradient
@@ -172,22 +182,22 @@ def linear_cross_entropy_backward(res: Any, dl: Any, **static: Any) -> Any:
     return *others, weights
 
 
-def _product(left: Any, right: Any, left_axis: int, right_axis: int) -> Any:
+def _product(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
     axes = (((left_axis,), (right_axis,)), ((), ()))
     return jax.lax.dot_general(left, right, axes, preferred_element_type=accumulator(left))
 
 
-def _like(mask: Any, a: Any) -> Any:
+def _like(mask: Array, a: Array) -> Array:
     """The mask of rows with the rank of a."""
     return mask.reshape(mask.shape + (1,) * (a.ndim - 1))
 
 
-def _add_at(a: Any, start: Any, new: Any) -> Any:
+def _add_at(a: Array, start: Array | int, new: Array) -> Array:
     there = jax.lax.dynamic_slice_in_dim(a, start, new.shape[0])
     return jax.lax.dynamic_update_slice_in_dim(a, there + new, start, 0)
 
 
-def _chunks(rows: int, w: Any, chunk: int | None) -> tuple[int, int]:
+def _chunks(rows: int, w: Array, chunk: int | None) -> tuple[int, int]:
     """How many chunks, and of how many rows: multiples of 16, as matrix units like them."""
     most = max(16, CHUNK_BYTES // (w.shape[1] * w.dtype.itemsize) // 16 * 16)
     if not is_known(rows):
@@ -199,12 +209,12 @@ def _chunks(rows: int, w: Any, chunk: int | None) -> tuple[int, int]:
     return chunks, min(rows, chunk, math.ceil(size / 16) * 16)
 
 
-def _padded(rows: tuple[Any, ...], more: Any) -> tuple[Any, ...]:
+def _padded(rows: tuple[Array, ...], more: Any) -> tuple[Array, ...]:
     """The rows with so many more behind them, which count nowhere."""
     return tuple(jnp.pad(a, [(0, more), *[(0, 0)] * (a.ndim - 1)]) for a in rows)
 
 
-def _left(labels: Any, ignored: int | None, dtype: Any) -> Any:
+def _left(labels: Array, ignored: int | None, dtype: DType) -> tuple[Array, Array]:
     """Which rows count, and how many, at least 1."""
     left = counted("linear_cross_entropy", labels, ignored)
     left = jnp.ones(labels.shape, bool) if left is None else left
@@ -212,8 +222,14 @@ def _left(labels: Any, ignored: int | None, dtype: Any) -> Any:
 
 
 def _checked(
-    x: Any, w: Any, labels: Any, b: Any, weights: Any, z_loss: float, chunk: int | None
-) -> Any:
+    x: ArrayLike,
+    w: ArrayLike,
+    labels: ArrayLike,
+    b: ArrayLike | None,
+    weights: ArrayLike | None,
+    z_loss: float,
+    chunk: int | None,
+) -> tuple[Array, Array, Array, Array | None, Array | None]:
     name = "linear_cross_entropy"
     (x, w), labels = floating(name, x=x, w=w), jnp.asarray(labels)
     b = None if b is None else floating(name, b=b)[0]
@@ -248,14 +264,23 @@ linear_cross_entropy.defvjp(linear_cross_entropy_forward, linear_cross_entropy_b
 
 
 @linear_cross_entropy.defcases
-def linear_cross_entropy_cases(key: Any) -> Iterator[Case]:
+def linear_cross_entropy_cases(key: Key) -> Iterator[Case]:
     kx, kw, kb, kv = jax.random.split(key, 4)
 
     # A function of x w: both sides are Σ dz (x w).
-    def euler(args: Any, dl: Any, cotangents: Any) -> Any:
+    def euler(
+        args: tuple[PyTree, ...], dl: Array, cotangents: tuple[PyTree, ...]
+    ) -> tuple[Array, Array]:
         return jnp.sum(args[0] * cotangents[0]), jnp.sum(args[1] * cotangents[1])
 
-    def accurate(x: Any, w: Any, labels: Any, b: Any = None, v: Any = None, **static: Any) -> Any:
+    def accurate(
+        x: Array,
+        w: Array,
+        labels: Array,
+        b: Array | None = None,
+        v: Array | None = None,
+        **static: object,
+    ) -> Array:
         # log(1 + Σ_{j≠y} exp(z_j - z_y)): automatic differentiation sums the others by itself.
         z = x @ w
         is_label = jnp.arange(z.shape[1])[None] == labels[:, None]

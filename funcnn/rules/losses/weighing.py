@@ -1,13 +1,14 @@
 """What a row of a loss weighs, and which rows count at all: shared by the losses."""
 
-from typing import Any
+from __future__ import annotations
 
 import jax.numpy as jnp
 
 from funcnn.rules.shared.arguments import describe, floating
+from funcnn.types import Array, ArrayLike
 
 
-def counted(rule: str, labels: Any, ignored: int | None) -> Any:
+def counted(rule: str, labels: Array, ignored: int | None) -> Array | None:
     """Which labels count; None where all do, as no label is ignored.
 
     >>> counted("logistic", jnp.array([1, -1]), -1)
@@ -28,7 +29,7 @@ def counted(rule: str, labels: Any, ignored: int | None) -> Any:
     return labels != ignored
 
 
-def checked_weights(rule: str, weights: Any, name: str, rows: Any) -> Any:
+def checked_weights(rule: str, weights: ArrayLike | None, name: str, rows: Array) -> Array | None:
     """The weights as an array, one for each of the rows, or one line; None stays None.
 
     >>> checked_weights("logistic", jnp.ones(2), "z", jnp.ones(3))
@@ -46,7 +47,9 @@ def checked_weights(rule: str, weights: Any, name: str, rows: Any) -> Any:
     return weights
 
 
-def weighed(losses: Any, weights: Any, left: Any) -> tuple[Any, Any]:
+def weighed(
+    losses: Array, weights: Array | None, left: Array | None
+) -> tuple[Array, tuple[Array, Array] | None]:
     """v l, and what `weights_of` needs; of rows that do not count 0, whatever they hold.
 
     >>> weighed(jnp.array([2.0, jnp.nan]), jnp.array([3.0, 1.0]), jnp.array([True, False]))[0]
@@ -59,7 +62,7 @@ def weighed(losses: Any, weights: Any, left: Any) -> tuple[Any, Any]:
     return weights.astype(losses.dtype) * losses, (weights, losses)
 
 
-def weights_of(dl: Any, kept: Any) -> tuple[Any, Any]:
+def weights_of(dl: Array, kept: tuple[Array, Array] | None) -> tuple[Array, Array | None]:
     """dl v, and dv = dl l, from the weights and the losses without them; None without weights.
 
     >>> weights_of(jnp.array([2.0]), (jnp.array([3.0]), jnp.array([5.0])))

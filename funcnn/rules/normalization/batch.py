@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,10 @@ from funcnn.rules.normalization.rows import along_last, checked, moments, over_r
 from funcnn.rules.shared.arguments import describe
 from funcnn.rules.shared.case_data import normal, uniform
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Key
 
 
-def _checked(x: Any, scale: Any, bias: Any, epsilon: float) -> tuple[Any, ...]:
+def _checked(x: ArrayLike, scale: ArrayLike, bias: ArrayLike, epsilon: float) -> tuple[Array, ...]:
     x, scale, bias = checked("batch_norm", x, epsilon, scale=scale, bias=bias)
     if math.prod(x.shape[:-1]) == 0 or x.ndim < 2:
         raise ValueError(
@@ -27,7 +27,9 @@ def _checked(x: Any, scale: Any, bias: Any, epsilon: float) -> tuple[Any, ...]:
 
 
 @rule
-def batch_norm(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5) -> Any:
+def batch_norm(
+    x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, epsilon: float = 1e-5
+) -> tuple[Array, Array, Array]:
     r"""Batch norm in training, y = x̂ scale + bias with the batch's own mean and variance.
 
     Shapes: x, y (N, ..., C); scale, bias, mean, variance (C,); epsilon > 0 is static. Returns (y,
@@ -66,7 +68,9 @@ def batch_norm(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5) -> Any:
     return y.astype(x.dtype), mean, variance
 
 
-def batch_norm_forward(x: Any, scale: Any, bias: Any, *, epsilon: float) -> Any:
+def batch_norm_forward(
+    x: Array, scale: Array, bias: Array, *, epsilon: float
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Moments, Array]]:
     x, scale, bias = _checked(x, scale, bias, epsilon)
     columns, variance = moments(x, tuple(range(x.ndim - 1)), epsilon)  # (1, ..., C) each
     y = columns.standardized(x) * along_last(scale, x) + along_last(bias, x)
@@ -78,7 +82,9 @@ def batch_norm_forward(x: Any, scale: Any, bias: Any, *, epsilon: float) -> Any:
     return (y.astype(x.dtype), mean, variance), (x, columns, scale)
 
 
-def batch_norm_backward(res: Any, cotangents: Any, *, epsilon: float) -> Any:
+def batch_norm_backward(
+    res: tuple[Array, Moments, Array], cotangents: tuple[Array, Array, Array], *, epsilon: float
+) -> tuple[Array, Array, Array]:
     (x, columns, scale), (dy, dmean, dvariance) = jax.lax.optimization_barrier((res, cotangents))
     rows = math.prod(x.shape[:-1])
     normalized = columns.standardized(x)  # (N, ..., C)
@@ -95,13 +101,15 @@ batch_norm.defvjp(batch_norm_forward, batch_norm_backward)
 
 
 @batch_norm.defcases
-def batch_norm_cases(key: Any) -> Iterator[Case]:
+def batch_norm_cases(key: Key) -> Iterator[Case]:
     kx, ks, kb = jax.random.split(key, 3)
 
-    def summed(args: Any, dy: Any, cotangents: Any) -> Any:
+    def summed(
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
         return cotangents[2], over_rows(dy)
 
-    def case(name: str, *shape: int, offset: float = 0.0, **static: Any) -> Case:
+    def case(name: str, *shape: int, offset: float = 0.0, **static: float) -> Case:
         args = offset + normal(kx, shape), normal(ks, shape[-1:]), normal(kb, shape[-1:])
         return Case(name, args, static, laws={"dbias is the sum of dy": summed})
 
@@ -117,8 +125,14 @@ def batch_norm_cases(key: Any) -> Iterator[Case]:
 
 @rule
 def batch_norm_evaluation(
-    x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *, epsilon: float = 1e-5
-) -> Any:
+    x: ArrayLike,
+    scale: ArrayLike,
+    bias: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    *,
+    epsilon: float = 1e-5,
+) -> Array:
     r"""Batch norm in evaluation, y = (x - mean) scale / sqrt(variance + epsilon) + bias.
 
     Shapes: x, y (N, ..., C); scale, bias (C,) in the dtype of x; mean, variance (C,) in its dtype
@@ -154,13 +168,15 @@ def batch_norm_evaluation(
 
 
 def batch_norm_evaluation_forward(
-    x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *, epsilon: float
-) -> Any:
+    x: Array, scale: Array, bias: Array, mean: Array, variance: Array, *, epsilon: float
+) -> tuple[Array, tuple[Array, ...]]:
     y = batch_norm_evaluation.reference(x, scale, bias, mean, variance, epsilon=epsilon)
     return y, tuple(jnp.asarray(a) for a in (x, scale, mean, variance))
 
 
-def batch_norm_evaluation_backward(res: Any, dy: Any, *, epsilon: float) -> Any:
+def batch_norm_evaluation_backward(
+    res: tuple[Array, ...], dy: Array, *, epsilon: float
+) -> tuple[Array, ...]:
     x, scale, mean, variance = res
     wide = accumulator(x)
     rstd = jax.lax.rsqrt(variance.astype(wide) + epsilon)  # (C,)
@@ -173,7 +189,14 @@ def batch_norm_evaluation_backward(res: Any, dy: Any, *, epsilon: float) -> Any:
     return dx, *of_parameters, dmean.astype(mean.dtype), dvariance.astype(variance.dtype)
 
 
-def _given(x: Any, scale: Any, bias: Any, mean: Any, variance: Any, epsilon: float) -> Any:
+def _given(
+    x: ArrayLike,
+    scale: ArrayLike,
+    bias: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    epsilon: float,
+) -> tuple[Array, Array, Array, Array, Array]:
     """The arguments, the statistics in the precision in which sums are taken."""
     name = "batch_norm_evaluation"
     x, scale, bias = checked(name, x, epsilon, scale=scale, bias=bias)
@@ -191,13 +214,15 @@ batch_norm_evaluation.defvjp(batch_norm_evaluation_forward, batch_norm_evaluatio
 
 
 @batch_norm_evaluation.defcases
-def batch_norm_evaluation_cases(key: Any) -> Iterator[Case]:
+def batch_norm_evaluation_cases(key: Key) -> Iterator[Case]:
     keys = jax.random.split(key, 5)
 
-    def opposite(args: Any, dy: Any, cotangents: Any) -> Any:
+    def opposite(
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
         return over_rows(cotangents[0]), -cotangents[3]
 
-    def case(name: str, *shape: int, **static: Any) -> Case:
+    def case(name: str, *shape: int, **static: float) -> Case:
         x = normal(keys[0], shape)
         scale, bias, mean = (normal(k, shape[-1:]) for k in keys[1:4])
         args = x, scale, bias, mean, 0.25 + uniform(keys[4], shape[-1:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +20,14 @@ from funcnn.rules.normalization.rows import (
 from funcnn.rules.shared.arguments import describe
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Function, Key, Shape
 
 _WITHIN = (1, 3)  # the axes of (N, P, G, C / G) over which one group's mean is taken
 
 
 def _checked(
-    name: str, x: Any, scale: Any, bias: Any, groups: int | None, epsilon: float
-) -> tuple[Any, Any, Any, tuple[int, ...]]:
+    name: str, x: ArrayLike, scale: ArrayLike, bias: ArrayLike, groups: int | None, epsilon: float
+) -> tuple[Array, Array, Array, Shape]:
     """x, scale, bias, and the shape (N, pixels, groups, channels of a group) of x."""
     x, scale, bias = checked(name, x, epsilon, scale=scale, bias=bias)
     if x.ndim < 2:
@@ -40,7 +40,7 @@ def _checked(
     return x, scale, bias, (x.shape[0], math.prod(x.shape[1:-1]), count, inside)
 
 
-def _reference(x: Any, scale: Any, bias: Any, shape: tuple[int, ...], epsilon: float) -> Any:
+def _reference(x: Array, scale: Array, bias: Array, shape: Shape, epsilon: float) -> Array:
     precise = x.astype(accumulator(x)).reshape(shape)  # (N, P, G, C / G)
     centred = precise - jnp.mean(precise, _WITHIN, keepdims=True)
     variance = jnp.mean(centred * centred, _WITHIN, keepdims=True)  # (N, 1, G, 1)
@@ -48,14 +48,18 @@ def _reference(x: Any, scale: Any, bias: Any, shape: tuple[int, ...], epsilon: f
     return (normalized * along_last(scale, x) + along_last(bias, x)).astype(x.dtype)
 
 
-def _forward(x: Any, scale: Any, bias: Any, shape: tuple[int, ...], epsilon: float) -> Any:
+def _forward(
+    x: Array, scale: Array, bias: Array, shape: Shape, epsilon: float
+) -> tuple[Array, tuple[Array, Moments, Array]]:
     rows, _ = moments(x.reshape(shape), _WITHIN, epsilon)  # (N, 1, G, 1) each
     normalized = rows.standardized(x.reshape(shape)).reshape(x.shape)
     y = normalized * along_last(scale, x) + along_last(bias, x)
     return y.astype(x.dtype), (x, rows, scale)
 
 
-def _backward(res: Any, dy: Any, groups: int) -> Any:
+def _backward(
+    res: tuple[Array, Moments, Array], dy: Array, groups: int
+) -> tuple[Array, Array, Array]:
     (x, rows, scale), dy = jax.lax.optimization_barrier((res, dy))
     shape = x.shape[0], math.prod(x.shape[1:-1]), groups, scale.size // groups if groups else 0
     normalized = rows.standardized(x.reshape(shape))  # (N, P, G, C / G)
@@ -67,7 +71,9 @@ def _backward(res: Any, dy: Any, groups: int) -> Any:
 
 
 @rule
-def group_norm(x: Any, scale: Any, bias: Any, *, groups: int, epsilon: float = 1e-5) -> Any:
+def group_norm(
+    x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, groups: int, epsilon: float = 1e-5
+) -> Array:
     r"""Group norm, y = x̂ scale + bias, with the mean and variance of each image's channel groups.
 
     Shapes: x, y (N, ..., C); scale, bias (C,); one floating-point dtype. C is divided into `groups`
@@ -98,12 +104,16 @@ def group_norm(x: Any, scale: Any, bias: Any, *, groups: int, epsilon: float = 1
     return _reference(x, scale, bias, shape, epsilon)
 
 
-def group_norm_forward(x: Any, scale: Any, bias: Any, *, groups: int, epsilon: float) -> Any:
+def group_norm_forward(
+    x: Array, scale: Array, bias: Array, *, groups: int, epsilon: float
+) -> tuple[Array, tuple[Array, Moments, Array]]:
     x, scale, bias, shape = _checked("group_norm", x, scale, bias, groups, epsilon)
     return _forward(x, scale, bias, shape, epsilon)
 
 
-def group_norm_backward(res: Any, dy: Any, *, groups: int, epsilon: float) -> Any:
+def group_norm_backward(
+    res: tuple[Array, Moments, Array], dy: Array, *, groups: int, epsilon: float
+) -> tuple[Array, Array, Array]:
     return _backward(res, dy, groups)
 
 
@@ -111,7 +121,12 @@ group_norm.defvjp(group_norm_forward, group_norm_backward)
 
 
 def _case(
-    key: Any, name: str, *shape: int, offset: float = 0.0, law: Any = None, **static: Any
+    key: Key,
+    name: str,
+    *shape: int,
+    offset: float = 0.0,
+    law: Function | None = None,
+    **static: float,
 ) -> Case:
     kx, ks, kb = jax.random.split(key, 3)
     x, scale, bias = normal(kx, shape) + offset, normal(ks, shape[-1:]), normal(kb, shape[-1:])
@@ -119,8 +134,10 @@ def _case(
 
 
 @group_norm.defcases
-def group_norm_cases(key: Any) -> Iterator[Case]:
-    def grouped(args: Any, dy: Any, cotangents: Any) -> Any:
+def group_norm_cases(key: Key) -> Iterator[Case]:
+    def grouped(
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
         dx = cotangents[0]
         parts = dx.reshape(dx.shape[0], -1, 2, dx.shape[-1] // 2)
         return sums_to_zero(_WITHIN)(args, dy, (parts,))
@@ -138,7 +155,9 @@ def group_norm_cases(key: Any) -> Iterator[Case]:
 
 
 @rule
-def instance_norm(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5) -> Any:
+def instance_norm(
+    x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, epsilon: float = 1e-5
+) -> Array:
     r"""Instance norm, y = x̂ scale + bias, with the mean and variance of each image's channel.
 
     Shapes: x, y (N, ..., C); scale, bias (C,); one floating-point dtype; epsilon > 0 is static.
@@ -166,12 +185,16 @@ def instance_norm(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5) -> An
     return _reference(x, scale, bias, shape, epsilon)
 
 
-def instance_norm_forward(x: Any, scale: Any, bias: Any, *, epsilon: float) -> Any:
+def instance_norm_forward(
+    x: Array, scale: Array, bias: Array, *, epsilon: float
+) -> tuple[Array, tuple[Array, Moments, Array]]:
     x, scale, bias, shape = _checked("instance_norm", x, scale, bias, None, epsilon)
     return _forward(x, scale, bias, shape, epsilon)
 
 
-def instance_norm_backward(res: Any, dy: Any, *, epsilon: float) -> Any:
+def instance_norm_backward(
+    res: tuple[Array, Moments, Array], dy: Array, *, epsilon: float
+) -> tuple[Array, Array, Array]:
     return _backward(res, dy, groups=dy.shape[-1])
 
 
@@ -179,7 +202,7 @@ instance_norm.defvjp(instance_norm_forward, instance_norm_backward)
 
 
 @instance_norm.defcases
-def instance_norm_cases(key: Any) -> Iterator[Case]:
+def instance_norm_cases(key: Key) -> Iterator[Case]:
     law = sums_to_zero((1,))
     yield _case(key, "images", 2, 3, 4, 3, law=None)
     yield _case(key, "1-D", 3, 7, 4, law=law)

@@ -6,7 +6,7 @@ Group and instance norm (group_norm.py) and batch norm (batch_norm.py) use the `
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Function, Key
 
 
 class Moments(NamedTuple):
@@ -25,16 +26,16 @@ class Moments(NamedTuple):
     small and therefore right, and puts that back. `rstd` is 1 / sqrt(variance + epsilon).
     """
 
-    centre: Any
-    shift: Any
-    rstd: Any
+    centre: Array
+    shift: Array
+    rstd: Array
 
-    def standardized(self, x: Any) -> Any:
+    def standardized(self, x: Array) -> Array:
         """x̂, in the precision of the moments."""
         return (x.astype(self.rstd.dtype) - self.centre - self.shift) * self.rstd
 
 
-def moments(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Moments, Any]:
+def moments(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Moments, Array]:
     """The moments of x over the axes, which stay, and the (biased) variance.
 
     The variance is the mean of the squares of what is centred. The mean of x² less the square of
@@ -53,7 +54,7 @@ def moments(x: Any, axes: tuple[int, ...], epsilon: float) -> tuple[Moments, Any
     return Moments(centre, shift, jax.lax.rsqrt(variance + epsilon)), variance
 
 
-def projected(g: Any, normalized: Any, axes: tuple[int, ...]) -> Any:
+def projected(g: Array, normalized: Array, axes: tuple[int, ...]) -> Array:
     """g less its parts along 1 and along x̂: g - mean(g) - x̂ mean(g x̂).
 
     >>> projected(jnp.array([3.0, 1.0, 2.0]), jnp.array([1.0, -1.0, 0.0]), (0,)).round(3)
@@ -63,7 +64,7 @@ def projected(g: Any, normalized: Any, axes: tuple[int, ...]) -> Any:
     return g - jnp.mean(g, axes, keepdims=True) - normalized * along
 
 
-def checked(name: str, x: Any, epsilon: float, **parameters: Any) -> tuple[Any, ...]:
+def checked(name: str, x: ArrayLike, epsilon: float, **parameters: ArrayLike) -> tuple[Array, ...]:
     """x and the parameters, one number for each element of its last axis, or one clear line.
 
     >>> checked("rms_norm", jnp.ones((2, 3)), 1e-6, scale=jnp.ones(2))
@@ -85,7 +86,7 @@ def checked(name: str, x: Any, epsilon: float, **parameters: Any) -> tuple[Any, 
     return x, *values
 
 
-def along_last(parameter: Any, x: Any) -> Any:
+def along_last(parameter: Array, x: Array) -> Array:
     """A parameter (D,) in the shape of x (..., D) and in the precision in which sums are taken.
 
     >>> along_last(jnp.array([1.0, 2.0]), jnp.zeros((2, 2), jnp.bfloat16)).dtype
@@ -94,7 +95,7 @@ def along_last(parameter: Any, x: Any) -> Any:
     return jnp.broadcast_to(parameter.astype(accumulator(x)), x.shape)
 
 
-def over_rows(a: Any) -> Any:
+def over_rows(a: Array) -> Array:
     """The sum over all axes but the last.
 
     >>> over_rows(jnp.ones((2, 3, 2)))
@@ -104,7 +105,7 @@ def over_rows(a: Any) -> Any:
 
 
 @rule
-def layer_norm(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5) -> Any:
+def layer_norm(x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, epsilon: float = 1e-5) -> Array:
     r"""Layer norm, y = x̂ scale + bias with x̂ = (x - mean) / sqrt(variance + epsilon), row by row.
 
     Shapes: x, y (..., D); scale, bias (D,); one floating-point dtype. Mean and variance (biased,
@@ -141,14 +142,18 @@ def layer_norm(x: Any, scale: Any, bias: Any, *, epsilon: float = 1e-5) -> Any:
     return (normalized * along_last(scale, x) + along_last(bias, x)).astype(x.dtype)
 
 
-def layer_norm_forward(x: Any, scale: Any, bias: Any, *, epsilon: float) -> Any:
+def layer_norm_forward(
+    x: Array, scale: Array, bias: Array, *, epsilon: float
+) -> tuple[Array, tuple[Array, Moments, Array]]:
     x, scale, bias = checked("layer_norm", x, epsilon, scale=scale, bias=bias)
     rows, _ = moments(x, (-1,), epsilon)  # (..., 1) each
     y = rows.standardized(x) * along_last(scale, x) + along_last(bias, x)
     return y.astype(x.dtype), (x, rows, scale)
 
 
-def layer_norm_backward(res: Any, dy: Any, *, epsilon: float) -> Any:
+def layer_norm_backward(
+    res: tuple[Array, Moments, Array], dy: Array, *, epsilon: float
+) -> tuple[Array, Array, Array]:
     (x, rows, scale), dy = jax.lax.optimization_barrier((res, dy))
     normalized = rows.standardized(x)  # (..., D)
     precise = dy.astype(normalized.dtype)
@@ -161,21 +166,30 @@ def layer_norm_backward(res: Any, dy: Any, *, epsilon: float) -> Any:
 layer_norm.defvjp(layer_norm_forward, layer_norm_backward)
 
 
-def sums_to_zero(axes: tuple[int, ...]) -> Any:
+def sums_to_zero(axes: tuple[int, ...]) -> Function:
     """The law Σ dx = 0 over the axes: y does not change where all of x is shifted.
 
     >>> sums_to_zero((0,))((), None, (jnp.array([1.0, -3.0, 2.0]),))
     (Array(3., dtype=float32), Array(3., dtype=float32))
     """
 
-    def law(args: Any, dy: Any, cotangents: Any) -> Any:
+    def law(
+        args: tuple[Array, ...], dy: Array | None, cotangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
         dx = cotangents[0]
         return jnp.sum(jnp.maximum(dx, 0), axes), jnp.sum(jnp.maximum(-dx, 0), axes)
 
     return law
 
 
-def radial(args: Any, dy: Any, cotangents: Any, *, epsilon: float, centre: bool = True) -> Any:
+def radial(
+    args: tuple[Array, ...],
+    dy: Array,
+    cotangents: tuple[Array, ...],
+    *,
+    epsilon: float,
+    centre: bool = True,
+) -> tuple[Array, Array]:
     """The law Σ c dx = epsilon r³ Σ c g: y would not change where c is stretched, but for epsilon.
 
     >>> x, zeros = jnp.array([1.0, -1.0]), jnp.zeros(2)
@@ -190,10 +204,12 @@ def radial(args: Any, dy: Any, cotangents: Any, *, epsilon: float, centre: bool 
 
 
 @layer_norm.defcases
-def layer_norm_cases(key: Any) -> Iterator[Case]:
+def layer_norm_cases(key: Key) -> Iterator[Case]:
     kx, ks, kb = jax.random.split(key, 3)
 
-    def case(name: str, *shape: int, offset: float = 0.0, size: float = 1.0, **static: Any) -> Case:
+    def case(
+        name: str, *shape: int, offset: float = 0.0, size: float = 1.0, **static: float
+    ) -> Case:
         x, width = offset + size * normal(kx, shape), shape[-1:]
         laws = {"dx sums to zero": sums_to_zero((-1,))}
         if "epsilon" in static:
@@ -213,7 +229,7 @@ def layer_norm_cases(key: Any) -> Iterator[Case]:
 
 
 @rule
-def rms_norm(x: Any, scale: Any, *, epsilon: float = 1e-6) -> Any:
+def rms_norm(x: ArrayLike, scale: ArrayLike, *, epsilon: float = 1e-6) -> Array:
     r"""RMS norm, y = x̂ scale with x̂ = x / sqrt(mean(x²) + epsilon), row by row.
 
     Shapes: x, y (..., D); scale (D,); one floating-point dtype; epsilon a static number > 0.
@@ -245,14 +261,18 @@ def rms_norm(x: Any, scale: Any, *, epsilon: float = 1e-6) -> Any:
     return (precise * rstd * along_last(scale, x)).astype(x.dtype)
 
 
-def rms_norm_forward(x: Any, scale: Any, *, epsilon: float) -> Any:
+def rms_norm_forward(
+    x: Array, scale: Array, *, epsilon: float
+) -> tuple[Array, tuple[Array, Array, Array]]:
     x, scale = checked("rms_norm", x, epsilon, scale=scale)
     precise = x.astype(accumulator(x))
     rstd = jax.lax.rsqrt(jnp.mean(precise * precise, -1, keepdims=True) + epsilon)  # (..., 1)
     return (precise * rstd * along_last(scale, x)).astype(x.dtype), (x, rstd, scale)
 
 
-def rms_norm_backward(res: Any, dy: Any, *, epsilon: float) -> Any:
+def rms_norm_backward(
+    res: tuple[Array, Array, Array], dy: Array, *, epsilon: float
+) -> tuple[Array, Array]:
     (x, rstd, scale), dy = jax.lax.optimization_barrier((res, dy))
     normalized = x.astype(rstd.dtype) * rstd  # (..., D)
     precise = dy.astype(rstd.dtype)
@@ -265,7 +285,7 @@ rms_norm.defvjp(rms_norm_forward, rms_norm_backward)
 
 
 @rms_norm.defcases
-def rms_norm_cases(key: Any) -> Iterator[Case]:
+def rms_norm_cases(key: Key) -> Iterator[Case]:
     kx, ks = jax.random.split(key)
 
     def case(name: str, *shape: int, size: float = 1.0, epsilon: float = 1e-6) -> Case:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from funcnn.rules.shared.arguments import describe, floating
 from funcnn.rules.shared.windows import Windows, per_axis
+from funcnn.types import Array, ArrayLike, Function, Padding, Shape
 
 
 # Each dy goes to one element of x, or is shared out among several.
-def _conserved(args: Any, dy: Any, cotangents: Any) -> Any:
+def _conserved(
+    args: tuple[Array, ...], dy: Array, cotangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
     return jnp.sum(cotangents[0]), jnp.sum(dy)
 
 
 CONSERVED = {"sum dx = sum dy": _conserved}
 
 
-def pool_windows(rule: str, x: Any, window: Any, stride: Any, padding: Any) -> tuple[Any, Windows]:
+def pool_windows(
+    rule: str, x: ArrayLike, window: int | Shape, stride: int | Shape | None, padding: Padding
+) -> tuple[Array, Windows]:
     """x and its windows, or one line that says which argument does not fit.
 
     >>> pool_windows("max_pool", jnp.zeros((2, 5, 3)), 2, None, ((2, 0),))
@@ -45,7 +48,7 @@ def pool_windows(rule: str, x: Any, window: Any, stride: Any, padding: Any) -> t
     return x, windows
 
 
-def images(rule: str, x: Any) -> Any:
+def images(rule: str, x: ArrayLike) -> Array:
     """x as an array, or one line that says what it should be.
 
     >>> images("max_pool", jnp.zeros((4, 4)))
@@ -60,7 +63,7 @@ def images(rule: str, x: Any) -> Any:
     return x
 
 
-def reduce_windows(x: Any, windows: Windows, start: float, combine: Any) -> Any:
+def reduce_windows(x: Array, windows: Windows, start: float, combine: Function) -> Array:
     """One value for each window, by XLA's own reduction.
 
     >>> x = jnp.array([1.0, 3.0, 2.0]).reshape(1, 3, 1)
@@ -77,7 +80,7 @@ def reduce_windows(x: Any, windows: Windows, start: float, combine: Any) -> Any:
     )
 
 
-def counts(windows: Windows, like: Any) -> Any:
+def counts(windows: Windows, like: Array) -> Array:
     """How many elements of x each window holds, as an array with the shape of `like`.
 
     >>> counts(Windows.of("pool", (3,), 2, 2, "SAME"), jnp.zeros((1, 2, 1))).ravel()
@@ -94,7 +97,7 @@ def counts(windows: Windows, like: Any) -> Any:
     return jnp.broadcast_to(jnp.asarray(number, like.dtype), like.shape)
 
 
-def whole_image(rule: str, x: Any) -> tuple[Any, Windows]:
+def whole_image(rule: str, x: ArrayLike) -> tuple[Array, Windows]:
     """x and the one window that is the whole image.
 
     >>> whole_image("global_max_pool", jnp.zeros((2, 5, 3)))[1].window

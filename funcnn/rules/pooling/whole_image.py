@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +14,11 @@ from funcnn.rules.pooling.arguments import CONSERVED, reduce_windows, whole_imag
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows
+from funcnn.types import Array, ArrayLike, Key
 
 
 @rule
-def global_max_pool(x: Any) -> Any:
+def global_max_pool(x: ArrayLike) -> Array:
     r"""The largest element of each image and channel, y[c] = max_p x[p, c].
 
     Shapes: x (N, H, W, C) or (N, W, C), y (N, C).
@@ -42,14 +42,14 @@ def global_max_pool(x: Any) -> Any:
     return reduce_windows(x, windows, -np.inf, lax.max).reshape(x.shape[0], x.shape[-1])
 
 
-def global_max_pool_forward(x: Any) -> Any:
+def global_max_pool_forward(x: Array) -> tuple[Array, tuple[Array, Windows]]:
     x, windows = whole_image("global_max_pool", x)
     pixels = x.reshape(x.shape[0], math.prod(windows.size), x.shape[-1])  # (N, H*W, C)
     # argmax gives the first of several, and the first NaN.
     return jnp.max(pixels, axis=1), (jnp.argmax(pixels, axis=1), windows)
 
 
-def global_max_pool_backward(res: Any, dy: Any) -> Any:
+def global_max_pool_backward(res: tuple[Array, Windows], dy: Array) -> tuple[Array]:
     place, windows = res
     batch, channels = dy.shape
     shape = (batch, math.prod(windows.size), channels)
@@ -62,7 +62,7 @@ def global_max_pool_backward(res: Any, dy: Any) -> Any:
 global_max_pool.defvjp(global_max_pool_forward, global_max_pool_backward)
 
 
-def _global_cases(key: Any) -> Iterator[Case]:
+def _global_cases(key: Key) -> Iterator[Case]:
     for name, shape in {
         "images": (3, 5, 2, 7),
         "1-D": (2, 11, 3),
@@ -75,14 +75,14 @@ def _global_cases(key: Any) -> Iterator[Case]:
 
 
 @global_max_pool.defcases
-def global_max_pool_cases(key: Any) -> Iterator[Case]:
+def global_max_pool_cases(key: Key) -> Iterator[Case]:
     yield from _global_cases(key)
     ties = jnp.maximum(jnp.round(normal(key, (3, 5, 2, 7))), 0)
     yield Case("ties", (ties,), kinks=True, laws=CONSERVED)
 
 
 @rule
-def global_average_pool(x: Any) -> Any:
+def global_average_pool(x: ArrayLike) -> Array:
     r"""The mean of each image and channel, y[c] = Σ_p x[p, c] / n.
 
     Shapes: x (N, H, W, C) or (N, W, C), y (N, C); n = H W.
@@ -107,11 +107,11 @@ def global_average_pool(x: Any) -> Any:
     return (total / math.prod(windows.size)).astype(x.dtype)
 
 
-def global_average_pool_forward(x: Any) -> Any:
+def global_average_pool_forward(x: Array) -> tuple[Array, Windows]:
     return global_average_pool.reference(x), whole_image("global_average_pool", x)[1]
 
 
-def global_average_pool_backward(windows: Windows, dy: Any) -> Any:
+def global_average_pool_backward(windows: Windows, dy: Array) -> tuple[Array]:
     batch, channels = dy.shape
     share = (dy.astype(accumulator(dy)) / math.prod(windows.size)).astype(dy.dtype)
     share = share.reshape(batch, *(1 for _ in windows.size), channels)
@@ -122,5 +122,5 @@ global_average_pool.defvjp(global_average_pool_forward, global_average_pool_back
 
 
 @global_average_pool.defcases
-def global_average_pool_cases(key: Any) -> Iterator[Case]:
+def global_average_pool_cases(key: Key) -> Iterator[Case]:
     yield from _global_cases(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import jax
@@ -18,10 +18,17 @@ from funcnn.rules.shared.arguments import is_known
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows, add_back, cut, tile
+from funcnn.types import Array, ArrayLike, Key, Padding, Shape
 
 
 @rule
-def max_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = "VALID") -> Any:
+def max_pool(
+    x: ArrayLike,
+    *,
+    window: int | Shape,
+    stride: int | Shape | None = None,
+    padding: Padding = "VALID",
+) -> Array:
     r"""The largest element of each window, y[p] = max_j x[p s + j - lo].
 
     Shapes: x (N, H, W, C) or (N, W, C), y (N, H', W', C) or (N, W', C). `window` k and `stride` s
@@ -59,7 +66,9 @@ def max_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = "VALID")
     return reduce_windows(x, windows, -np.inf, lax.max)
 
 
-def max_pool_forward(x: Any, *, window: Any, stride: Any, padding: Any) -> Any:
+def max_pool_forward(
+    x: Array, *, window: int | Shape, stride: int | Shape | None, padding: Padding
+) -> tuple[Array, tuple[Array, Windows]]:
     x, windows = pool_windows("max_pool", x, window, stride, padding)
     y, place = _largest(x, windows)
     if windows.overlapping:
@@ -67,7 +76,7 @@ def max_pool_forward(x: Any, *, window: Any, stride: Any, padding: Any) -> Any:
     return y, (place, windows)
 
 
-def _largest(x: Any, windows: Windows) -> tuple[Any, Any]:
+def _largest(x: Array, windows: Windows) -> tuple[Array, Array]:
     """The largest element of each window and its number in the window, (N, H', W', C)."""
     number = np.min_scalar_type(math.prod(windows.window) - 1)
     y, *others = cut(x, windows, -np.inf)  # each (N, H', W', C)
@@ -81,7 +90,7 @@ def _largest(x: Any, windows: Windows) -> tuple[Any, Any]:
 
 
 @functools.partial(jax.jit, static_argnames="windows")
-def _places(x: Any, windows: Windows) -> Any:
+def _places(x: Array, windows: Windows) -> Array:
     """The places alone, on a CPU computed in a loop over the halves of the batch.
 
     XLA:CPU would find the place of a window anew wherever its backward pass asks for it, once for
@@ -89,7 +98,7 @@ def _places(x: Any, windows: Windows) -> Any:
     and not stacked, as a single core computes what a loop stacks.
     """
 
-    def in_a_loop(x: Any) -> Any:
+    def in_a_loop(x: Array) -> Array:
         images = x.shape[0]
         known = is_known(images)
         if known and images < 2:
@@ -100,7 +109,7 @@ def _places(x: Any, windows: Windows) -> Any:
         else:
             halves = x.reshape(2, half, *x.shape[1:])
 
-        def step(places: tuple[Any, Any], part: Any) -> tuple[tuple[Any, Any], None]:
+        def step(places: tuple[Array, Array], part: Array) -> tuple[tuple[Array, Array], None]:
             return (places[1], _largest(part, windows)[1]), None
 
         shape = jax.eval_shape(lambda: _largest(x[:half], windows)[1])
@@ -111,11 +120,18 @@ def _places(x: Any, windows: Windows) -> Any:
     return lax.platform_dependent(x, cpu=in_a_loop, default=lambda x: _largest(x, windows)[1])
 
 
-def max_pool_backward(res: Any, dy: Any, *, window: Any, stride: Any, padding: Any) -> Any:
+def max_pool_backward(
+    res: tuple[Array, Windows],
+    dy: Array,
+    *,
+    window: int | Shape,
+    stride: int | Shape | None,
+    padding: Padding,
+) -> tuple[Array]:
     place, windows = res
     if not windows.overlapping:
 
-        def chosen(k: Any, place: Any, dy: Any) -> Any:
+        def chosen(k: np.ndarray, place: Array, dy: Array) -> Array:
             return jnp.where(place == k.astype(place.dtype), dy, 0)  # (N, H', h, W', w, C)
 
         return (tile(windows, chosen, place, dy),)
@@ -127,10 +143,10 @@ def max_pool_backward(res: Any, dy: Any, *, window: Any, stride: Any, padding: A
 max_pool.defvjp(max_pool_forward, max_pool_backward)
 
 
-def _pool_cases(key: Any) -> Iterator[Case]:
+def _pool_cases(key: Key) -> Iterator[Case]:
     """The windows on which both poolings are checked."""
 
-    def case(name: str, shape: tuple[int, ...], **static: Any) -> Case:
+    def case(name: str, shape: tuple[int, ...], **static: Hashable) -> Case:
         laws = CONSERVED if math.prod(shape) else {}
         return Case(name, (normal(key, shape),), static, laws=laws)
 
@@ -148,7 +164,7 @@ def _pool_cases(key: Any) -> Iterator[Case]:
 
 
 @max_pool.defcases
-def max_pool_cases(key: Any) -> Iterator[Case]:
+def max_pool_cases(key: Key) -> Iterator[Case]:
     yield from _pool_cases(key)
     ties = jnp.maximum(jnp.round(normal(key, (2, 7, 6, 3))), 0)
     signs = jnp.array([-0.0, 0.0, 0.0, -0.0, -1.0, -0.0]).reshape(1, 6, 1)
@@ -160,7 +176,13 @@ def max_pool_cases(key: Any) -> Iterator[Case]:
 
 
 @rule
-def average_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = "VALID") -> Any:
+def average_pool(
+    x: ArrayLike,
+    *,
+    window: int | Shape,
+    stride: int | Shape | None = None,
+    padding: Padding = "VALID",
+) -> Array:
     r"""The mean of the elements of each window, y[p] = Σ_j x[p s + j - lo] / n[p].
 
     Shapes and arguments: as `max_pool`. n[p] is the number of elements of x in the window: padding
@@ -190,14 +212,19 @@ def average_pool(x: Any, *, window: Any, stride: Any = None, padding: Any = "VAL
     return (total / counts(windows, total)).astype(x.dtype)
 
 
-def average_pool_forward(x: Any, **static: Any) -> Any:
+def average_pool_forward(x: Array, **static: Any) -> tuple[Array, Windows]:
     windows = pool_windows("average_pool", x, **static)[1]
     return average_pool.reference(x, **static), windows
 
 
 def average_pool_backward(
-    windows: Windows, dy: Any, *, window: Any, stride: Any, padding: Any
-) -> Any:
+    windows: Windows,
+    dy: Array,
+    *,
+    window: int | Shape,
+    stride: int | Shape | None,
+    padding: Padding,
+) -> tuple[Array]:
     share = dy.astype(accumulator(dy))
     share = share / counts(windows, share)  # (N, H', W', C)
     if windows.overlapping:
@@ -211,5 +238,5 @@ average_pool.defvjp(average_pool_forward, average_pool_backward)
 
 
 @average_pool.defcases
-def average_pool_cases(key: Any) -> Iterator[Case]:
+def average_pool_cases(key: Key) -> Iterator[Case]:
     yield from _pool_cases(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +25,20 @@ from funcnn.rules.recurrent.steps import (
 )
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Key, Residuals
 
 
 @rule
 def gru(
-    x: Any, h: Any, w: Any, u: Any, b: Any, lengths: Any = None, *, reverse: bool = False
-) -> Any:
+    x: ArrayLike,
+    h: ArrayLike,
+    w: ArrayLike,
+    u: ArrayLike,
+    b: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    reverse: bool = False,
+) -> tuple[Array, Array]:
     r"""Gated recurrent unit over sequences, (y, h_T) from x and the carry h_0.
 
     Shapes: x (N, T, D); h (N, H); w (D, 3H), u (H, 3H), whose blocks of H columns are the gates
@@ -79,7 +87,7 @@ def gru(
     active = active_steps(lengths, x.shape[1])
     b_input, b_recurrent = _biases(b)
 
-    def step(h: Any, now: Any) -> Any:
+    def step(h: Array, now: tuple[Array, Array | None]) -> tuple[Array, Array]:
         x, active = now
         a = where_active(active, x, 0) @ w
         a_r, a_z, a_n = jnp.split(a + jnp.broadcast_to(b_input, a.shape), 3, axis=-1)
@@ -94,12 +102,14 @@ def gru(
     return steps_first(y), h
 
 
-def gru_forward(x: Any, h: Any, w: Any, u: Any, b: Any, lengths: Any, *, reverse: bool) -> Any:
+def gru_forward(
+    x: Array, h: Array, w: Array, u: Array, b: Array, lengths: Array | None, *, reverse: bool
+) -> tuple[tuple[Array, Array], Residuals]:
     x, start, w, u, b, lengths = _checked(x, h, w, u, b, lengths)
     active = active_steps(lengths, x.shape[1])
     b_input, b_recurrent = _biases(b)
 
-    def step(h: Any, now: Any) -> Any:
+    def step(h: Array, now: tuple[Array, Array | None]) -> tuple[Array, tuple[Array, ...]]:
         a, active = now
         a, s = add_bias(a, b_input), add_bias(recur(h, u), b_recurrent)  # (N, 3H)
         (a_r, a_z, a_n), (s_r, s_z, m) = (jnp.split(v, 3, axis=-1) for v in (a, s))
@@ -115,7 +125,9 @@ def gru_forward(x: Any, h: Any, w: Any, u: Any, b: Any, lengths: Any, *, reverse
     return (y, h), (x, start, w, u, lengths, y, *kept)
 
 
-def gru_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
+def gru_backward(
+    res: Residuals, cotangents: tuple[Array, Array], *, reverse: bool
+) -> tuple[Array | None, ...]:
     x, h, w, u, lengths, y, *kept = res
     dy, dh = cotangents
     active = active_steps(lengths, x.shape[1])
@@ -123,7 +135,9 @@ def gru_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
     h_before = before_each_step(h, steps_first(y), active, reverse)  # (T, N, H)
     ut, precise = u.T, accumulator(x)  # a transposed operand inside a loop can be slow
 
-    def step(carry: Any, now: Any) -> Any:
+    def step(
+        carry: tuple[Array, Array], now: tuple[Array, Array | None, *tuple[Array, ...]]
+    ) -> tuple[tuple[Array, Array], Array]:
         (dh, ds), (t, active, *arrays) = carry, now
         dy, h_before, r, z, n, m = (v.astype(precise) for v in arrays)
         dh_inside = dh + dy
@@ -146,13 +160,15 @@ def gru_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
     return dx, dh.astype(h.dtype), dw, du, db, None
 
 
-def _biases(b: Any) -> Any:
+def _biases(b: Array) -> tuple[Array, Array]:
     """What is added to x w, and what to h u, each (3H,)."""
     hidden = b.shape[0] // 4
     return b[: 3 * hidden], jnp.concatenate([jnp.zeros_like(b[: 2 * hidden]), b[3 * hidden :]])
 
 
-def _checked(x: Any, h: Any, w: Any, u: Any, b: Any, lengths: Any) -> Any:
+def _checked(
+    x: ArrayLike, h: ArrayLike, w: ArrayLike, u: ArrayLike, b: ArrayLike, lengths: ArrayLike | None
+) -> tuple[*tuple[Array, ...], Array | None]:
     return checked("gru", x, {"h": h}, w, u, b, lengths, gates=3, biases=4)
 
 
@@ -160,8 +176,8 @@ gru.defvjp(gru_forward, gru_backward)
 
 
 @gru.defcases
-def gru_cases(key: Any) -> Any:
-    def arrays(rows: int, steps: int, depth: int, hidden: int) -> Any:
+def gru_cases(key: Key) -> Iterator[Case]:
+    def arrays(rows: int, steps: int, depth: int, hidden: int) -> tuple[Array, ...]:
         shapes = (
             *((rows, steps, depth), (rows, hidden)),
             *((depth, 3 * hidden), (hidden, 3 * hidden), (4 * hidden,)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +25,21 @@ from funcnn.rules.recurrent.steps import (
 )
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Key, Residuals
 
 
 @rule
 def lstm(
-    x: Any, h: Any, c: Any, w: Any, u: Any, b: Any, lengths: Any = None, *, reverse: bool = False
-) -> Any:
+    x: ArrayLike,
+    h: ArrayLike,
+    c: ArrayLike,
+    w: ArrayLike,
+    u: ArrayLike,
+    b: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    reverse: bool = False,
+) -> tuple[Array, Array, Array]:
     r"""Long short-term memory over sequences, (y, h_T, c_T) from x and the carries h_0, c_0.
 
     Shapes: x (N, T, D); h, c (N, H); w (D, 4H), u (H, 4H), b (4H,), whose blocks of H columns are
@@ -79,7 +88,9 @@ def lstm(
     x, h, c, w, u, b, lengths = _checked(x, h, c, w, u, b, lengths)
     active = active_steps(lengths, x.shape[1])
 
-    def step(carry: Any, now: Any) -> Any:
+    def step(
+        carry: tuple[Array, Array], now: tuple[Array, Array | None]
+    ) -> tuple[tuple[Array, Array], Array]:
         (h, c), (x, active) = carry, now
         a = where_active(active, x, 0) @ w + h @ u
         a_i, a_f, a_g, a_o = jnp.split(a + jnp.broadcast_to(b, a.shape), 4, axis=-1)
@@ -93,12 +104,22 @@ def lstm(
 
 
 def lstm_forward(
-    x: Any, h: Any, c: Any, w: Any, u: Any, b: Any, lengths: Any, *, reverse: bool
-) -> Any:
+    x: Array,
+    h: Array,
+    c: Array,
+    w: Array,
+    u: Array,
+    b: Array,
+    lengths: Array | None,
+    *,
+    reverse: bool,
+) -> tuple[tuple[Array, Array, Array], Residuals]:
     start = x, h, c, w, u, b, lengths = _checked(x, h, c, w, u, b, lengths)
     active = active_steps(lengths, x.shape[1])
 
-    def step(carry: Any, now: Any) -> Any:
+    def step(
+        carry: tuple[Array, Array], now: tuple[Array, Array | None]
+    ) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
         (h, c), (z, active) = carry, now
         a_i, a_f, a_g, a_o = jnp.split(add_bias(z + recur(h, u), b), 4, axis=-1)
         i, f, g, o = jax.nn.sigmoid(a_i), jax.nn.sigmoid(a_f), jnp.tanh(a_g), jax.nn.sigmoid(a_o)
@@ -116,7 +137,9 @@ def lstm_forward(
     return (y, h, c.astype(h.dtype)), (*start[:5], lengths, y, *kept)
 
 
-def lstm_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
+def lstm_backward(
+    res: Residuals, cotangents: tuple[Array, Array, Array], *, reverse: bool
+) -> tuple[Array | None, ...]:
     x, h, c, w, u, lengths, y, cs, *gates = res
     dy, dh, dc = cotangents
     active = active_steps(lengths, x.shape[1])
@@ -125,7 +148,9 @@ def lstm_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
     c_before = before_each_step(c, cs, active, reverse)
     ut, precise = u.T, accumulator(x)  # a transposed operand inside a loop can be slow
 
-    def step(carry: Any, now: Any) -> Any:
+    def step(
+        carry: tuple[Array, Array, Array], now: tuple[Array, Array | None, *tuple[Array, ...]]
+    ) -> tuple[tuple[Array, Array, Array], None]:
         (dh, dc, da), (t, active, *arrays) = carry, now
         dy, c, c_before, i, f, g, o = (a.astype(precise) for a in arrays)
         e = jnp.exp(-2 * jnp.abs(c))
@@ -149,7 +174,15 @@ def lstm_backward(res: Any, cotangents: Any, *, reverse: bool) -> Any:
     return dx, dh.astype(h.dtype), dc.astype(h.dtype), dw, du, db, None
 
 
-def _checked(x: Any, h: Any, c: Any, w: Any, u: Any, b: Any, lengths: Any) -> Any:
+def _checked(
+    x: ArrayLike,
+    h: ArrayLike,
+    c: ArrayLike,
+    w: ArrayLike,
+    u: ArrayLike,
+    b: ArrayLike,
+    lengths: ArrayLike | None,
+) -> tuple[*tuple[Array, ...], Array | None]:
     return checked("lstm", x, {"h": h, "c": c}, w, u, b, lengths, gates=4, biases=4)
 
 
@@ -157,8 +190,8 @@ lstm.defvjp(lstm_forward, lstm_backward)
 
 
 @lstm.defcases
-def lstm_cases(key: Any) -> Any:
-    def arrays(rows: int, steps: int, depth: int, hidden: int) -> Any:
+def lstm_cases(key: Key) -> Iterator[Case]:
+    def arrays(rows: int, steps: int, depth: int, hidden: int) -> tuple[Array, ...]:
         shapes = (
             *((rows, steps, depth), (rows, hidden), (rows, hidden)),
             *((depth, 4 * hidden), (hidden, 4 * hidden), (4 * hidden,)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -23,20 +23,21 @@ from funcnn.rules.recurrent.steps import (
 )
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike, Key, Residuals
 
 
 @rule
 def rnn(
-    x: Any,
-    h: Any,
-    w: Any,
-    u: Any,
-    b: Any,
-    lengths: Any = None,
+    x: ArrayLike,
+    h: ArrayLike,
+    w: ArrayLike,
+    u: ArrayLike,
+    b: ArrayLike,
+    lengths: ArrayLike | None = None,
     *,
     activation: str = "tanh",
     reverse: bool = False,
-) -> Any:
+) -> tuple[Array, Array]:
     r"""Plain recurrent network over sequences, (y, h_T) from x and the carry h_0.
 
     Shapes: x (N, T, D); h (N, H); w (D, H), u (H, H), b (H,); lengths (N,) integers or None;
@@ -78,7 +79,7 @@ def rnn(
     x, h, w, u, b, lengths = _checked(x, h, w, u, b, lengths, activation)
     active = active_steps(lengths, x.shape[1])
 
-    def step(h: Any, now: Any) -> Any:
+    def step(h: Array, now: tuple[Array, Array | None]) -> tuple[Array, Array]:
         x, active = now
         a = where_active(active, x, 0) @ w + h @ u
         h_new = _activate(a + jnp.broadcast_to(b, a.shape), activation)
@@ -89,12 +90,20 @@ def rnn(
 
 
 def rnn_forward(
-    x: Any, h: Any, w: Any, u: Any, b: Any, lengths: Any, *, activation: str, reverse: bool
-) -> Any:
+    x: Array,
+    h: Array,
+    w: Array,
+    u: Array,
+    b: Array,
+    lengths: Array | None,
+    *,
+    activation: str,
+    reverse: bool,
+) -> tuple[tuple[Array, Array], Residuals]:
     x, start, w, u, b, lengths = _checked(x, h, w, u, b, lengths, activation)
     active = active_steps(lengths, x.shape[1])
 
-    def step(h: Any, now: Any) -> Any:
+    def step(h: Array, now: tuple[Array, Array | None]) -> tuple[Array, tuple[Array, Array | None]]:
         z, active = now
         a = add_bias(z + recur(h, u), b)
         h_new = _activate(a, activation).astype(h.dtype)
@@ -107,7 +116,9 @@ def rnn_forward(
     return (y, h), (x, start, w, u, lengths, y, slope)
 
 
-def rnn_backward(res: Any, cotangents: Any, *, activation: str, reverse: bool) -> Any:
+def rnn_backward(
+    res: Residuals, cotangents: tuple[Array, Array], *, activation: str, reverse: bool
+) -> tuple[Array | None, ...]:
     x, h, w, u, lengths, y, slope = res
     dy, dh = cotangents
     active = active_steps(lengths, x.shape[1])
@@ -116,7 +127,9 @@ def rnn_backward(res: Any, cotangents: Any, *, activation: str, reverse: bool) -
     h_before = before_each_step(h, y, active, reverse)  # (T, N, H)
     ut, precise = u.T, accumulator(x)  # a transposed operand inside a loop can be slow
 
-    def step(dh: Any, now: Any) -> Any:
+    def step(
+        dh: Array, now: tuple[Array | None, Array, Array, Array | None]
+    ) -> tuple[Array, Array]:
         active, dy, y, slope = now
         dh_inside = dh + dy.astype(precise)
         through = (
@@ -131,16 +144,24 @@ def rnn_backward(res: Any, cotangents: Any, *, activation: str, reverse: bool) -
     return dx, dh.astype(h.dtype), dw, du, db, None
 
 
-def _activate(a: Any, activation: str) -> Any:
+def _activate(a: Array, activation: str) -> Array:
     return jnp.tanh(a) if activation == "tanh" else jnp.where(a <= 0, 0, a)
 
 
-def _tanh_slope(a: Any) -> Any:
+def _tanh_slope(a: Array) -> Array:
     e = jnp.exp(-2 * jnp.abs(a))
     return 4 * e / ((1 + e) * (1 + e))
 
 
-def _checked(x: Any, h: Any, w: Any, u: Any, b: Any, lengths: Any, activation: str) -> Any:
+def _checked(
+    x: ArrayLike,
+    h: ArrayLike,
+    w: ArrayLike,
+    u: ArrayLike,
+    b: ArrayLike,
+    lengths: ArrayLike | None,
+    activation: str,
+) -> tuple[*tuple[Array, ...], Array | None]:
     if activation not in ("tanh", "relu"):
         raise ValueError(f"rnn: activation is 'tanh' or 'relu', found {activation!r}")
     return checked("rnn", x, {"h": h}, w, u, b, lengths, gates=1, biases=1)
@@ -150,8 +171,8 @@ rnn.defvjp(rnn_forward, rnn_backward)
 
 
 @rnn.defcases
-def rnn_cases(key: Any) -> Any:
-    def arrays(rows: int, steps: int, depth: int, hidden: int) -> Any:
+def rnn_cases(key: Key) -> Iterator[Case]:
+    def arrays(rows: int, steps: int, depth: int, hidden: int) -> tuple[Array, ...]:
         shapes = (
             *((rows, steps, depth), (rows, hidden)),
             *((depth, hidden), (hidden, hidden), (hidden,)),

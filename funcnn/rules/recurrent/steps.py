@@ -6,16 +6,16 @@ Inside the rules time is the first axis, (T, N, ...), so that a step of a scan i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.numerics import accumulator
+from funcnn.types import Array, ArrayLike
 
 
-def steps_first(x: Any) -> Any:
+def steps_first(x: Array) -> Array:
     """(N, T, D) as (T, N, D), and back.
 
     >>> steps_first(jnp.zeros((2, 5, 3))).shape
@@ -24,7 +24,7 @@ def steps_first(x: Any) -> Any:
     return jnp.swapaxes(x, 0, 1)
 
 
-def active_steps(lengths: Any, steps: int) -> Any:
+def active_steps(lengths: Array | None, steps: int) -> Array | None:
     """True where a step lies within its sequence, (T, N, 1); None where all of them do.
 
     >>> active_steps(jnp.array([1, 3]), 3)[..., 0].astype(int)
@@ -38,7 +38,7 @@ def active_steps(lengths: Any, steps: int) -> Any:
     return time < lengths[None, :, None]
 
 
-def where_active(active: Any, new: Any, old: Any) -> Any:
+def where_active(active: Array | None, new: Array, old: ArrayLike) -> Array:
     """`new` where the step lies within its sequence, `old` beyond its end.
 
     >>> where_active(None, 1.0, 2.0)
@@ -47,7 +47,7 @@ def where_active(active: Any, new: Any, old: Any) -> Any:
     return new if active is None else jnp.where(active, new, old)
 
 
-def project(x: Any, w: Any) -> Any:
+def project(x: Array, w: Array) -> Array:
     """x w for all steps in one product, at least in float32: (T, N, D) to (T, N, K).
 
     >>> project(jnp.ones((5, 2, 3)), jnp.ones((3, 4))).shape
@@ -57,7 +57,7 @@ def project(x: Any, w: Any) -> Any:
     return z.reshape(*x.shape[:2], w.shape[1])  # (T, N, K)
 
 
-def add_bias(a: Any, b: Any) -> Any:
+def add_bias(a: Array, b: Array) -> Array:
     """a + b of one step, in the dtype of a: added to all steps at once, z would be written twice.
 
     >>> add_bias(jnp.zeros((1, 2)), jnp.array([1.0, 2.0]))
@@ -66,7 +66,7 @@ def add_bias(a: Any, b: Any) -> Any:
     return a + jnp.broadcast_to(b, a.shape).astype(a.dtype)
 
 
-def unwritten(like: Any, columns: int) -> Any:
+def unwritten(like: Array, columns: int) -> Array:
     """What `with_step` fills: (T, N, columns) for the steps and rows of `like`, in its dtype.
 
     Of one step where there is none, as a step is traced all the same.
@@ -77,7 +77,7 @@ def unwritten(like: Any, columns: int) -> Any:
     return jnp.zeros((max(like.shape[0], 1), like.shape[1], columns), like.dtype)
 
 
-def with_step(stacked: Any, step: Any, blocks: Sequence[Any]) -> Any:
+def with_step(stacked: Array, step: Array | int, blocks: Sequence[Array]) -> Array:
     """The array (T, N, K) with the blocks of columns of one step, (N, H) each, written in place.
 
     On a CPU one by one: joined first, the block would be chosen anew for each of the elements. On
@@ -87,14 +87,14 @@ def with_step(stacked: Any, step: Any, blocks: Sequence[Any]) -> Any:
     Array([[1., 2.]], dtype=float32)
     """
 
-    def one_by_one(stacked: Any, step: Any, *blocks: Any) -> Any:
+    def one_by_one(stacked: Array, step: Array | int, *blocks: Array) -> Array:
         column = 0
         for block in blocks:
             stacked = jax.lax.dynamic_update_slice(stacked, block[None], (step, 0, column))
             column += block.shape[-1]
         return stacked
 
-    def together(stacked: Any, step: Any, *blocks: Any) -> Any:
+    def together(stacked: Array, step: Array | int, *blocks: Array) -> Array:
         joined = jnp.concatenate(blocks, axis=-1)[None]
         return jax.lax.dynamic_update_slice(stacked, joined, (step, 0, 0))
 
@@ -103,7 +103,7 @@ def with_step(stacked: Any, step: Any, blocks: Sequence[Any]) -> Any:
     return jax.lax.platform_dependent(*arguments, cpu=one_by_one, default=together)
 
 
-def recur(h: Any, u: Any) -> Any:
+def recur(h: Array, u: Array) -> Array:
     """h u of one step, at least in float32.
 
     >>> recur(jnp.ones((2, 3)), jnp.ones((3, 4))).shape
@@ -112,7 +112,7 @@ def recur(h: Any, u: Any) -> Any:
     return jnp.matmul(h, u, preferred_element_type=accumulator(h))
 
 
-def before_each_step(start: Any, after: Any, active: Any, reverse: bool) -> Any:
+def before_each_step(start: Array, after: Array, active: Array | None, reverse: bool) -> Array:
     """The state before each step, (T, N, H), from that at the start and those after each step.
 
     From the end, a padded sequence starts at its own last step.
@@ -129,7 +129,7 @@ def before_each_step(start: Any, after: Any, active: Any, reverse: bool) -> Any:
     return jnp.where(started, before, start[None])
 
 
-def weight_gradient(inputs: Any, dz: Any) -> Any:
+def weight_gradient(inputs: Array, dz: Array) -> Array:
     """Σ over steps and rows of inputsᵀ dz, as one matrix product: (T, N, D), (T, N, K) to (D, K).
 
     >>> weight_gradient(jnp.ones((5, 2, 3)), jnp.ones((5, 2, 4)))[0, 0]
@@ -141,7 +141,7 @@ def weight_gradient(inputs: Any, dz: Any) -> Any:
     return dw.astype(inputs.dtype)
 
 
-def bias_gradient(dz: Any) -> Any:
+def bias_gradient(dz: Array) -> Array:
     """Σ over steps and rows of dz, (T, N, K) to (K,).
 
     >>> bias_gradient(jnp.ones((5, 2, 1)))
@@ -150,7 +150,7 @@ def bias_gradient(dz: Any) -> Any:
     return jnp.sum(_rows(dz), 0, dtype=accumulator(dz)).astype(dz.dtype)
 
 
-def input_gradient(dz: Any, w: Any) -> Any:
+def input_gradient(dz: Array, w: Array) -> Array:
     """dz wᵀ, as one matrix product: (T, N, K) to (T, N, D).
 
     >>> input_gradient(jnp.ones((5, 2, 4)), jnp.ones((3, 4))).shape
@@ -161,14 +161,21 @@ def input_gradient(dz: Any, w: Any) -> Any:
     return dx.astype(w.dtype).reshape(*dz.shape[:2], w.shape[0])
 
 
-def _rows(x: Any) -> Any:
+def _rows(x: Array) -> Array:
     """All steps of all sequences below each other, (T * N, D)."""
     return x.reshape(x.shape[0] * x.shape[1], x.shape[2])
 
 
 def checked(
-    rule: str, x: Any, carry: dict[str, Any], w: Any, u: Any, b: Any, lengths: Any, **sizes: int
-) -> tuple[Any, ...]:
+    rule: str,
+    x: ArrayLike,
+    carry: dict[str, ArrayLike],
+    w: ArrayLike,
+    u: ArrayLike,
+    b: ArrayLike,
+    lengths: ArrayLike | None,
+    **sizes: int,
+) -> tuple[*tuple[Array, ...], Array | None]:
     """x, the carries, w, u, b and lengths as arrays, or one clear line.
 
     Args:
@@ -206,7 +213,7 @@ def checked(
     return x, *carries, w, u, b, _checked_lengths(rule, lengths, rows)
 
 
-def _checked_lengths(rule: str, lengths: Any, rows: int) -> Any:
+def _checked_lengths(rule: str, lengths: ArrayLike | None, rows: int) -> Array | None:
     if lengths is None:
         return None
     lengths = jnp.asarray(lengths)

@@ -1,13 +1,17 @@
 """What every rule demands of its arguments, and the one line that says so."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
 
+from funcnn.types import Array, ArrayLike
 
-def floating(rule: str, **arguments: Any) -> tuple[jax.Array, ...]:
+
+def floating(rule: str, **arguments: ArrayLike) -> tuple[Array, ...]:
     """The arguments as arrays, or a TypeError that names the one that is not floating point.
 
     >>> floating("relu", x=3)
@@ -24,7 +28,7 @@ def floating(rule: str, **arguments: Any) -> tuple[jax.Array, ...]:
     return arrays
 
 
-def _array(rule: str, name: str, a: Any) -> jax.Array:
+def _array(rule: str, name: str, a: ArrayLike) -> Array:
     try:
         return jnp.asarray(a)
     except (TypeError, ValueError):
@@ -33,7 +37,7 @@ def _array(rule: str, name: str, a: Any) -> jax.Array:
         raise TypeError(f"{rule}: {name} must be an array, found a {type(a).__name__}") from None
 
 
-def same_dtype(rule: str, **arguments: jax.Array | None) -> None:
+def same_dtype(rule: str, **arguments: Array | None) -> None:
     """A TypeError unless the arguments have one dtype; None counts as having it.
 
     >>> same_dtype("linear", x=jnp.zeros(2), w=jnp.zeros((2, 3), jnp.bfloat16))
@@ -50,7 +54,7 @@ def same_dtype(rule: str, **arguments: jax.Array | None) -> None:
             )
 
 
-def is_known(size: Any) -> bool:
+def is_known(size: object) -> TypeGuard[int]:
     """Whether a size is a number: `jax.export` may leave the batch open, which is a symbol then.
 
     Of a symbol one can ask whether it equals a number (no), but not whether it is larger.
@@ -61,7 +65,7 @@ def is_known(size: Any) -> bool:
     return isinstance(size, int)
 
 
-def at_least(size: Any) -> int:
+def at_least(size: object) -> int:
     """The size; 1 where it is left open, so that what is chosen by it is right for any.
 
     >>> at_least(3), at_least(2 * jax.export.symbolic_shape("n")[0])
@@ -70,7 +74,7 @@ def at_least(size: Any) -> int:
     return size if is_known(size) else 1
 
 
-def describe(x: Any) -> str:
+def describe(x: Array) -> str:
     """Dtype and shape in a word, for messages.
 
     >>> describe(jnp.zeros((2, 3)))

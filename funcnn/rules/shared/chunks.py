@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from funcnn.rules.shared.arguments import at_least, is_known
+from funcnn.types import Array, PyTree
 
 
 def largest_divisor(number: int, limit: int) -> int:
@@ -24,7 +25,7 @@ def largest_divisor(number: int, limit: int) -> int:
     return next((n for n in range(min(limit, number), 1, -1) if number % n == 0), 1)
 
 
-def sum_in_a_loop(part: Callable[[Any], Any], count: Any) -> Any:
+def sum_in_a_loop(part: Callable[[Array | int], PyTree], count: Any) -> PyTree:
     """Σ_i part(i), i = 0, ..., count - 1, of trees; it begins with the first one instead of with 0.
 
     Where the count is left open a loop over the others might be empty, which `lax.scan` refuses.

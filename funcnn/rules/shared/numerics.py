@@ -3,12 +3,14 @@
 The float64 run of a check therefore runs the same code as the float32 one.
 """
 
-from typing import Any
+from __future__ import annotations
 
 import jax.numpy as jnp
 
+from funcnn.types import Shaped
 
-def accumulator(x: Any) -> Any:
+
+def accumulator(x: Shaped) -> jnp.dtype:
     """The dtype in which sums over elements of `x` are accumulated.
 
     It is `jnp.promote_types(x.dtype, jnp.float32)`, which raises under strict promotion.

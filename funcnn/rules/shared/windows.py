@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from funcnn.types import Array, Padding, Shape
+
 
 # A node without leaves: among the residuals it takes the shapes to the backward pass.
 @jax.tree_util.register_static
@@ -41,10 +43,10 @@ class Windows:
         cls,
         rule: str,
         size: tuple[int, ...],
-        window: Any,
-        stride: Any,
-        padding: Any,
-        dilation: Any = 1,
+        window: int | Shape,
+        stride: int | Shape,
+        padding: Padding,
+        dilation: int | Shape = 1,
     ) -> Windows:
         """From what the user wrote: integers or tuples, "SAME", "VALID" or pairs.
 
@@ -117,7 +119,7 @@ def check_windows(
     Windows.of(rule, size, window, stride, padding, dilation)
 
 
-def per_axis(value: Any, axes: int) -> Any:
+def per_axis(value: object, axes: int) -> Sequence[Any]:
     """An integer repeated for each spatial axis; anything else as it is.
 
     >>> per_axis(2, 3), per_axis((1, 2), 2)
@@ -126,7 +128,7 @@ def per_axis(value: Any, axes: int) -> Any:
     return value if isinstance(value, Sequence) else (value,) * axes
 
 
-def positive(rule: str, name: str, value: Any, axes: int) -> tuple[int, ...]:
+def positive(rule: str, name: str, value: object, axes: int) -> tuple[int, ...]:
     """The positive integers of all axes; ValueError, in the name of the rule, where one is not.
 
     >>> positive("conv", "stride", 2, axes=3)
@@ -171,7 +173,7 @@ def _pairs(
     return pairs
 
 
-def cut(x: Any, windows: Windows, fill: float) -> list[Any]:
+def cut(x: Array, windows: Windows, fill: float) -> list[Array]:
     """The first, second, ... elements of all windows: arrays (N, *output, C), padded with `fill`.
 
     >>> x = jnp.arange(4.0).reshape(1, 4, 1)
@@ -192,7 +194,7 @@ def cut(x: Any, windows: Windows, fill: float) -> list[Any]:
     return parts
 
 
-def add_back(parts: Sequence[Any], windows: Windows) -> Any:
+def add_back(parts: Sequence[Array], windows: Windows) -> Array:
     """The transpose of `cut`: each element (N, *output, C) is added where it was taken from.
 
     The sum runs over the elements of the window in row-major order, so it is the same everywhere.
@@ -202,7 +204,7 @@ def add_back(parts: Sequence[Any], windows: Windows) -> Any:
     [1.0, 2.0, 2.0, 1.0]
     """
     blocks = blocks_of(windows)
-    sums: dict[tuple[int, ...], Any] = {}
+    sums: dict[tuple[int, ...], Array] = {}
     for part, offset in zip(parts, windows.offsets, strict=True):
         each = list(zip(offset, windows.stride, blocks, windows.output, strict=True))
         shifts = [(o // s, m - o // s - n, 0) for o, s, m, n in each]
@@ -223,7 +225,7 @@ def blocks_of(windows: Windows) -> tuple[int, ...]:
     return tuple(-(-(lo + n) // s) for (lo, _), n, s in axes)
 
 
-def laid_out(sums: dict[tuple[int, ...], Any], windows: Windows) -> Any:
+def laid_out(sums: dict[tuple[int, ...], Array], windows: Windows) -> Array:
     """x (N, *size, C) from its padded elements at m s + r for each r (N, *blocks, C); or else 0.
 
     >>> sums = {(0,): jnp.array([[[1.0], [2.0]]]), (1,): jnp.array([[[3.0], [4.0]]])}
@@ -236,7 +238,7 @@ def laid_out(sums: dict[tuple[int, ...], Any], windows: Windows) -> Any:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
 
 
-def _interleaved(sums: dict[tuple[int, ...], Any], stride: tuple[int, ...]) -> Any:
+def _interleaved(sums: dict[tuple[int, ...], Array], stride: tuple[int, ...]) -> Array:
     """Of the sums at m s + r for each r, on all axes, one array; where there is no r, zeros.
 
     The elements of a window whose offsets leave the same remainders r meet the same positions, so
@@ -244,7 +246,7 @@ def _interleaved(sums: dict[tuple[int, ...], Any], stride: tuple[int, ...]) -> A
     """
     some = next(iter(sums.values()))
     for axis in reversed(range(len(stride))):
-        shorter: dict[tuple[int, ...], Any] = {}
+        shorter: dict[tuple[int, ...], Array] = {}
         for phase in {phase[:axis] for phase in sums}:
             each = [sums.get((*phase, r), jnp.zeros_like(some)) for r in range(stride[axis])]
             if stride[axis] == 1:
@@ -259,7 +261,7 @@ def _interleaved(sums: dict[tuple[int, ...], Any], stride: tuple[int, ...]) -> A
     return sums[()]
 
 
-def tile(windows: Windows, of_window: Callable[..., Any], *arrays: Any) -> Any:
+def tile(windows: Windows, of_window: Callable[..., Array], *arrays: Array) -> Array:
     """The transpose of `cut` for windows that do not overlap and have no gaps: no sum, one pass.
 
     `of_window` maps the numbers of the elements of a window and the `arrays` (N, *output, C), all

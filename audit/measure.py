@@ -124,7 +124,7 @@ def check(case: Case, level: str) -> str:
         return f"CRASH {type(error).__name__}: {first[:300]}"
     lines = str(report).splitlines()
     said = " | ".join([lines[-1], *(_inside(line) for line in lines[:-1])][:3])
-    return said.replace(str(Path(__file__).parent), "benchmarks/audit")[:600]
+    return said.replace(str(Path(__file__).parent), "audit")[:600]
 
 
 def _found(case: Case, arms: Arms, truth: Truth) -> list[Off]:

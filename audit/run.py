@@ -1,6 +1,6 @@
 """Audit the hand-written derivatives of the installed JAX ecosystem, and write what was found.
 
-    python benchmarks/audit/run.py [--only TEXT] [--again] [--level none|fast|full] [--workers 2]
+    python audit/run.py [--only TEXT] [--again] [--level none|fast|full] [--workers 2]
 
 Sites that results.jsonl has already, in the same version, are kept unless --again. What is measured
 and how to read it stands in README.md, whose tables this writes, too.

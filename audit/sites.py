@@ -5,7 +5,7 @@ ones, as a decorator, in a `partial` or called on a function) and the derivative
 own primitives (`ad.defjvp`, `ad.defjvp2`, `ad.primitive_jvps[...] = ...`). Transposes of linear
 primitives are no rules of a nonlinear function and are left out.
 
-    python benchmarks/audit/sites.py [PACKAGE ...]
+    python audit/sites.py [PACKAGE ...]
 """
 
 from __future__ import annotations
