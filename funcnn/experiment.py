@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from funcnn import data, models, rules
 from funcnn.config import Config, ConfigError, check_known
@@ -26,8 +28,10 @@ from funcnn.foreign import (
     no_exit,
 )
 from funcnn.train import TrainState, make_optimizer
+from funcnn.train.statistics import Statistics
+from funcnn.types import Array, Key, Params, PyTree
 
-Loss = Callable[[Any, dict[str, Any], Any], tuple[Any, dict[str, Any]]]
+Loss = Callable[[Params, dict[str, Array], Key], tuple[Array, dict[str, Any]]]
 
 
 class Experiment(NamedTuple):
@@ -47,18 +51,18 @@ class Experiment(NamedTuple):
     config: Config
     dataset: data.Dataset
     model: Layer
-    params: Any
-    statistics: Any
+    params: Params
+    statistics: Statistics
     loss: Loss
-    row_metrics: Callable[[Any, dict[str, Any]], dict[str, Any]]
-    optimizer: Any
+    row_metrics: Callable[[Params, dict[str, Array]], dict[str, Array]]
+    optimizer: optax.GradientTransformation
 
     def first_state(self) -> TrainState:
         """The state before the first step."""
         seed = self.config.run.seed
         return TrainState.create(self.params, self.optimizer, seed, self.statistics)
 
-    def batches(self) -> Callable[..., dict[str, Any]]:
+    def batches(self) -> Callable[..., dict[str, np.ndarray]]:
         """`batches(step)`, or `batches(step, count)` for several stacked."""
         size = self.config.data.batch_size
         return data.make_batches(self.dataset.train, size, self.config.run.seed)
@@ -89,12 +93,12 @@ def build_experiment(config: Config) -> Experiment:
     optimizer = _optimizer(config)
     params, statistics = _init(config, model, dataset)
 
-    def loss(params: Any, batch: dict[str, Any], key: Any) -> tuple[Any, dict[str, Any]]:
+    def loss(params: Params, batch: dict[str, Array], key: Key) -> tuple[Array, dict[str, Any]]:
         logits, found = model.value_and_statistics(params, batch["x"], key)  # (B, classes)
         told = {"accuracy": _hits(logits, batch).mean(), **({"statistics": found} if found else {})}
         return row_losses(logits, batch["y"]).mean(), told
 
-    def row_metrics(params: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    def row_metrics(params: Params, batch: dict[str, Array]) -> dict[str, Array]:
         logits = model(params, batch["x"])  # (B, classes)
         return {"loss": row_losses(logits, batch["y"]), "accuracy": _hits(logits, batch)}
 
@@ -114,7 +118,7 @@ def _located(config: Config) -> str | None:
     return path if found[0] == os.getcwd() else os.path.join(found[0], path)
 
 
-def _hits(logits: Any, batch: dict[str, Any]) -> Any:
+def _hits(logits: Array, batch: dict[str, Array]) -> Array:
     return (logits.argmax(-1) == batch["y"]).astype(logits.dtype)  # (B,)
 
 
@@ -146,7 +150,7 @@ def announce_foreign(config: Config) -> None:
         print(f"{told}; --no-foreign-code refuses it", file=sys.stderr, flush=True)
 
 
-def _optimizer(config: Config) -> Any:
+def _optimizer(config: Config) -> optax.GradientTransformation:
     chosen = config.optimizer
     schedule = chosen.schedule
     try:
@@ -161,14 +165,14 @@ def _optimizer(config: Config) -> Any:
         raise ConfigError([f"optimizer: {first_line(error)}"]) from error
 
 
-def _row_losses(config: Config, classes: int) -> Callable[[Any, Any], Any]:
+def _row_losses(config: Config, classes: int) -> Callable[[Array, Array], Array]:
     """`(logits (B, classes), labels (B,)) -> (B,)`."""
     name, smoothing = config.loss.name, config.loss.smoothing
     check_known("loss.name", name, ["softmax_cross_entropy", "logistic", "squared_error"])
     if smoothing and name != "softmax_cross_entropy":
         raise ConfigError([f"loss.smoothing: {name} has none; leave it out"])
 
-    def losses(logits: Any, labels: Any) -> Any:
+    def losses(logits: Array, labels: Array) -> Array:
         if name == "softmax_cross_entropy":
             return rules.softmax_cross_entropy(logits, labels, smoothing=smoothing)
         targets = jax.nn.one_hot(labels, classes, dtype=logits.dtype)  # (B, classes)
@@ -179,7 +183,7 @@ def _row_losses(config: Config, classes: int) -> Callable[[Any, Any], Any]:
     return losses
 
 
-def _init(config: Config, model: Layer, dataset: data.Dataset) -> tuple[Any, Any]:
+def _init(config: Config, model: Layer, dataset: data.Dataset) -> tuple[Params, Statistics]:
     """The parameters, and the shapes of the statistics that the model takes in training.
 
     The model is tried on the shape of the data before anything is computed.
@@ -201,7 +205,7 @@ def _init(config: Config, model: Layer, dataset: data.Dataset) -> tuple[Any, Any
     return params, statistics
 
 
-def _told(error: Exception, params: Any = None) -> str:
+def _told(error: Exception, params: PyTree = None) -> str:
     """One line of what the user's model, or one of ours, raised."""
     notes = "; ".join(n for n in getattr(error, "__notes__", []) if n.startswith("in layer"))
     told = first_line(error)
@@ -213,7 +217,7 @@ def _told(error: Exception, params: Any = None) -> str:
     return told + (f" ({notes})" if notes else "")
 
 
-def _check_params(params: Any) -> None:
+def _check_params(params: PyTree) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         told = "has no parameters to train; a function alone has none"
@@ -225,7 +229,7 @@ def _check_params(params: Any) -> None:
             raise ConfigError([f"model: {told}"])
 
 
-def _check_logits(logits: Any, classes: int) -> None:
+def _check_logits(logits: PyTree, classes: int) -> None:
     wanted = f"it must return logits of shape (batch, {classes})"
     if not hasattr(logits, "shape"):
         kind, cure = type(logits).__name__, ""

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from funcnn.config import ConfigError, check_known
 from funcnn.core.layer import Init, Layer, as_layer
+from funcnn.types import Array, Function, Key, PyTree, Shaped
 
 BUILDS = (
     "a builder returns a Layer, or a pair (init, apply) of init(key, x) -> params and "
@@ -29,7 +30,7 @@ BUILDS = (
 _KEYS = ("rng", "rng_key", "prng", "prng_key", "prngkey", "random_key")
 
 
-def find(path: str, source: str, search: Sequence[str] = ()) -> Any:
+def find(path: str, source: str, search: Sequence[str] = ()) -> Function:
     """Import what `package.module:name` names: from the current folder, or those of `search`.
 
     Raises:
@@ -133,7 +134,7 @@ def check_builder(function: str) -> None:
         raise ConfigError([f"model.function = {function!r}: {told}"])
 
 
-def built_by(build: Callable[..., Any], options: dict[str, Any], source: str) -> Layer:
+def built_by(build: Function, options: dict[str, Any], source: str) -> Layer:
     """What a builder builds from `options`, as a layer.
 
     Raises:
@@ -183,7 +184,7 @@ def _as_model(built: Any) -> Layer:
     raise TypeError(f"returned {type(built).__name__}; {BUILDS}")
 
 
-def _pair(init: Init, apply: Callable[..., Any]) -> Layer:
+def _pair(init: Init, apply: Function) -> Layer:
     """A layer of two functions of somebody else's, each called as it asks to be."""
     _check_call("init", init, ("key", "x"))
     names = _check_call("apply", apply, ("params", "x"))
@@ -193,10 +194,10 @@ def _pair(init: Init, apply: Callable[..., Any]) -> Layer:
             f"apply takes {wrong[0]!r}: call it 'key', as in apply(params, x, key=None)"
         )
 
-    def with_key(params: Any, x: Any, key: Any = None) -> Any:
+    def with_key(params: PyTree, x: Array, key: Key | None = None) -> PyTree:
         return apply(params, key, x)
 
-    def init_of_array(key: Any, x: Any) -> Any:
+    def init_of_array(key: Key, x: Shaped) -> PyTree:
         # A layer's init may get a shape alone; those of Haiku and Flax compute with x.
         params: Any = init(key, jnp.zeros(x.shape, x.dtype))
         if isinstance(params, tuple) and params and isinstance(params[0], tuple):
@@ -210,7 +211,7 @@ def _pair(init: Init, apply: Callable[..., Any]) -> Layer:
     return as_layer(with_key if key_second else apply, init=init_of_array)
 
 
-def _check_call(role: str, f: Callable[..., Any], wanted: tuple[str, ...]) -> list[str]:
+def _check_call(role: str, f: Function, wanted: tuple[str, ...]) -> list[str]:
     """The names of its parameters, once it is known to take two arguments by position."""
     try:
         signature = inspect.signature(f)
@@ -226,7 +227,7 @@ def _check_call(role: str, f: Callable[..., Any], wanted: tuple[str, ...]) -> li
     return names
 
 
-def _check_options(build: Callable[..., Any], options: dict[str, Any], source: str) -> None:
+def _check_options(build: Function, options: dict[str, Any], source: str) -> None:
     try:
         accepted = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):

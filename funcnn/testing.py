@@ -11,21 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from funcnn.core.registry import Rule
+from funcnn.core.registry import Case, Rule
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.check import check
 from funcnn.gradient.verdict.results import CheckReport, GradientError
+from funcnn.types import Function, PyTree
 
 __all__ = ["GradientError", "assert_gradients", "gradient_cases", "rule_tests"]
 
 
 def assert_gradients(
-    target: Any,
-    *args: Any,
+    target: Rule | Function,
+    *args: PyTree,
     level: str = "fast",
     static: Mapping[str, Any] | None = None,
     intent: str = "derivative",
-    reference: Callable[..., Any] | None = None,
+    reference: Function | None = None,
     seed: int = 0,
     case: str | None = None,
     strict: bool | None = None,
@@ -128,7 +129,7 @@ def rule_tests(
     return test
 
 
-def _cases(rule: Rule) -> list[Any]:
+def _cases(rule: Rule) -> list[Case]:
     if not isinstance(rule, Rule):
         raise TypeError(f"funcnn.testing: expected a Rule, found {type(rule).__name__}")
     cases = rule.cases()
@@ -152,5 +153,5 @@ def _assert_every_argument(rule: Rule) -> None:
         )
 
 
-def _has_truth(case: Any) -> bool:
+def _has_truth(case: Case) -> bool:
     return case.intent == "derivative" or case.reference is not None

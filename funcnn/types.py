@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.extend.core as jex
 import jax.typing
+import numpy as np
 
 Array: TypeAlias = jax.Array
 # What JAX takes for an array: also NumPy's, and numbers.
@@ -29,6 +30,12 @@ PyTree: TypeAlias = Any
 Params: TypeAlias = dict[str, Any]
 # What a forward pass keeps for the backward pass: a tree of arrays.
 Residuals: TypeAlias = Any
+# What a step of training takes: a tree of arrays, JAX's or NumPy's.
+Batch: TypeAlias = Any
+# What a step of training returns, by name: scalars, or one for each update of the call.
+Metrics: TypeAlias = Mapping[str, jax.Array | np.ndarray]
+# loss(params, batch, key) -> scalar, or (scalar, metrics).
+Loss: TypeAlias = Callable[[PyTree, Batch, Key], Any]
 # A function of arrays, of any number and in any trees.
 Function: TypeAlias = Callable[..., Any]
 ClosedJaxpr: TypeAlias = jex.ClosedJaxpr
@@ -36,5 +43,7 @@ Jaxpr: TypeAlias = jex.Jaxpr
 Equation: TypeAlias = jex.JaxprEqn
 # What an equation reads: a variable or a literal.
 Atom: TypeAlias = jex.Var | jex.Literal
+# What an equation says of a value: shape, dtype and so on, none of which JAX's class declares.
+Aval: TypeAlias = Any
 Verdict = Literal["pass", "fail", "inconclusive", "skip", "note"]
 Level = Literal["fast", "full", "release"]

@@ -211,3 +211,24 @@ def test_lazy_names_are_all_there():
 def test_no_top_level_module_has_the_name_of_a_public_function():
     modules = {path.stem for path in PACKAGE.glob("*.py")} | {p.name for p in PACKAGE.iterdir()}
     assert {name for name in fnn.__all__ if name in modules} == set(fnn._MODULES)
+
+
+def absent_files(path, text):
+    """The Python files of this package that a text names and that are not there."""
+    named = re.findall(r"(?<![\w/.*])((?:[a-z_]+/)*[a-z_]+\.py)\b", text)
+    homes = (path.parent, PACKAGE.parent, PACKAGE, *path.parents[:3])
+    return {name for name in named if not any((home / name).exists() for home in homes)}
+
+
+# Names in examples.
+ELSEWHERE = {"a.py", "linear.py"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_files_that_a_source_names_are_there(path):
+    assert absent_files(path, path.read_text("utf-8")) - ELSEWHERE == set()
+
+
+def test_a_file_that_has_moved_is_noticed():
+    path = PACKAGE / "rules" / "softmax.py"
+    assert absent_files(path, "as in precision.py and shared/windows.py") == {"precision.py"}

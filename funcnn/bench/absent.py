@@ -14,11 +14,12 @@ import dataclasses
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
 import jax
+
+from funcnn.types import Function, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,7 @@ def described_device(chip: str = "h200") -> Any:
     return description.devices[0]
 
 
-def figures(
-    f: Callable[..., Any], *args: Any, device: Any, donate: tuple[int, ...] = ()
-) -> Figures:
+def figures(f: Function, *args: PyTree, device: Any, donate: tuple[int, ...] = ()) -> Figures:
     """Compile `f` on arguments of these shapes for a device and read off its figures.
 
     Args:

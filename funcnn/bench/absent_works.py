@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +12,18 @@ from funcnn.bench.networks import Network, loss_of
 from funcnn.bench.training import CNN, MLP
 from funcnn.core.composition import chain, repeat
 from funcnn.gradient.program.without_rules import without_rules
+from funcnn.types import Array, DType, Function, Params, PyTree, Shape
 
-Work = tuple[dict[str, Any], list[Any]]  # arm -> jitted gradient, and the shapes of its arguments
+# Arm -> jitted gradient, and the shapes of its arguments.
+Work = tuple[dict[str, jax.stages.Wrapped], list[PyTree]]
 BF16 = jnp.bfloat16
 
 
-def _shapes(*leaves: Any) -> list[Any]:
+def _shapes(*leaves: tuple[Shape, DType]) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
 
 
-def _gradient(loss: Callable[..., Any], argnums: int | tuple[int, ...] = (0, 1)) -> Any:
+def _gradient(loss: Function, argnums: int | tuple[int, ...] = (0, 1)) -> jax.stages.Wrapped:
     return jax.jit(jax.value_and_grad(loss, argnums))
 
 
@@ -30,7 +31,7 @@ def network(made: Network) -> Work:
     """The gradient of a training step's loss; float32."""
     loss = loss_of(made)
 
-    def at(params: Any, x: Any, y: Any) -> Any:
+    def at(params: Params, x: Array, y: Array) -> Array:
         return loss(params, {"x": x, "y": y}, None)
 
     params = jax.eval_shape(lambda: made.params)
@@ -44,10 +45,10 @@ def stack() -> Work:
     block = chain(layers.dense(512), layers.gelu())
     model = repeat(block, 12)
 
-    def loss(params: Any, x: Any) -> Any:
+    def loss(params: Params, x: Array) -> Array:
         return jnp.mean(model(params, x).astype(jnp.float32) ** 2)
 
-    def checkpointed(params: Any, x: Any) -> Any:
+    def checkpointed(params: Params, x: Array) -> Array:
         body = jax.checkpoint(without_rules(lambda x, p: block(p, x)))
         y, _ = jax.lax.scan(lambda x, p: (body(x, p), None), x, params)
         return jnp.mean(y.astype(jnp.float32) ** 2)
@@ -62,10 +63,10 @@ def stack() -> Work:
 def cross_entropy() -> Work:
     """8,192 rows of width 768 into 50,304 classes and their cross entropy; bfloat16."""
 
-    def loss(x: Any, w: Any, labels: Any) -> Any:
+    def loss(x: Array, w: Array, labels: Array) -> Array:
         return rules.linear_cross_entropy(x, w, labels)
 
-    def plain(x: Any, w: Any, labels: Any) -> Any:
+    def plain(x: Array, w: Array, labels: Array) -> Array:
         logits = jnp.matmul(x, w, preferred_element_type=jnp.float32)
         return without_rules(rules.softmax_cross_entropy)(logits, labels).mean()
 
@@ -76,7 +77,7 @@ def cross_entropy() -> Work:
 def lstm() -> Work:
     """LSTM over 128 steps of 64 sequences, 256 wide; float32."""
 
-    def loss(x: Any, h: Any, c: Any, w: Any, u: Any, b: Any) -> Any:
+    def loss(x: Array, h: Array, c: Array, w: Array, u: Array, b: Array) -> Array:
         return jnp.sum(rules.lstm(x, h, c, w, u, b)[0] ** 2)
 
     f = jnp.float32

@@ -6,7 +6,6 @@ They are those whose bytes are known for an absent GPU, too, and a larger batch 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ import numpy as np
 from funcnn.bench import absent_works
 from funcnn.bench.operations import Arms, compiled_arm
 from funcnn.bench.training import CNN
+from funcnn.types import Array, PyTree
 
 BATCH = 1024  # of the network
 _OURS = {"by hand": "funcnn"}
@@ -50,7 +50,7 @@ def _run(work: absent_works.Work) -> Arms:
     return [compiled_arm(_OURS.get(name, name), f, args, _lengths) for name, f in arms], {}
 
 
-def drawn(shapes: Any) -> Any:
+def drawn(shapes: PyTree) -> PyTree:
     """Arrays of these shapes: small normal numbers, or labels below 10.
 
     >>> [a.dtype.name for a in drawn([jax.ShapeDtypeStruct((2,), "int32")])]
@@ -58,7 +58,7 @@ def drawn(shapes: Any) -> Any:
     """
     random = np.random.default_rng(0)
 
-    def one(shape: Any) -> Any:
+    def one(shape: jax.ShapeDtypeStruct) -> Array:
         if jnp.issubdtype(shape.dtype, jnp.integer):
             return jnp.asarray(random.integers(0, 10, shape.shape), shape.dtype)
         return jnp.asarray(0.05 * random.standard_normal(shape.shape, np.float32), shape.dtype)
@@ -66,7 +66,7 @@ def drawn(shapes: Any) -> Any:
     return jax.tree.map(one, shapes)
 
 
-def _lengths(results: Any) -> list[float]:
+def _lengths(results: tuple[Array, PyTree]) -> list[float]:
     """The loss, and how long each gradient is: single elements in bfloat16 differ by rounding."""
     loss, gradients = results
     lengths = [jnp.linalg.norm(g.astype(jnp.float32)) for g in jax.tree.leaves(gradients)]

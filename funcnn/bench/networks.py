@@ -16,6 +16,7 @@ from funcnn.bench.measure import Arm
 from funcnn.core.composition import chain
 from funcnn.core.layer import Layer
 from funcnn.gradient.cost.flops import compiled_expense, count_operations
+from funcnn.types import Array, Function, Key, Params
 
 LEARNING_RATE = 1e-3
 CHECKED = 3  # steps whose losses the arms must agree on
@@ -55,7 +56,7 @@ class Network:
         return chain(*(made[kind](*options) for kind, *options in kinds))
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Params:
         """The parameters from which every library starts."""
         x = jax.ShapeDtypeStruct((self.batch, *self.shape), "float32")
         return self.model.init(jax.random.key(0), x)
@@ -67,7 +68,7 @@ class Network:
         return x, random.integers(0, self.classes, self.batch, dtype=np.int32)
 
 
-def loss_of(network: Network) -> Callable[..., Any]:
+def loss_of(network: Network) -> Callable[..., Array]:
     """The mean cross entropy, as training takes it.
 
     >>> loss = loss_of(Network((("dense", 2),), (3,), 5, 2))
@@ -76,7 +77,7 @@ def loss_of(network: Network) -> Callable[..., Any]:
     """
     model = network.model
 
-    def loss(params: Any, batch: Any, key: Any) -> Any:
+    def loss(params: Params, batch: dict[str, Array], key: Key | None) -> Array:
         logits = model(params, batch["x"], key=key)
         return rules.softmax_cross_entropy(logits, batch["y"]).mean()
 
@@ -86,7 +87,7 @@ def loss_of(network: Network) -> Callable[..., Any]:
 class _Training:
     """A run of a compiled step on one batch."""
 
-    def __init__(self, network: Network, loss: Callable[..., Any], steps: int):
+    def __init__(self, network: Network, loss: Function, steps: int):
         optimizer = optax.adam(LEARNING_RATE)
         self._fresh = lambda: train.TrainState.create(network.params, optimizer, seed=0)
         self.step = train.make_step(loss, optimizer, steps_per_call=steps)
@@ -110,9 +111,7 @@ class _Training:
         return losses[:CHECKED]
 
 
-def training_arm(
-    name: str, network: Network, loss: Callable[..., Any], steps_per_call: int = 1
-) -> Arm:
+def training_arm(name: str, network: Network, loss: Function, steps_per_call: int = 1) -> Arm:
     """A training step of `loss`, with what the compiler and the jaxpr say of it.
 
     >>> network = Network((("dense", 2),), (3,), 5, 2)

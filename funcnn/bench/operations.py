@@ -18,12 +18,13 @@ from funcnn.core.composition import chain, repeat
 from funcnn.gradient.cost.flops import compiled_expense, count_operations
 from funcnn.gradient.program.without_rules import without_rules
 from funcnn.rules.losses.cross_entropy import softmax_cross_entropy
+from funcnn.types import Array, Function, Params, PyTree
 
 Arms = tuple[list[Arm], dict[str, str]]
 _PROBES = 8  # elements of each result that the arms must agree on
 
 
-def gradient_arm(name: str, loss: Callable[..., Any], args: Sequence[Any]) -> Arm:
+def gradient_arm(name: str, loss: Function, args: Sequence[PyTree]) -> Arm:
     """Value and gradient of a scalar function by all of its arguments.
 
     >>> arm = gradient_arm("funcnn", lambda x: (x * x).sum(), [jnp.ones(3)])
@@ -33,7 +34,7 @@ def gradient_arm(name: str, loss: Callable[..., Any], args: Sequence[Any]) -> Ar
     return compiled_arm(name, jax.value_and_grad(loss, argnums=tuple(range(len(args)))), args)
 
 
-def both_ways_arm(name: str, f: Callable[..., Any], args: Sequence[Any], dy: Any) -> Arm:
+def both_ways_arm(name: str, f: Function, args: Sequence[PyTree], dy: PyTree) -> Arm:
     """Forward and backward pass of f: y, and the cotangents of all arguments for a given dy.
 
     >>> arm = both_ways_arm("funcnn", lambda x: x * x, [jnp.ones(2)], jnp.array([1.0, 3.0]))
@@ -41,7 +42,7 @@ def both_ways_arm(name: str, f: Callable[..., Any], args: Sequence[Any], dy: Any
     [1.0, 1.0, 2.0, 6.0]
     """
 
-    def both(dy: Any, *args: Any) -> Any:
+    def both(dy: PyTree, *args: PyTree) -> tuple[PyTree, tuple[PyTree, ...]]:
         y, pull = jax.vjp(f, *args)
         return y, pull(dy)
 
@@ -50,8 +51,8 @@ def both_ways_arm(name: str, f: Callable[..., Any], args: Sequence[Any], dy: Any
 
 def compiled_arm(
     name: str,
-    work: Callable[..., Any],
-    args: Sequence[Any],
+    work: Function,
+    args: Sequence[PyTree],
     values: Callable[[Any], Any] | None = None,
 ) -> Arm:
     """work(*args), of whose results the arms must agree on `values`; by default on some elements.
@@ -66,18 +67,18 @@ def compiled_arm(
     return Arm(name, call, lambda: (values or _probe)(call()), 1, temporary, flops)
 
 
-def _probe(results: Any) -> np.ndarray:
+def _probe(results: PyTree) -> np.ndarray:
     """Some elements of each leaf, the same for every arm."""
     leaves = [np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(results)]
     return np.concatenate([leaf[:: max(1, leaf.size // _PROBES)] for leaf in leaves])
 
 
-def _both_ways(f: Callable[..., Any], args: Sequence[Any], dy: Any) -> list[Arm]:
+def _both_ways(f: Function, args: Sequence[PyTree], dy: Array) -> list[Arm]:
     arms = {"funcnn": f, "autodiff": without_rules(f)}
     return [both_ways_arm(name, arm, args, dy) for name, arm in arms.items()]
 
 
-def _draw(*shape: int, scale: float = 1.0, seed: int = 0) -> Any:
+def _draw(*shape: int, scale: float = 1.0, seed: int = 0) -> Array:
     return jnp.asarray(scale * np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
@@ -96,7 +97,7 @@ def _pooling(window: int, stride: int) -> Arms:
     size = (28 - window) // stride + 1
     dy = _draw(64, size, size, 64, seed=1)
 
-    def pool(x: Any) -> Any:
+    def pool(x: Array) -> Array:
         return rules.max_pool(x, window=(window,) * 2, stride=stride, padding="VALID")
 
     arms = _both_ways(pool, [x], dy)
@@ -104,19 +105,19 @@ def _pooling(window: int, stride: int) -> Arms:
         return arms, {"PyTorch": why}
     torch: Any = importlib.import_module("torch")
 
-    def images(a: Any) -> Any:
+    def images(a: Array) -> Any:
         first = torch.tensor(np.array(a)).permute(0, 3, 1, 2)
         return first.contiguous(memory_format=torch.channels_last)
 
     given, cotangent = images(x).requires_grad_(True), images(dy)
 
-    def call() -> Any:
+    def call() -> tuple[Any, Any]:
         given.grad = None
         y = torch.nn.functional.max_pool2d(given, window, stride)
         y.backward(cotangent)
         return y.detach(), given.grad
 
-    def values() -> Any:
+    def values() -> np.ndarray:
         return _probe([a.permute(0, 2, 3, 1).numpy() for a in call()])
 
     return [*arms, Arm("PyTorch", call, values)], {}
@@ -145,10 +146,10 @@ def scanned_stack() -> Arms:
     x = _draw(256, 512)
     params = model.init(jax.random.key(0), x)
 
-    def loss(params: Any, x: Any) -> Any:
+    def loss(params: Params, x: Array) -> Array:
         return jnp.mean(model(params, x) ** 2)
 
-    def checkpointed(params: Any, x: Any) -> Any:
+    def checkpointed(params: Params, x: Array) -> Array:
         body = jax.checkpoint(without_rules(lambda x, p: block(p, x)))
         return jnp.mean(jax.lax.scan(lambda x, p: (body(x, p), None), x, params)[0] ** 2)
 
@@ -165,12 +166,12 @@ def linear_cross_entropy() -> Arms:
     x, w = _draw(2048, 512), _draw(512, 32000, scale=0.05, seed=1)
     labels = jnp.asarray(np.random.default_rng(2).integers(0, 32000, 2048), jnp.int32)
 
-    def loss(x: Any, w: Any) -> Any:
+    def loss(x: Array, w: Array) -> Array:
         return rules.linear_cross_entropy(x, w, labels)
 
-    def chunked(x: Any, w: Any) -> Any:
+    def chunked(x: Array, w: Array) -> Array:
         @jax.checkpoint
-        def rows(x: Any, labels: Any) -> Any:
+        def rows(x: Array, labels: Array) -> Array:
             return jnp.sum(softmax_cross_entropy.reference(x @ w, labels))
 
         parts = x.reshape(16, 128, 512), labels.reshape(16, 128)

@@ -14,7 +14,9 @@ import optax
 
 from funcnn.bench.measure import Arm
 from funcnn.bench.networks import CHECKED, LEARNING_RATE, Network
+from funcnn.types import Array, Function, PyTree, Shape
 
+Weights = dict[str, np.ndarray]  # "w" and "b" of a layer, nothing of one without
 MODULES = {"Flax NNX": "flax", "Equinox": "equinox", "PyTorch": "torch"}
 
 
@@ -40,7 +42,7 @@ def _run(step: Callable[[], Any], restart: Callable[[], None]) -> Callable[[], l
     return values
 
 
-def _weights(network: Network) -> Iterator[tuple[str, Any, tuple[int, ...] | None]]:
+def _weights(network: Network) -> Iterator[tuple[str, Weights, Shape | None]]:
     """(kind, {"w": ..., "b": ...}, the image's shape where a dense layer takes a flattened one)."""
     params, counts = network.params, {"conv": 0, "dense": 0}
     shape: tuple[int, ...] | None = network.shape if len(network.shape) == 3 else None
@@ -68,7 +70,7 @@ def flax_nnx(network: Network, *, scanned: int = 1) -> Arm:
     """The loop of its documentation, one jitted step a call; or `scanned` steps in one scan."""
     from flax import nnx
 
-    def layer(kind: str, part: Any) -> Any:
+    def layer(kind: str, part: Weights) -> Function:
         if kind == "relu":
             return nnx.relu
         if kind == "pool":
@@ -82,20 +84,22 @@ def flax_nnx(network: Network, *, scanned: int = 1) -> Arm:
         made.kernel[...], made.bias[...] = map(jnp.asarray, (part["w"], part["b"]))
         return made
 
-    def fresh() -> tuple[Any, Any]:
+    def fresh() -> tuple[nnx.Sequential, nnx.Optimizer]:
         model = nnx.Sequential(*(layer(kind, part) for kind, part, _ in _weights(network)))
         return model, nnx.Optimizer(model, optax.adam(LEARNING_RATE), wrt=nnx.Param)
 
-    def update(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
-        def loss(model: Any) -> Any:
+    def update(model: nnx.Sequential, optimizer: nnx.Optimizer, x: Array, y: Array) -> Array:
+        def loss(model: nnx.Sequential) -> Array:
             return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
 
         value, gradient = nnx.value_and_grad(loss)(model)
         optimizer.update(model, gradient)
         return value
 
-    def many(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
-        def body(carry: Any, _: Any) -> Any:
+    def many(model: nnx.Sequential, optimizer: nnx.Optimizer, x: Array, y: Array) -> Array:
+        def body(
+            carry: tuple[nnx.Sequential, nnx.Optimizer], _: Array
+        ) -> tuple[tuple[nnx.Sequential, nnx.Optimizer], Array]:
             model, optimizer = carry
             return carry, update(model, optimizer, x, y)
 
@@ -120,7 +124,7 @@ def equinox(network: Network) -> Arm:
     """A model over one image, under vmap; the step under eqx.filter_jit."""
     import equinox as eqx
 
-    def layer(kind: str, part: Any, shape: Any) -> Any:
+    def layer(kind: str, part: Weights, shape: Shape | None) -> Function:
         if kind == "relu":
             return eqx.nn.Lambda(jax.nn.relu)
         if kind == "pool":
@@ -146,8 +150,10 @@ def equinox(network: Network) -> Arm:
         return [model, optimizer.init(eqx.filter(model, eqx.is_array))]
 
     @eqx.filter_jit(donate="all-except-first")
-    def step(batch: Any, model: Any, moments: Any) -> Any:
-        def loss(model: Any) -> Any:
+    def step(
+        batch: tuple[Array, Array], model: eqx.nn.Sequential, moments: PyTree
+    ) -> tuple[eqx.nn.Sequential, PyTree, Array]:
+        def loss(model: eqx.nn.Sequential) -> Array:
             logits = jax.vmap(model)(batch[0])
             return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
@@ -159,7 +165,7 @@ def equinox(network: Network) -> Arm:
     x = x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
     batch, state = (jnp.asarray(x), jnp.asarray(y)), fresh()
 
-    def call() -> Any:
+    def call() -> Array:
         *state[:], value = step(batch, *state)
         return jax.block_until_ready(value)
 
@@ -173,7 +179,7 @@ def pytorch(network: Network, *, compiled: bool = False) -> Arm:
     """Eager with channels last and the fused Adam; or the same under torch.compile."""
     torch: Any = importlib.import_module("torch")  # an extra; no type checker need find it
 
-    def layer(kind: str, part: Any, shape: Any) -> Any:
+    def layer(kind: str, part: Weights, shape: Shape | None) -> Any:
         if kind not in ("conv", "dense"):
             nn = torch.nn
             return {"relu": nn.ReLU, "pool": lambda: nn.MaxPool2d(2), "flatten": nn.Flatten}[kind]()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from funcnn.bench.measure import Arm, Row, measure
 from funcnn.train import TrainState, make_step
+from funcnn.types import Batch, Loss
 
 CANDIDATES = (1, 4, 16, 64)
 _LONGEST = 1.0  # seconds of a call; where a step takes long, calls cost nothing beside it
@@ -22,17 +23,17 @@ class _Run:
 
     def __init__(
         self,
-        loss: Callable[..., Any],
-        optimizer: Any,
+        loss: Loss,
+        optimizer: optax.GradientTransformation,
         first_state: Callable[[], TrainState],
-        batches: Callable[..., Any],
+        batches: Callable[..., Batch],
         steps: int,
     ):
         self.step = make_step(loss, optimizer, steps_per_call=steps)
         self.first_state, self.batches, self.steps = first_state, batches, steps
         self.state, self.position = first_state(), 0
 
-    def call(self) -> Any:
+    def call(self) -> np.ndarray:
         """One call; its losses."""
         at = self.position
         batch = self.batches(at) if self.steps == 1 else self.batches(at, self.steps)
@@ -52,10 +53,10 @@ class _Run:
 
 
 def compare_steps_per_call(
-    loss: Callable[..., Any],
-    optimizer: Any,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
     first_state: Callable[[], TrainState],
-    batches: Callable[..., Any],
+    batches: Callable[..., Batch],
     rounds: int,
 ) -> list[Row]:
     """A row for each number of steps a call, in ms a step, after the losses have agreed.

@@ -1,5 +1,7 @@
 """Read a config, put the overrides in, check it; every problem is one line that says where."""
 
+from __future__ import annotations
+
 import difflib
 import os
 import types
@@ -148,7 +150,7 @@ def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None
     sources[keys] = shown
 
 
-def _schema(keys: Sequence[str]) -> Any:
+def _schema(keys: Sequence[str]) -> object:
     """What the schema wants at `keys`: a Table, a type, `Any` under options; None: no such key."""
     node: Any = Config
     for key in keys:
@@ -204,7 +206,7 @@ def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
     return f"{at}: {expected.get(kind, detail['msg'])}"
 
 
-def _unknown(keys: tuple[str, ...], value: Any) -> str:
+def _unknown(keys: tuple[str, ...], value: object) -> str:
     known = list(_keys())
     dotted = {".".join(key): key for key in known}
     same = [".".join(key) for key in known if key[-1] == keys[-1]]

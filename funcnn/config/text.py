@@ -4,6 +4,8 @@ What reading lets through can still break a later step, far from the file: an in
 machine word holds, tables nested so deeply that writing them fails. It is refused here, by its key.
 """
 
+from __future__ import annotations
+
 import re
 import tomllib
 from collections.abc import Iterator
@@ -89,12 +91,12 @@ def unfit(raw: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
             waiting += [((*keys, str(i)), inside) for i, inside in reversed([*enumerate(value)])]
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     """False for text that came from bytes of another encoding, and cannot be written as UTF-8."""
     return not isinstance(value, str) or value.isascii() or not re.search("[\ud800-\udfff]", value)
 
 
-def read_value(text: str, wanted: Any) -> Any:
+def read_value(text: str, wanted: object) -> object:
     """What somebody means by the right side of an override; `wanted` is the type at its key.
 
     It is TOML. Where TOML has no such value it is text, but for what is a value in other languages:
@@ -115,7 +117,7 @@ def read_value(text: str, wanted: Any) -> Any:
     return text if wanted is str and not isinstance(value, str) else value
 
 
-def _meant(text: str, wanted: Any, error: str) -> Any:
+def _meant(text: str, wanted: object, error: str) -> str | float | bool:
     word = text.lower()
     if text.startswith(('"', "'")) or (wanted is not str and text.startswith(("[", "{", "("))):
         hint = "a list is [64, 32], a table {a = 1}, text stands in one pair of quotes"

@@ -1,5 +1,7 @@
 """Values and tables as TOML text (the standard library reads TOML and does not write it)."""
 
+from __future__ import annotations
+
 import datetime
 import json
 import re
@@ -24,7 +26,7 @@ def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else value_text(key)
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """A value as TOML would have it on the right of the equals sign."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -58,7 +60,7 @@ def shortened(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 10]}...{text[-7:]}"
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as an error message quotes it: one short line."""
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "a list"

@@ -37,6 +37,7 @@ from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.program.operands import rules_never_run
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
+from funcnn.types import ArrayLike, Function, PyTree, Verdict
 
 __all__ = ["CheckReport", "GradientError", "Result", "check"]
 
@@ -63,12 +64,12 @@ _ONLY_WITH_TRUTH = {truth, rounding}
 
 
 def check(
-    target: Any,
-    *args: Any,
+    target: Rule | Function,
+    *args: PyTree,
     level: str = "fast",
     static: Mapping[str, Any] | None = None,
     intent: str = "derivative",
-    reference: Callable[..., Any] | None = None,
+    reference: Function | None = None,
     seed: int = 0,
     case: str | None = None,
     strict: bool | None = None,
@@ -130,12 +131,12 @@ def check(
     return _noted(_check_function(target, given, level, seed), strict)
 
 
-def _one_of(name: str, value: Any, known: Sequence[str] | Mapping[str, Any]) -> None:
+def _one_of(name: str, value: str, known: Sequence[str] | Mapping[str, Any]) -> None:
     if value not in known:
         raise ValueError(f"check: {name} is one of {', '.join(known)}, found {value!r}")
 
 
-def _what_to_give(target: Any) -> str:
+def _what_to_give(target: object) -> str:
     if isinstance(target, Layer):
         rule = f"its rule, fnn.check(fnn.rules.{target.kind})" if _has_rule(target) else "a rule"
         return (
@@ -245,7 +246,7 @@ def _does_not_apply(run: Check, case: Case) -> str:
     return "declared a surrogate"
 
 
-def _check_function(f: Callable[..., Any], case: Case, level: str, seed: int) -> CheckReport:
+def _check_function(f: Function, case: Case, level: str, seed: int) -> CheckReport:
     name = getattr(f, "__name__", type(f).__name__)
     situation = Situation.of_function(f, case, name, seed)
     program = trace_real(situation.manual, situation.args, case.args)
@@ -293,7 +294,7 @@ def _in_its_own_dtype(situation: Situation, pinned: set[str]) -> Iterator[Result
     outputs = [leaf for leaf in jax.tree.leaves(jax.eval_shape(f, *args)) if is_float(leaf)]
     weights = cotangents(outputs)[0][1]
 
-    def weighted(*args: Any) -> Any:
+    def weighted(*args: PyTree) -> ArrayLike:
         ys = [leaf for leaf in jax.tree.leaves(f(*args)) if is_float(leaf)]
         return sum(jnp.vdot(w, y) for w, y in zip(weights, ys, strict=True))
 
@@ -302,6 +303,7 @@ def _in_its_own_dtype(situation: Situation, pinned: set[str]) -> Iterator[Result
     if comparison.no_truth:
         for leaf in situation.leaves:
             yield situation.result("truth", leaf, "inconclusive", comparison.no_truth)
+    verdicts: dict[str, Verdict] = {"WRONG": "fail", "INCONCLUSIVE": "inconclusive"}
     for leaf, row in zip(situation.leaves, comparison.rows, strict=False):
-        verdict = {"WRONG": "fail", "INCONCLUSIVE": "inconclusive"}.get(row.verdict, "pass")
+        verdict = verdicts.get(row.verdict, "pass")
         yield situation.result("truth", leaf, verdict, row.note or note, zero=row.zero)

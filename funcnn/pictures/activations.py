@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -13,13 +13,16 @@ from funcnn.core.parts import outputs_of
 from funcnn.pictures.network import convolutions, fitting
 from funcnn.pictures.panels import largest, name_row, panels, show_image, show_map
 from funcnn.pictures.style import styled
-from funcnn.types import Params
+from funcnn.types import ArrayLike, Params
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_CHANNELS = 8
 _SHARE = 0.98  # of the numbers are within the scale; the rest have the colour of its end
 
 
-def convolution_outputs(model: Layer, params: Params, images: Any) -> dict[str, jax.Array]:
+def convolution_outputs(model: Layer, params: Params, images: ArrayLike) -> dict[str, jax.Array]:
     """What each convolution layer returns in evaluation, by path: (N, H, W, K).
 
     These are the z = w * x + b, before any activation function: a relu behind the layer passes what
@@ -55,13 +58,13 @@ def convolution_outputs(model: Layer, params: Params, images: Any) -> dict[str, 
 
 @styled
 def draw_activations(
-    images: Any,
-    z: Any,
+    images: ArrayLike,
+    z: ArrayLike,
     *,
     labels: Sequence[str] | None = None,
     title: str = "Activations",
-    figure: Any = None,
-) -> Any:
+    figure: Figure | None = None,
+) -> Figure:
     """Images, one a row, and beside each the first eight channels of a layer's output.
 
     Args:
@@ -87,14 +90,20 @@ def draw_activations(
     of_all = "" if count == z.shape[-1] else f", channels 0 to {count - 1} of {z.shape[-1]}"
     told = f"{title}{of_all}: red is positive, blue is negative"
     figure, axes = panels(len(images), count + 1, 1.2, 1.2, told, figure)
-    limit, shown = largest(z[..., :count], _SHARE), None
+    limit, shown = largest(z[..., :count], _SHARE), []
     labels = [""] * len(images) if labels is None else labels
     for row, (image, maps, label) in enumerate(zip(images, z, labels, strict=True)):
         show_image(axes[row, 0], image, "image" if row == 0 else "")
         name_row(axes[row, 0], label)
         for k in range(count):
-            shown = show_map(axes[row, k + 1], maps[..., k], limit, f"{k}" if row == 0 else "")
+            number = f"{k}" if row == 0 else ""
+            shown.append(show_map(axes[row, k + 1], maps[..., k], limit, number))
     figure.colorbar(
-        shown, ax=axes, label="output", extend="both", shrink=min(1.0, 2.5 / len(images)), aspect=15
+        shown[-1],
+        ax=axes,
+        label="output",
+        extend="both",
+        shrink=min(1.0, 2.5 / len(images)),
+        aspect=15,
     )
     return figure

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from funcnn.pictures.style import COLOURS, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PANELS = ("loss", "accuracy")
 
 
 @styled
 def draw_curves(
-    records: Iterable[Mapping[str, Any]], *, evaluation: str = "evaluation_", figure: Any = None
-) -> Any:
+    records: Iterable[Mapping[str, Any]],
+    *,
+    evaluation: str = "evaluation_",
+    figure: Figure | None = None,
+) -> Figure:
     """Losses, and accuracies where there are any, against the step, as a figure.
 
     A metric stands among the losses when its name ends in `loss`, among the accuracies when it ends
@@ -60,7 +67,7 @@ def _series(records: Iterable[Mapping[str, Any]]) -> dict[str, tuple[list, list]
     return series
 
 
-def _draw(axes: Any, panel: str, series: dict[str, tuple[list, list]], evaluation: str) -> None:
+def _draw(axes: Axes, panel: str, series: dict[str, tuple[list, list]], evaluation: str) -> None:
     for colour, (name, (steps, values)) in zip(COLOURS * 9, series.items(), strict=False):
         evaluated = name.startswith(evaluation)
         lone = "o" if evaluated or len(steps) == 1 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +10,10 @@ from funcnn.core.layer import Layer
 from funcnn.pictures.network import convolutions
 from funcnn.pictures.panels import largest, name_row, panels, show_map
 from funcnn.pictures.style import styled
-from funcnn.types import Params
+from funcnn.types import ArrayLike, Params
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_FILTERS, _MOST_CHANNELS, _COLUMNS = 64, 4, 8
 
@@ -30,7 +33,7 @@ def first_filters(model: Layer, params: Params) -> tuple[str, np.ndarray] | None
 
 
 @styled
-def draw_filters(w: Any, *, title: str = "Filters", figure: Any = None) -> Any:
+def draw_filters(w: ArrayLike, *, title: str = "Filters", figure: Figure | None = None) -> Figure:
     """The filters of one convolution layer as maps with one scale, white where a weight is 0.
 
     With one input channel each panel is a filter. With more there is a row for each of the first
@@ -58,15 +61,15 @@ def draw_filters(w: Any, *, title: str = "Filters", figure: Any = None) -> Any:
     rows = -(-count // columns) if alone else min(w.shape[2], _MOST_CHANNELS)
     of_all = "" if count == w.shape[3] else f", the first {count} of {w.shape[3]}"
     figure, axes = panels(rows, columns, 1.15, 1.3, f"{title}{of_all}", figure)
-    limit, shown = largest(w), None
+    limit, shown = largest(w), []
     for place, panel in enumerate(axes.flat):
         if alone and place >= count:
             panel.set_axis_off()
             continue
         channel, k = (0, place) if alone else divmod(place, columns)
         number = f"{k}" if alone or channel == 0 else ""
-        shown = show_map(panel, w[:, :, channel, k], limit, number)
+        shown.append(show_map(panel, w[:, :, channel, k], limit, number))
         if not alone and k == 0:
             name_row(panel, f"channel {channel}")
-    figure.colorbar(shown, ax=axes, label="weight", shrink=min(1.0, 2.0 / rows), aspect=12)
+    figure.colorbar(shown[-1], ax=axes, label="weight", shrink=min(1.0, 2.0 / rows), aspect=12)
     return figure

@@ -7,7 +7,7 @@ image x that maximises s(x) - penalty * ||x||^2, found by gradient ascent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,12 @@ from funcnn.core.parts import outputs_of
 from funcnn.pictures.network import Model
 from funcnn.pictures.panels import panels, show_image
 from funcnn.pictures.style import styled
-from funcnn.types import Params
+from funcnn.types import Array, ArrayLike, Params, PyTree
 
-Score = Callable[[Any], Any]  # an image (H, W, C) -> one number
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Score = Callable[[Array], Array]  # an image (H, W, C) -> one number
 
 
 class Maximized(NamedTuple):
@@ -38,7 +41,7 @@ class Maximized(NamedTuple):
     scores: jax.Array
 
 
-def class_score(model: Model, params: Any, label: int) -> Score:
+def class_score(model: Model, params: PyTree, label: int) -> Score:
     """The logit of a class as a function of one image: s(x) = model(params, x)[label].
 
     >>> import funcnn as fnn
@@ -47,7 +50,7 @@ def class_score(model: Model, params: Any, label: int) -> Score:
     3.0
     """
 
-    def score(image: Any) -> Any:
+    def score(image: Array) -> Array:
         return model(params, image[None])[0, label]
 
     return score
@@ -73,7 +76,7 @@ def channel_score(
     1.0
     """
 
-    def score(image: Any) -> Any:
+    def score(image: Array) -> Array:
         outputs = outputs_of(model, params, image[None])[1]
         if path not in outputs:
             raise ValueError(f"the model has no layer {path!r}; it has {', '.join(outputs)}")
@@ -92,7 +95,7 @@ def channel_score(
 
 def maximize(
     score: Score,
-    start: Any,
+    start: ArrayLike,
     *,
     steps: int = 200,
     step_size: float = 0.1,
@@ -153,13 +156,13 @@ def _rough(x: jax.Array) -> jax.Array:
 
 @styled
 def draw_maximized(
-    images: Any,
+    images: ArrayLike,
     labels: Sequence[str],
     *,
     title: str = "Activation maximisation",
     columns: int = 5,
-    figure: Any = None,
-) -> Any:
+    figure: Figure | None = None,
+) -> Figure:
     """The images, each under its label.
 
     Args:

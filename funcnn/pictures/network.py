@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from funcnn.core.layer import Layer
-from funcnn.types import Params
+from funcnn.types import ArrayLike, Params, PyTree
 
 # Any pure function logits (N, classes) = model(params, images), a Layer or not.
 Model = Callable[..., Any]
@@ -61,7 +61,7 @@ def _convolutions(layer: Layer, params: Params, path: str, repeats: int) -> list
     return found
 
 
-def fitting(model: Model, params: Any, images: Any) -> jax.Array:
+def fitting(model: Model, params: PyTree, images: ArrayLike) -> jax.Array:
     """The images as an array, once it is known that the model returns one row of logits for each.
 
     Nothing is computed.
@@ -100,7 +100,7 @@ def fitting(model: Model, params: Any, images: Any) -> jax.Array:
     return images
 
 
-def probabilities(model: Model, params: Any, images: Any) -> jax.Array:
+def probabilities(model: Model, params: PyTree, images: ArrayLike) -> jax.Array:
     """The softmax of the logits, (N, classes), `ROWS` images at a time.
 
     Raises:
@@ -119,7 +119,7 @@ def probabilities(model: Model, params: Any, images: Any) -> jax.Array:
     return jnp.concatenate(parts)
 
 
-def winners(model: Model, params: Any, images: Any) -> jax.Array:
+def winners(model: Model, params: PyTree, images: ArrayLike) -> jax.Array:
     """The class with the largest logit for each image, int32 (N,).
 
     Raises:
@@ -133,7 +133,9 @@ def winners(model: Model, params: Any, images: Any) -> jax.Array:
     return probabilities(model, params, images).argmax(-1).astype(jnp.int32)
 
 
-def chosen_classes(model: Model, params: Any, images: Any, classes: Any) -> jax.Array:
+def chosen_classes(
+    model: Model, params: PyTree, images: jax.Array, classes: ArrayLike | Sequence[int] | None
+) -> jax.Array:
     """The classes asked for, one for each image, int32 (N,); the winners where that is None.
 
     Raises:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,19 @@ import numpy as np
 from funcnn.pictures.network import ROWS, Model, chosen_classes, fitting
 from funcnn.pictures.panels import colour_bar, name_row, panels, show_image, show_map
 from funcnn.pictures.style import COLOURS, styled
+from funcnn.types import ArrayLike, PyTree
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def cover(image: Any, centre: Any, square: int, fill: Any = None) -> jax.Array:
+def cover(
+    image: ArrayLike,
+    centre: tuple[int, int] | jax.Array,
+    square: int,
+    fill: ArrayLike | None = None,
+) -> jax.Array:
     """The image with a square round the pixel `centre` filled with one colour.
 
     What of the square lies beyond the border is cut off.
@@ -39,7 +49,7 @@ def cover(image: Any, centre: Any, square: int, fill: Any = None) -> jax.Array:
     return jnp.where(covered, jnp.broadcast_to(fill, image.shape), image)
 
 
-def background(image: Any) -> jax.Array:
+def background(image: ArrayLike) -> jax.Array:
     """The median of the pixels along the border of an image (H, W, C), by channel: (C,).
 
     >>> background(jnp.zeros((3, 3, 1)).at[1].set(1.0)).tolist()
@@ -52,13 +62,13 @@ def background(image: Any) -> jax.Array:
 
 def occlusion_maps(
     model: Model,
-    params: Any,
-    images: Any,
+    params: PyTree,
+    images: ArrayLike,
     *,
     square: int,
     stride: int = 1,
-    fill: Any = None,
-    classes: Any = None,
+    fill: ArrayLike | None = None,
+    classes: ArrayLike | Sequence[int] | None = None,
 ) -> jax.Array:
     """How much the probability of a class drops when a square of the image is covered.
 
@@ -98,7 +108,7 @@ def occlusion_maps(
     centres = jnp.stack(jnp.meshgrid(down, across, indexing="ij"), -1).reshape(-1, 2)  # (P, 2)
 
     @jax.jit
-    def drops(params: Any, image: jax.Array, label: jax.Array) -> jax.Array:
+    def drops(params: PyTree, image: jax.Array, label: jax.Array) -> jax.Array:
         colour = background(image) if fill is None else fill
         before = jax.nn.softmax(model(params, image[None]))[0, label]
 
@@ -119,7 +129,7 @@ def _check_square(square: int, stride: int, most: int) -> None:
         raise ValueError(f"stride is a number of pixels from 1 to {most}, found {stride!r}")
 
 
-def _in_batches(f: Any, rows: jax.Array) -> jax.Array:
+def _in_batches(f: Callable[[jax.Array], jax.Array], rows: jax.Array) -> jax.Array:
     """f(rows) in equal batches, the last one filled up, so that memory does not grow with rows."""
     count = -(-len(rows) // ROWS)
     size = -(-len(rows) // count)
@@ -129,16 +139,16 @@ def _in_batches(f: Any, rows: jax.Array) -> jax.Array:
 
 @styled
 def draw_occlusion(
-    images: Any,
-    maps: Any,
+    images: ArrayLike,
+    maps: ArrayLike,
     *,
     square: int,
     stride: int = 1,
-    fill: Any = None,
+    fill: ArrayLike | None = None,
     labels: Sequence[str] | None = None,
     title: str = "Occlusion",
-    figure: Any = None,
-) -> Any:
+    figure: Figure | None = None,
+) -> Figure:
     """Three rows: the images, their maps, and each with the square covered that costs it most.
 
     Args:
@@ -159,25 +169,25 @@ def draw_occlusion(
     images, maps = np.asarray(images), np.asarray(maps)
     labels = [""] * len(images) if labels is None else labels
     figure, axes = panels(3, len(images), 1.7, 1.9, title, figure, bars=True)
-    shown = None
+    shown = []
     for column, (image, drop, label) in enumerate(zip(images, maps, labels, strict=True)):
         show_image(axes[0, column], image, label)
         # Each number stands where the centre of its square was, in the pixels of the image.
         down, across = np.array(drop.shape) * stride - stride / 2
         start = -stride / 2
-        shown = show_map(axes[1, column], drop, 1.0, extent=(start, across, down, start))
+        shown.append(show_map(axes[1, column], drop, 1.0, extent=(start, across, down, start)))
         worst = np.unravel_index(drop.argmax(), drop.shape)
         centre = (int(worst[0]) * stride, int(worst[1]) * stride)
         show_image(axes[2, column], cover(image, centre, square, fill), f"drop of {drop.max():.2f}")
         _outline(axes[2, column], centre, square, image.shape)
-    colour_bar(figure, axes[1], shown)
+    colour_bar(figure, axes[1], shown[-1])
     rows = ("image", "drop of the probability", "covered where it costs most")
     for row, text in enumerate(rows):
         name_row(axes[row, 0], text)
     return figure
 
 
-def _outline(axes: Any, centre: tuple[int, int], square: int, shape: tuple[int, ...]) -> None:
+def _outline(axes: Axes, centre: tuple[int, int], square: int, shape: tuple[int, ...]) -> None:
     """A frame round what the square covers."""
     from matplotlib.patches import Rectangle
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from funcnn.pictures.style import PLAIN, SIGNED
+from funcnn.types import ArrayLike
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _NARROWEST = 4.5  # inches, so that a title has room above a single panel
 
@@ -18,9 +25,9 @@ def panels(
     width: float,
     height: float,
     title: str,
-    figure: Any = None,
+    figure: Figure | None = None,
     bars: bool = False,
-) -> Any:
+) -> tuple[Figure, np.ndarray]:
     """(figure, axes) of rows x columns panels, each `width` x `height` inches, without ticks.
 
     Args:
@@ -55,7 +62,7 @@ def panels(
     return figure, axes
 
 
-def show_image(axes: Any, image: Any, title: str = "") -> None:
+def show_image(axes: Axes, image: ArrayLike, title: str = "") -> None:
     """An image (H, W, C), pixels from 0 to 1: three channels as colours, else their mean as grey.
 
     >>> _, axes = panels(1, 1, 2.0, 2.0, "")
@@ -70,8 +77,13 @@ def show_image(axes: Any, image: Any, title: str = "") -> None:
 
 
 def show_map(
-    axes: Any, values: Any, limit: float, title: str = "", colours: str = SIGNED, extent: Any = None
-) -> Any:
+    axes: Axes,
+    values: ArrayLike,
+    limit: float,
+    title: str = "",
+    colours: str = SIGNED,
+    extent: tuple[float, float, float, float] | None = None,
+) -> AxesImage:
     """A map (H, W) of numbers; what `figure.colorbar` takes.
 
     With the signed colours the scale goes from -limit to limit, so that white is 0; with others it
@@ -87,7 +99,7 @@ def show_map(
     return shown
 
 
-def largest(values: Any, share: float = 1.0) -> float:
+def largest(values: npt.ArrayLike, share: float = 1.0) -> float:
     """The absolute value that this share of all values do not exceed, for the limit of a scale.
 
     With less than 1 the few largest do not make all others pale. It is 1 where all are 0.
@@ -99,7 +111,7 @@ def largest(values: Any, share: float = 1.0) -> float:
     return float(np.quantile(sizes, share)) or float(sizes.max()) or 1.0
 
 
-def name_row(axes: Any, text: str) -> None:
+def name_row(axes: Axes, text: str) -> None:
     """Write what a row of panels shows beside its first panel.
 
     >>> _, axes = panels(1, 2, 2.0, 2.0, "")
@@ -110,7 +122,7 @@ def name_row(axes: Any, text: str) -> None:
     axes.set_ylabel("\n".join(textwrap.fill(line, 16) for line in text.splitlines()))
 
 
-def colour_bar(figure: Any, axes: Any, shown: Any, beyond: str = "neither") -> None:
+def colour_bar(figure: Figure, axes: np.ndarray, shown: AxesImage, beyond: str = "neither") -> None:
     """The scale of a row of maps in the place that `panels` kept free for it, the last of `axes`.
 
     `beyond`, "max" or "both", says at which ends there are numbers off the scale.

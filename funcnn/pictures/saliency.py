@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,20 @@ import numpy as np
 from funcnn.pictures.network import Model, chosen_classes, fitting
 from funcnn.pictures.panels import colour_bar, largest, name_row, panels, show_image, show_map
 from funcnn.pictures.style import POSITIVE, SIGNED, styled
+from funcnn.types import ArrayLike, PyTree
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHARE = 0.995  # of the pixels are within the scale; the rest have the colour of its end
 
 
-def image_gradient(model: Model, params: Any, images: Any, classes: Any = None) -> jax.Array:
+def image_gradient(
+    model: Model,
+    params: PyTree,
+    images: ArrayLike,
+    classes: ArrayLike | Sequence[int] | None = None,
+) -> jax.Array:
     """The gradient of one logit by the image, ds_c / dx, for each image: (N, H, W, C).
 
     Each image stands alone, whatever the model does with a batch. The gradient is that of the
@@ -43,13 +52,13 @@ def image_gradient(model: Model, params: Any, images: Any, classes: Any = None) 
     images = fitting(model, params, images)
     classes = chosen_classes(model, params, images, classes)
 
-    def score(image: jax.Array, label: jax.Array, params: Any) -> jax.Array:
+    def score(image: jax.Array, label: jax.Array, params: PyTree) -> jax.Array:
         return model(params, image[None])[0, label]
 
     return jax.jit(jax.vmap(jax.grad(score), (0, 0, None)))(images, classes, params)
 
 
-def saliency_map(gradient: Any) -> jax.Array:
+def saliency_map(gradient: ArrayLike) -> jax.Array:
     """How much each pixel moves the score: the largest |ds_c / dx| of its channels, (N, H, W).
 
     Source: Simonyan et al. 2013, section 3.1. `gradient` is (N, H, W, C).
@@ -60,7 +69,7 @@ def saliency_map(gradient: Any) -> jax.Array:
     return jnp.abs(jnp.asarray(gradient)).max(-1)
 
 
-def gradient_times_input(gradient: Any, images: Any) -> jax.Array:
+def gradient_times_input(gradient: ArrayLike, images: ArrayLike) -> jax.Array:
     """What each pixel adds to the score, to first order: x ds_c / dx, summed over channels.
 
     `gradient` and `images` are (N, H, W, C), the result is (N, H, W). In a network of linear, relu
@@ -80,13 +89,13 @@ def gradient_times_input(gradient: Any, images: Any) -> jax.Array:
 
 @styled
 def draw_saliency(
-    images: Any,
-    gradient: Any,
+    images: ArrayLike,
+    gradient: ArrayLike,
     *,
     labels: Sequence[str] | None = None,
     title: str = "Saliency",
-    figure: Any = None,
-) -> Any:
+    figure: Figure | None = None,
+) -> Figure:
     """Three rows: the images, their saliency maps, and gradient times input.
 
     Args:
@@ -111,10 +120,10 @@ def draw_saliency(
     for column, (image, label) in enumerate(zip(images, labels, strict=True)):
         show_image(axes[0, column], image, label)
     for row, (values, colours, beyond) in enumerate(maps, 1):
-        shown, limit = None, largest(values, _SHARE)
+        shown, limit = [], largest(values, _SHARE)
         for panel, value in zip(axes[row], values, strict=False):
-            shown = show_map(panel, value, limit, colours=colours)
-        colour_bar(figure, axes[row], shown, beyond)
+            shown.append(show_map(panel, value, limit, colours=colours))
+        colour_bar(figure, axes[row], shown[-1], beyond)
     for row, text in enumerate(("image", "saliency", "gradient x input")):
         name_row(axes[row, 0], text)
     return figure

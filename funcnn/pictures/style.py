@@ -6,7 +6,10 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 Arguments = ParamSpec("Arguments")
 Figure = TypeVar("Figure")
@@ -49,7 +52,9 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
 
 def save_figure(
-    figure: Any, path: str | os.PathLike[str], kinds: Sequence[str] = ("png", "svg")
+    figure: matplotlib.figure.Figure,
+    path: str | os.PathLike[str],
+    kinds: Sequence[str] = ("png", "svg"),
 ) -> list[Path]:
     """Write a matplotlib figure as path.png and path.svg, each whole or not at all; the paths.
 

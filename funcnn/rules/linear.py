@@ -12,7 +12,7 @@ from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
-from funcnn.types import Array, ArrayLike, Key
+from funcnn.types import Array, ArrayLike, Key, PyTree
 
 
 @rule
@@ -106,7 +106,7 @@ def linear_cases(key: Key) -> Iterator[Case]:
 
     # Linear in w for fixed x and the other way round: both sides are Σ dy (x w).
     def euler(
-        args: tuple[Array, ...], dy: Array, cotangents: tuple[Array, ...]
+        args: tuple[Array, ...], dy: Array, cotangents: tuple[PyTree, ...]
     ) -> tuple[Array, Array]:
         return jnp.sum(args[0] * cotangents[0]), jnp.sum(args[1] * cotangents[1])
 

@@ -1,5 +1,7 @@
 """Checkpoints of a run through orbax: whole or not there, checked byte for byte when read."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import warnings
@@ -19,6 +21,7 @@ from funcnn.train.manifest import (
 from funcnn.train.quiet import orbax_silenced
 from funcnn.train.signature import Signature, first_of, leaf_names, signature
 from funcnn.train.state import TrainState
+from funcnn.types import Shaped
 
 UNFINISHED = "unfinished-"
 
@@ -46,7 +49,12 @@ class Checkpoints:
     [1.0, 1.0, 1.0]
     """
 
-    def __init__(self, folder, keep: int = 2, warn: Callable[[str], Any] = warnings.warn):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        keep: int = 2,
+        warn: Callable[[str], Any] = warnings.warn,
+    ):
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self.folder = Path(folder).absolute()  # orbax takes no relative paths
@@ -96,7 +104,7 @@ class Checkpoints:
         for old in self.steps()[: -self.keep]:
             self._remove(self._path(old))
 
-    def restore(self, like, step: int | None = None) -> TrainState:
+    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """The state of `step`, or of the newest whole one, with the tree and placement of `like`.
 
         `like` is a TrainState of the same model and optimizer, or the same tree of
@@ -128,7 +136,7 @@ class Checkpoints:
         """The metrics of `step` that had still to be logged when it was saved, or None."""
         return read_manifest(self._path(step), check_files=False).record
 
-    def _restore(self, like, step: int) -> TrainState:
+    def _restore(self, like: TrainState, step: int) -> TrainState:
         path = self._path(step)
         phrases = _differences(read_manifest(path).leaves, signature(like))
         if phrases:
@@ -216,10 +224,10 @@ def _write(path: Path, state: TrainState, record: dict[str, Any] | None) -> None
     _sync(path)
 
 
-def _read(path: Path, like) -> TrainState:
+def _read(path: Path, like: TrainState) -> TrainState:
     import orbax.checkpoint as ocp
 
-    def target(leaf):
+    def target(leaf: Shaped | np.ndarray) -> jax.ShapeDtypeStruct:
         sharding = getattr(leaf, "sharding", None)
         if sharding is None:
             sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -1,5 +1,8 @@
 """Learning curves of a run: a picture of its metrics file."""
 
+from __future__ import annotations
+
+import os
 from pathlib import Path
 
 from funcnn.pictures.curves import draw_curves
@@ -7,7 +10,7 @@ from funcnn.pictures.style import save_figure
 from funcnn.train.metrics_log import EVALUATION, read_metrics
 
 
-def learning_curves(metrics_path, png_path) -> None:
+def learning_curves(metrics_path: str | os.PathLike[str], png_path: str | os.PathLike[str]) -> None:
     """Draw the losses and accuracies of a metrics file against the step, as a PNG.
 
     What is drawn, and how, says `funcnn.pictures.curves.draw_curves`. Raises ValueError when the

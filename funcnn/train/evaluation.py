@@ -1,16 +1,23 @@
 """Means of metrics over a whole split, with one compiled program for every batch."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from funcnn.train.state import TrainState
+from funcnn.types import Batch, PyTree
+
+# metrics(params, batch) -> {name: (B,)}
+RowMetrics = Callable[[PyTree, Batch], Mapping[str, Any]]
 
 
 def make_evaluation(
-    metrics: Callable, split_arrays: dict[str, np.ndarray], batch_size: int
-) -> "Evaluation":
+    metrics: RowMetrics, split_arrays: Mapping[str, np.ndarray], batch_size: int
+) -> Evaluation:
     """Compile `metrics(params, batch) -> {name: (B,)}` into `evaluate(params) -> {name: mean}`.
 
     `split_arrays` are arrays with one leading axis, the rows. They are cut into batches of
@@ -41,12 +48,12 @@ class Evaluation:
     {'x': 1.0}
     """
 
-    def __init__(self, metrics: Callable, batches: list[dict[str, np.ndarray]], rows: int):
+    def __init__(self, metrics: RowMetrics, batches: list[dict[str, np.ndarray]], rows: int):
         self._batches, self._rows = batches, rows
         self._metrics, self._compiled = metrics, jax.jit(metrics)
         self._size = len(next(iter(batches[0].values())))
 
-    def __call__(self, params) -> dict[str, float]:
+    def __call__(self, params: PyTree) -> dict[str, float]:
         """The mean of each metric over the split."""
         # All batches are started before the first result is fetched.
         outputs = jax.device_get([self._compiled(params, batch) for batch in self._batches])
@@ -62,13 +69,13 @@ class Evaluation:
         Nothing is computed or compiled; whatever is raised then is raised now.
         """
 
-        def traced(state):
+        def traced(state: TrainState) -> Mapping[str, Any]:
             return self._metrics(state.evaluation_params(), self._batches[0])
 
         _check_metrics(jax.eval_shape(traced, state), self._size)
 
 
-def _checked_rows(arrays) -> int:
+def _checked_rows(arrays: Mapping[str, np.ndarray]) -> int:
     lengths = {name: np.shape(array)[:1] for name, array in arrays.items()}
     if not lengths or len(set(lengths.values())) > 1 or () in lengths.values():
         raise ValueError(f"the arrays of a split need one number of rows in common, got {lengths}")
@@ -78,18 +85,20 @@ def _checked_rows(arrays) -> int:
     return rows
 
 
-def _equal_batches(arrays, rows, batch_size):
+def _equal_batches(
+    arrays: Mapping[str, np.ndarray], rows: int, batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
     for start in range(0, rows, batch_size):
         # The filling is a copy of true rows: rows of zeros could divide by zero in a model.
         index = np.arange(start, start + batch_size) % rows  # (B,)
         yield {name: np.asarray(array)[index] for name, array in arrays.items()}
 
 
-def _true_rows(outputs, name, rows) -> np.ndarray:
+def _true_rows(outputs: Sequence[Mapping[str, np.ndarray]], name: str, rows: int) -> np.ndarray:
     return np.concatenate([output[name] for output in outputs])[:rows].astype(np.float64)  # (rows,)
 
 
-def _check_metrics(output, batch_size) -> None:
+def _check_metrics(output: object, batch_size: int) -> None:
     if not isinstance(output, dict):
         raise TypeError(f"metrics must return a dict, got a {type(output).__name__}")
     for name, values in output.items():

@@ -1,13 +1,21 @@
 """What must not go unnoticed in a run: what cannot work, a second compilation, bad numbers."""
 
+from __future__ import annotations
+
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from funcnn.train.signature import Signature, differences, first_of, leaf_name, signature
-from funcnn.train.step import RESERVED, check_leading_axis
+from funcnn.train.state import TrainState
+from funcnn.train.step import RESERVED, Update, check_leading_axis
+from funcnn.types import Array, Batch, Metrics, PyTree
+
+# evaluate(params) -> {name: mean}
+Evaluate = Callable[[PyTree], Mapping[str, float]]
 
 
 class TrainingError(RuntimeError):
@@ -18,7 +26,7 @@ class TrainingError(RuntimeError):
     """
 
 
-def check_batches(batches, steps_per_call: int) -> None:
+def check_batches(batches: object, steps_per_call: int) -> None:
     """Raise TypeError, with the cure, where `batches` is not a function of the step.
 
     >>> check_batches([1, 2], steps_per_call=1)
@@ -44,7 +52,7 @@ def check_batches(batches, steps_per_call: int) -> None:
         return  # a built-in function tells no signature
 
 
-def check_start(step, state, batch, evaluate: Callable | None) -> None:
+def check_start(step: Update, state: TrainState, batch: Batch, evaluate: Evaluate | None) -> None:
     """Raise TrainingError where the run would fail later than it need, before its first step.
 
     `batch` is as the step takes it. Evaluation is traced on the params that this state will be
@@ -68,7 +76,7 @@ def check_start(step, state, batch, evaluate: Callable | None) -> None:
             )
 
 
-def _rows_of_statistics(step, state, batch) -> dict[str, np.ndarray]:
+def _rows_of_statistics(step: Any, state: TrainState, batch: Batch) -> dict[str, np.ndarray]:
     """How many rows each batch norm sees; `{}` where it cannot be a single one."""
     if not getattr(state, "statistics", None) or not hasattr(step, "body"):
         return {}
@@ -78,7 +86,7 @@ def _rows_of_statistics(step, state, batch) -> dict[str, np.ndarray]:
         return {}
     none_yet = jax.tree.map(np.zeros_like, state.statistics)
 
-    def counts(state):
+    def counts(state: TrainState) -> dict[str, Array]:
         statistics = step.body(state, batch)[0].statistics
         return {path: count for path, (_, _, count) in statistics.items()}
 
@@ -99,7 +107,7 @@ class RetraceGuard:
         self._stacked = stacked
         self._first: Signature | None = None
 
-    def check(self, state, batch, position: int, count: int) -> None:
+    def check(self, state: PyTree, batch: Batch, position: int, count: int) -> None:
         """Raise TrainingError, naming the leaf, where this call's arguments are of another type.
 
         With stacked batches the leading axis must be `count`; it is left out of the comparison,
@@ -121,7 +129,7 @@ class RetraceGuard:
             )
 
 
-def check_training(metrics: dict[str, np.ndarray], position: int) -> None:
+def check_training(metrics: Metrics, position: int) -> None:
     """Raise TrainingError, naming step and metric, where loss or gradient is not finite.
 
     `metrics` are those of one call, whose last step is `position`.
@@ -141,7 +149,7 @@ def check_training(metrics: dict[str, np.ndarray], position: int) -> None:
             )
 
 
-def check_params(params, position: int) -> None:
+def check_params(params: PyTree, position: int) -> None:
     """Raise TrainingError, naming the leaf, where params after step `position` are not finite.
 
     >>> check_params({"w": np.float32([np.inf])}, position=8)
@@ -169,7 +177,7 @@ def _short(first: Signature, found: Signature) -> str:
     return told if fewer else ""
 
 
-def _without_leading_axis(batch, stacked: bool):
+def _without_leading_axis(batch: Batch, stacked: bool) -> PyTree:
     if not stacked:
         return batch
     types = signature(batch)

@@ -1,13 +1,17 @@
 """The training loop: it owns all input and output, and leaves every JAX transform to the step."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from funcnn.train.checkpoint import Checkpoints
 from funcnn.train.guard import (
+    Evaluate,
     RetraceGuard,
     TrainingError,
     check_batches,
@@ -18,24 +22,26 @@ from funcnn.train.guard import (
 from funcnn.train.metrics_log import EVALUATION, MetricsLog
 from funcnn.train.progress import Progress
 from funcnn.train.state import TrainState
+from funcnn.train.step import Update
+from funcnn.types import Batch, Metrics
 
 
 def fit(
-    step: Callable,
+    step: Update,
     state: TrainState,
-    batches: Callable,
+    batches: Callable[..., Batch],
     *,
     steps: int,
     steps_per_call: int | None = None,
     log_every: int = 100,
-    evaluate: Callable | None = None,
+    evaluate: Evaluate | None = None,
     evaluate_every: int = 0,
     log: MetricsLog | None = None,
     checkpoints: Checkpoints | None = None,
     checkpoint_every: int = 0,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
-) -> tuple[TrainState, list[dict]]:
+) -> tuple[TrainState, list[dict[str, Any]]]:
     """Train until `steps` updates have been made in all; a restored state goes on where it stopped.
 
     `step` is `make_step`'s; the loop asks `batches(step)` for the batch of a step, or
@@ -76,7 +82,7 @@ def fit(
     before = max(position - size, 0)  # where the call ended that the state comes from
     guard, metrics = RetraceGuard(stacked=size > 1), {}
 
-    def due(every):
+    def due(every: int) -> bool:
         return position == steps or (every > 0 and position // every > before // every)
 
     with contextlib.closing(progress) if progress else contextlib.nullcontext():
@@ -103,13 +109,19 @@ def fit(
 class _Run:
     """Where the records and states of one `fit` go."""
 
-    def __init__(self, evaluate, log, checkpoints, progress):
-        self.history: list[dict] = []
+    def __init__(
+        self,
+        evaluate: Any,
+        log: MetricsLog | None,
+        checkpoints: Checkpoints | None,
+        progress: Progress | None,
+    ):
+        self.history: list[dict[str, Any]] = []
         self._evaluate, self._log = evaluate, log
         self._checkpoints, self._progress = checkpoints, progress
         self._saved: int | None = None
 
-    def begin(self, state, position, steps, evaluating):
+    def begin(self, state: TrainState, position: int, steps: int, evaluating: bool) -> None:
         record = None
         if self._checkpoints is not None:
             self._saved = self._checkpoints.latest()
@@ -130,14 +142,22 @@ class _Run:
         if record is not None:
             self._finish_record(record, state, {}, evaluating)
 
-    def after_call(self, state, metrics, position, recording, evaluating, saving):
+    def after_call(
+        self,
+        state: TrainState,
+        metrics: Metrics,
+        position: int,
+        recording: bool,
+        evaluating: bool,
+        saving: bool,
+    ) -> None:
         record = self._new_record(metrics, position) if recording else None
         if saving:
             self.save(state, metrics, position, record)
         if record is not None:
             self._finish_record(record, state, metrics, evaluating)
 
-    def _new_record(self, metrics, position):
+    def _new_record(self, metrics: Metrics, position: int) -> dict[str, Any]:
         """Step, loss and the loss's own metrics; evaluation is still to come."""
         metrics = jax.device_get(metrics)  # the only wait for the device between two records
         check_training(metrics, position)
@@ -146,7 +166,9 @@ class _Run:
         names = sorted(metrics, key=lambda name: name != "loss")
         return {"step": position, **{name: np.ravel(metrics[name])[-1].item() for name in names}}
 
-    def _finish_record(self, record, state, metrics, evaluating):
+    def _finish_record(
+        self, record: dict[str, Any], state: TrainState, metrics: Metrics, evaluating: bool
+    ) -> None:
         if evaluating:
             try:
                 found = self._evaluate(state.evaluation_params())
@@ -160,7 +182,13 @@ class _Run:
         if self._progress is not None:
             self._progress.report(record)
 
-    def save(self, state, metrics, position, record=None):
+    def save(
+        self,
+        state: TrainState,
+        metrics: Metrics,
+        position: int,
+        record: dict[str, Any] | None = None,
+    ) -> None:
         if self._checkpoints is None or self._saved == position:
             return
         check_training(jax.device_get(metrics), position)
@@ -169,7 +197,7 @@ class _Run:
         self._saved = position
 
 
-def _steps_per_call(step, given: int | None) -> int:
+def _steps_per_call(step: Update, given: int | None) -> int:
     """The step's own number of updates a call; a plain function without one makes one."""
     own = getattr(step, "steps_per_call", 1 if given is None else given)
     if given is not None and given != own:

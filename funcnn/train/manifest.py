@@ -1,5 +1,7 @@
 """The manifest of a checkpoint: its leaves, and a digest of every file and of itself."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -107,7 +109,7 @@ def _parsed(path: Path) -> dict[str, Any] | None:
     return content if right and (record is None or isinstance(record, dict)) else None
 
 
-def _texts(value: Any) -> bool:
+def _texts(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
 
 

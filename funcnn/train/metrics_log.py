@@ -1,12 +1,17 @@
 """The metrics of a run as JSON lines, one for each logged step, never the same step twice."""
 
+from __future__ import annotations
+
 import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from funcnn.types import ArrayLike
 
 EVALUATION = "evaluation_"  # begins the names of metrics over a whole split
 
@@ -34,10 +39,10 @@ class MetricsLog:
     [{'step': 10, 'loss': 2.5}]
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
 
-    def write(self, record: Mapping) -> None:
+    def write(self, record: Mapping[str, Any]) -> None:
         """Append one line.
 
         Raises ValueError when `record` has no whole number `step`, MetricsError when it cannot be
@@ -87,7 +92,7 @@ class MetricsLog:
             raise MetricsError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
-def read_metrics(path) -> list[dict]:
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The records of a metrics file in order; `null` becomes NaN, a last line cut off is left out.
 
     Raises MetricsError naming file and line where a line is no record with a `step`.
@@ -104,7 +109,7 @@ def read_metrics(path) -> list[dict]:
     return [{k: math.nan if v is None else v for k, v in record.items()} for record in records]
 
 
-def _plain(value):
+def _plain(value: ArrayLike | str | None) -> ArrayLike | str | None:
     """A Python number (or text) of a scalar, None for what is not finite."""
     if isinstance(value, str | bool) or value is None:
         return value
@@ -112,7 +117,7 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _is_step(value) -> bool:
+def _is_step(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -121,7 +126,7 @@ def _whole_lines(content: bytes) -> list[tuple[int, bytes]]:
     return list(enumerate(content.split(b"\n")[:-1], start=1))
 
 
-def _parse(path: Path, line: tuple[int, bytes]) -> dict:
+def _parse(path: Path, line: tuple[int, bytes]) -> dict[str, Any]:
     number, text = line
     try:
         record = json.loads(text.decode("utf-8"))

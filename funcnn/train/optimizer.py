@@ -1,11 +1,18 @@
 """optax's optimizers and schedules by name, for a config; a wrong name or option is one line."""
 
+from __future__ import annotations
+
 import difflib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import optax
+
+from funcnn.types import ArrayLike, Function
+
+Made = TypeVar("Made")
 
 # What a schedule calls the rate that a plain optimizer calls `learning_rate`, in this order.
 MAIN_RATE = ("peak_value", "init_value", "value")
@@ -14,10 +21,10 @@ MAIN_RATE = ("peak_value", "init_value", "value")
 def make_optimizer(
     name: str,
     *,
-    learning_rate: float | Callable | None = None,
+    learning_rate: float | Function | None = None,
     schedule: str | None = None,
-    schedule_options: dict | None = None,
-    **options,
+    schedule_options: Mapping[str, object] | None = None,
+    **options: object,
 ) -> optax.GradientTransformation:
     """optax's optimizer `name`, with the options that optax itself gives it.
 
@@ -48,7 +55,9 @@ def make_optimizer(
     return _make("optimizer", name, factory, options)
 
 
-def make_schedule(name: str, learning_rate: float | Callable | None = None, **options) -> Callable:
+def make_schedule(
+    name: str, learning_rate: float | Function | None = None, **options: object
+) -> Callable[[ArrayLike], Any]:
     """optax's schedule `name`: a function from the number of updates made to the learning rate.
 
     >>> rate = make_schedule("linear_schedule", 0.1, end_value=0.0, transition_steps=10)
@@ -72,7 +81,7 @@ def make_schedule(name: str, learning_rate: float | Callable | None = None, **op
     return _make("schedule", name, factory, options)
 
 
-def _optimizers() -> dict[str, Callable]:
+def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     """Every public function of optax that takes a learning rate and gives a transformation.
 
     >>> "adamw" in _optimizers(), "scale_by_adam" in _optimizers(), "chain" in _optimizers()
@@ -88,7 +97,7 @@ def _optimizers() -> dict[str, Callable]:
     }
 
 
-def _schedules() -> dict[str, Callable]:
+def _schedules() -> dict[str, Callable[..., optax.Schedule]]:
     """Every public function of optax that gives a schedule and is not made from other schedules."""
     return {
         name: function
@@ -97,17 +106,17 @@ def _schedules() -> dict[str, Callable]:
     }
 
 
-def _public_functions():
+def _public_functions() -> dict[str, tuple[Function, inspect.Signature]]:
     functions = {n: f for n, f in vars(optax).items() if inspect.isfunction(f) and n[0] != "_"}
     return {name: (f, inspect.signature(f)) for name, f in functions.items()}
 
 
-def _rate_option(factory) -> str | None:
+def _rate_option(factory: Function) -> str | None:
     parameters = inspect.signature(factory).parameters
     return next((o for o in ("learning_rate", "max_learning_rate") if o in parameters), None)
 
 
-def _find(kind: str, name: str, known: dict[str, Callable]) -> Callable:
+def _find(kind: str, name: str, known: Mapping[str, Callable[..., Made]]) -> Callable[..., Made]:
     if name in known:
         return known[name]
     close = difflib.get_close_matches(str(name), known, n=1)
@@ -115,7 +124,9 @@ def _find(kind: str, name: str, known: dict[str, Callable]) -> Callable:
     raise ValueError(f"unknown {kind} '{name}'{hint} optax has {', '.join(sorted(known))}")
 
 
-def _make(kind: str, name: str, factory: Callable, options: dict):
+def _make(
+    kind: str, name: str, factory: Callable[..., Made], options: Mapping[str, object]
+) -> Made:
     parameters = inspect.signature(factory).parameters
     for option, value in options.items():
         if option not in parameters:
@@ -136,7 +147,7 @@ def _make(kind: str, name: str, factory: Callable, options: dict):
         raise ValueError(f"{kind} '{name}' cannot be made: {reason}") from error
 
 
-def _check_number(what: str, value, default) -> None:
+def _check_number(what: str, value: object, default: object) -> None:
     """An option whose default is a number takes numbers; optax notices only when it computes."""
     if isinstance(default, bool):
         if not isinstance(value, bool):
@@ -147,7 +158,7 @@ def _check_number(what: str, value, default) -> None:
         raise ValueError(f"{what} must be a number, got {value!r}")
 
 
-def _check_rate(rate) -> None:
+def _check_rate(rate: object) -> None:
     if callable(rate):
         return
     if isinstance(rate, bool) or not isinstance(rate, int | float):

@@ -1,5 +1,7 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ class Progress(Protocol):
         """The steps up to `position` have been handed to the device."""
         ...
 
-    def report(self, record: Mapping) -> None:
+    def report(self, record: Mapping[str, Any]) -> None:
         """The metrics of a logged step are there."""
         ...
 
@@ -64,7 +66,7 @@ class PlainProgress:
     def advance(self, position: int) -> None:
         """Nothing: lines are for logged steps."""
 
-    def report(self, record: Mapping) -> None:
+    def report(self, record: Mapping[str, Any]) -> None:
         """Print the line."""
         print(describe_record(record, self._steps), file=self._stream, flush=True)
 
@@ -112,7 +114,7 @@ class TerminalProgress:
             self._updated = now
             self._bar.update(self._task, completed=position)
 
-    def report(self, record: Mapping) -> None:
+    def report(self, record: Mapping[str, Any]) -> None:
         """Print the line above the bar."""
         self._bar.console.print(describe_record(record, self._steps), highlight=False)
 
@@ -121,7 +123,7 @@ class TerminalProgress:
         self._bar.stop()
 
 
-def describe_record(record: Mapping, steps: int) -> str:
+def describe_record(record: Mapping[str, Any], steps: int) -> str:
     """One line of a logged step, numbers to four digits.
 
     >>> describe_record({"step": 5, "loss": 0.123456, "evaluation_accuracy": 0.98}, 10)

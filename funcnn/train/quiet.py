@@ -1,13 +1,18 @@
 """Keep what orbax prints beside the error that it raises from the user."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeAlias
+
+Hook: TypeAlias = "Callable[[sys.UnraisableHookArgs], Any]"
 
 
 @contextlib.contextmanager
@@ -24,7 +29,7 @@ def orbax_silenced() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     thread_hook, unraisable_hook = threading.excepthook, sys.unraisablehook
 
-    def thread(args) -> None:
+    def thread(args: threading.ExceptHookArgs) -> None:
         if not _of_orbax(args.exc_traceback, args.thread):
             thread_hook(args)
 
@@ -46,12 +51,12 @@ def orbax_silenced() -> Iterator[None]:
             logger.removeFilter(_not_of_orbax)
 
 
-def _without_writes(hook: Any) -> Any:
+def _without_writes(hook: Hook) -> Hook:
     """A hook of what cannot be raised that prints nothing of orbax's coroutines and writes."""
     if hasattr(hook, "without_writes"):
         return hook
 
-    def unraisable(args) -> None:
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
         # A write of the storage library that ends when orbax has closed its event loop.
         late = args.object is None and str(args.exc_value) == "Event loop is closed"
         if not (late or _of_orbax(args.exc_traceback, args.object)):
@@ -65,6 +70,6 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in f"{record.pathname} {record.getMessage()}"
 
 
-def _of_orbax(trace, source) -> bool:
+def _of_orbax(trace: TracebackType | None, source: object) -> bool:
     files = [frame.filename for frame in traceback.extract_tb(trace)]
     return "orbax" in f"{files} {source!r}"

@@ -1,19 +1,23 @@
 """What a compiled program knows of its arguments: the shape, dtype and weak type of every leaf."""
 
+from __future__ import annotations
+
 from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
 
+from funcnn.types import PyTree, Shape
+
 
 class Leaf(NamedTuple):
     """What `jax.jit` compiles for, of one array. `str` gives `float32[4, 3]`."""
 
-    shape: tuple[int, ...]
+    shape: Shape
     dtype: Any
     weak_type: bool = False
 
-    def __str__(self):
+    def __str__(self) -> str:
         weak = " (weak type)" if self.weak_type else ""
         return f"{self.dtype}{list(self.shape)}{weak}"
 
@@ -30,7 +34,7 @@ class Signature(NamedTuple):
         return dict(zip(leaf_names(tree), self.leaves, strict=True))
 
 
-def leaf_name(path) -> str:
+def leaf_name(path: jax.tree_util.KeyPath) -> str:
     """A leaf's path in readable form: `params/dense_0/w`.
 
     >>> [(path, _)] = jax.tree_util.tree_flatten_with_path({"dense_0": {"w": 1.0}})[0]
@@ -40,7 +44,7 @@ def leaf_name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def leaf_names(tree) -> list[str]:
+def leaf_names(tree: PyTree) -> list[str]:
     """A name for each leaf, no two the same: `a/b`, or `['a/b']` where another leaf is called so.
 
     Raises ValueError where even the keys in full give two leaves one name.
@@ -61,7 +65,7 @@ def leaf_names(tree) -> list[str]:
     return names
 
 
-def signature(tree) -> Signature:
+def signature(tree: PyTree) -> Signature:
     """The signature of any tree of arrays, NumPy arrays or `jax.ShapeDtypeStruct`.
 
     >>> import numpy as np

@@ -1,6 +1,8 @@
 """The state of a training run: everything the next step depends on, and nothing else."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,8 @@ import numpy as np
 import optax
 
 from funcnn.train.signature import leaf_name
-from funcnn.train.statistics import fold_statistics, zero_statistics
+from funcnn.train.statistics import Statistics, fold_statistics, zero_statistics
+from funcnn.types import Array, ArrayLike, PyTree
 
 
 class TrainState(NamedTuple):
@@ -24,16 +27,19 @@ class TrainState(NamedTuple):
     (dtype('int32'), dtype('uint32'), (2, 3))
     """
 
-    params: Any
-    optimizer_state: Any
+    params: PyTree
+    optimizer_state: PyTree
     step: jax.Array
     seed: jax.Array
-    statistics: Any = {}  # noqa: RUF012, nobody changes it
+    statistics: Statistics = {}  # noqa: RUF012, nobody changes it
 
     @staticmethod
     def create(
-        params, optimizer: optax.GradientTransformation, seed: int, statistics: Any = None
-    ) -> "TrainState":
+        params: PyTree,
+        optimizer: optax.GradientTransformation,
+        seed: int,
+        statistics: Statistics | None = None,
+    ) -> TrainState:
         """The state before the first step. The arrays are copies: a step donates its state.
 
         `statistics` are those of any batch, `model.statistics(params, x, key)`, or their shapes:
@@ -56,7 +62,7 @@ class TrainState(NamedTuple):
         running = zero_statistics(statistics or {})
         return TrainState(params, _strong_copy(optimizer_state), step, seed_array, running)
 
-    def evaluation_params(self) -> Any:
+    def evaluation_params(self) -> PyTree:
         """The params to evaluate with: the statistics folded in, where there are any.
 
         >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), seed=0)
@@ -66,7 +72,7 @@ class TrainState(NamedTuple):
         return fold_statistics(self.params, self.statistics)
 
 
-def check_params(params) -> None:
+def check_params(params: PyTree) -> None:
     """Raise TypeError where a leaf cannot be trained, naming it.
 
     >>> check_params({"w": np.zeros(3, np.float32)})
@@ -88,7 +94,7 @@ def check_params(params) -> None:
             )
 
 
-def _checked_seed(seed) -> np.uint32:
+def _checked_seed(seed: int) -> np.uint32:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise ValueError(f"seed must be an integer, got {seed!r}")
     if not 0 <= seed < 2**32:
@@ -96,10 +102,10 @@ def _checked_seed(seed) -> np.uint32:
     return np.uint32(seed)
 
 
-def _strong_copy(tree):
+def _strong_copy(tree: PyTree) -> PyTree:
     """New device arrays without weak types, which would make the second step compile again."""
 
-    def copy(leaf):
+    def copy(leaf: ArrayLike) -> Array:
         array = jnp.array(leaf)
         extended = jnp.issubdtype(array.dtype, jax.dtypes.extended)  # a typed key
         return array if extended else jax.lax.convert_element_type(array, array.dtype)

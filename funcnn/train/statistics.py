@@ -4,6 +4,9 @@ They are `{path: (mean, variance, count)}`, as `model.statistics` returns them f
 path of the layer's parameters, mean and variance (C,), and the number of rows they are taken over.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,9 +15,13 @@ import numpy as np
 from jax.core import Tracer
 
 from funcnn.train.signature import differences, first_of, signature
+from funcnn.types import Array, Params, PyTree
+
+# The path of a batch norm -> mean, variance and number of rows: arrays, or their shapes.
+Statistics = Mapping[str, tuple[Any, Any, Any]]
 
 
-def zero_statistics(like: Any) -> Any:
+def zero_statistics(like: Statistics) -> Statistics:
     """The running statistics before the first batch, from those of any batch or their shapes.
 
     >>> zero_statistics({"norm": (jnp.ones(2), jnp.ones(2), jnp.ones(()))})["norm"][2]
@@ -23,7 +30,7 @@ def zero_statistics(like: Any) -> Any:
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
 
 
-def merge_statistics(running: Any, batch: Any, momentum: float) -> Any:
+def merge_statistics(running: Statistics, batch: Statistics, momentum: float) -> Statistics:
     """The running statistics after one more batch.
 
     A new batch has the weight of its share of all rows so far, but 1 - momentum at least: the mean
@@ -53,7 +60,7 @@ def merge_statistics(running: Any, batch: Any, momentum: float) -> Any:
             "statistics=model.statistics(params, x, key))"
         )
 
-    def merged(path: str) -> tuple[Any, Any, Any]:
+    def merged(path: str) -> tuple[Array, Array, Array]:
         (mean, variance, seen), (new_mean, new_variance, count) = running[path], batch[path]
         total = seen + count
         weight = jnp.maximum(count / total, 1 - momentum)[..., None]  # (1,); repeated, (n, 1)
@@ -63,7 +70,7 @@ def merge_statistics(running: Any, batch: Any, momentum: float) -> Any:
     return {path: merged(path) for path in running}
 
 
-def fold_statistics(params: Any, statistics: Any) -> Any:
+def fold_statistics(params: PyTree, statistics: Statistics) -> PyTree:
     """The params of evaluation: with `mean` and `variance` beside `scale` and `bias`.
 
     Args:
@@ -87,7 +94,7 @@ def fold_statistics(params: Any, statistics: Any) -> Any:
     return params
 
 
-def _with(params: Any, names: list[str], entries: dict[str, Any], path: str) -> Any:
+def _with(params: Params, names: list[str], entries: dict[str, Array], path: str) -> Params:
     """A copy of the nested params with further entries at the place that the names lead to."""
     if not names:
         return {**params, **entries}

@@ -1,8 +1,10 @@
 """The training step: a pure function of (state, batch), compiled, one update or K a call."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -10,19 +12,23 @@ import optax
 
 from funcnn.train.signature import differences, first_of, leaf_name, signature
 from funcnn.train.state import TrainState, check_params
-from funcnn.train.statistics import merge_statistics
+from funcnn.train.statistics import Statistics, merge_statistics
+from funcnn.types import Array, Batch, Function, Loss, Metrics, PyTree
+
+# One call of a step, `make_step`'s or a plain function.
+Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 RESERVED = ("loss", "gradient_norm")
 STATISTICS = "statistics"
 
 
 def make_step(
-    loss: Callable,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     *,
     steps_per_call: int = 1,
     momentum: float = 0.9,
-) -> "Step":
+) -> Step:
     """Compile one update of `loss(params, batch, key) -> scalar` or `(scalar, metrics)`.
 
     The result is called as `state, metrics = step(state, batch)` and donates `state`: the arrays of
@@ -67,7 +73,13 @@ class Step:
     1
     """
 
-    def __init__(self, loss, optimizer, steps_per_call, momentum=0.9):
+    def __init__(
+        self,
+        loss: Loss,
+        optimizer: optax.GradientTransformation,
+        steps_per_call: int,
+        momentum: float = 0.9,
+    ):
         if isinstance(steps_per_call, bool) or not isinstance(steps_per_call, int):
             raise ValueError(f"steps_per_call must be an integer, got {steps_per_call!r}")
         if steps_per_call < 1:
@@ -77,19 +89,19 @@ class Step:
         self.steps_per_call = steps_per_call
         self.body = _make_body(loss, optax.with_extra_args_support(optimizer), momentum)
 
-        def scanned(state, batches):
+        def scanned(state: TrainState, batches: Batch) -> tuple[TrainState, dict[str, Array]]:
             return jax.lax.scan(self.body, state, batches)
 
         self.jitted = jax.jit(self.body if steps_per_call == 1 else scanned, donate_argnums=0)
 
-    def __call__(self, state: TrainState, batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         """Make `steps_per_call` updates, or as many as the leading axis of `batch` has."""
         if self.steps_per_call > 1:
             check_leading_axis(batch, 1, self.steps_per_call)
         return self.jitted(state, batch)
 
 
-def check_leading_axis(batch, smallest: int, largest: int) -> int:
+def check_leading_axis(batch: Batch, smallest: int, largest: int) -> int:
     """The leading axis that all arrays of a stacked batch share; ValueError where they do not.
 
     >>> check_leading_axis({"x": jnp.zeros((8, 2))}, 1, 8)
@@ -110,8 +122,10 @@ def check_leading_axis(batch, smallest: int, largest: int) -> int:
     return largest
 
 
-def _make_body(loss, optimizer, momentum):
-    def body(state, batch):
+def _make_body(
+    loss: Loss, optimizer: optax.GradientTransformationExtraArgs, momentum: float
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    def body(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         check_params(state.params)
         # The barriers keep XLA from fusing across them, so that the parts are compiled alike in a
         # plain call and in the loop: the slice of the stacked batches stays out of the loss, and
@@ -119,7 +133,7 @@ def _make_body(loss, optimizer, momentum):
         batch = jax.lax.optimization_barrier(batch)
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
 
-        def objective(params):
+        def objective(params: PyTree) -> tuple[Array, tuple[dict[str, Array], Statistics]]:
             value, metrics, statistics = _checked_loss(loss(params, batch, key))
             return value, (metrics, statistics)
 
@@ -133,12 +147,18 @@ def _make_body(loss, optimizer, momentum):
     return body
 
 
-def _update(optimizer, state, gradient, value, objective):
+def _update(
+    optimizer: optax.GradientTransformationExtraArgs,
+    state: TrainState,
+    gradient: PyTree,
+    value: Array,
+    objective: Callable[[PyTree], tuple[Array, PyTree]],
+) -> tuple[PyTree, PyTree]:
     # optax's adam and schedules mix dtypes, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         _check_optimizer(optimizer, state)
 
-        def value_fn(params):
+        def value_fn(params: PyTree) -> Array:
             return objective(params)[0]
 
         # What line searches, Polyak steps and sharpness-aware ones ask for; the others ignore it.
@@ -158,7 +178,7 @@ def _update(optimizer, state, gradient, value, objective):
     return params, _same_types(optimizer_state, state.optimizer_state)
 
 
-def _taken(update, extra: dict[str, Any]) -> dict[str, Any]:
+def _taken(update: Function, extra: dict[str, Any]) -> dict[str, Any]:
     """Those of the arguments that an optimizer's update names, or all where it takes any."""
     parameters = inspect.signature(update).parameters
     any_name = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -166,7 +186,7 @@ def _taken(update, extra: dict[str, Any]) -> dict[str, Any]:
     return {n: x for n, x in extra.items() if n in parameters or (any_name and n != "grad_fn")}
 
 
-def _check_optimizer(optimizer, state) -> None:
+def _check_optimizer(optimizer: optax.GradientTransformation, state: TrainState) -> None:
     """Raise TypeError where the state was made with another optimizer than the step."""
     made = jax.eval_shape(optimizer.init, state.params)
     was, now = (signature({"optimizer_state": t}) for t in (made, state.optimizer_state))
@@ -181,10 +201,10 @@ def _check_optimizer(optimizer, state) -> None:
     )
 
 
-def _same_types(new, old):
+def _same_types(new: PyTree, old: PyTree) -> PyTree:
     """`new` without the weak types that `old` has not; a type that really differs is an error."""
 
-    def strong(new_leaf, old_leaf):
+    def strong(new_leaf: Array, old_leaf: Array) -> Array:
         old_type = jax.typeof(old_leaf)
         if jax.typeof(new_leaf).dtype != old_type.dtype or old_type.weak_type:
             return new_leaf
@@ -200,7 +220,7 @@ def _same_types(new, old):
     return new
 
 
-def _norm(gradient):
+def _norm(gradient: PyTree) -> Array:
     """Root of the sum of squares over all leaves, in float32 or better."""
     leaves = jax.tree.leaves(gradient)
     # The widest, not the promoted dtype: strict promotion has no dtype for bfloat16 and float32.
@@ -210,7 +230,7 @@ def _norm(gradient):
     return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
 
 
-def _checked_loss(output) -> tuple[Any, dict, dict]:
+def _checked_loss(output: PyTree) -> tuple[Array, dict[str, Array], Statistics]:
     """The loss's (scalar, metrics, statistics), or a TypeError that says what it is instead."""
     value, metrics = output if isinstance(output, tuple) and len(output) == 2 else (output, {})
     if not _is_scalar(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
@@ -227,12 +247,12 @@ def _checked_loss(output) -> tuple[Any, dict, dict]:
     return value, metrics, statistics
 
 
-def _is_scalar(value) -> bool:
+def _is_scalar(value: PyTree) -> TypeGuard[Array]:
     is_array = jax.tree.all(jax.tree.map(lambda x: hasattr(x, "dtype"), value))
     return is_array and jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
 
 
-def _describe(value) -> str:
+def _describe(value: PyTree) -> str:
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{value.dtype}{list(value.shape)}"
     return f"a {type(value).__name__}"

@@ -96,7 +96,7 @@ def test_a_key_that_is_none_is_refused(key):
     with pytest.raises(TypeError, match=r"^dropout: key must be a typed key, .* found uint32\[2\]"):
         dropout(jnp.ones(3), jax.random.key_data(key), rate=0.5)
     with pytest.raises(TypeError, match=r"found NoneType"):
-        dropout(jnp.ones(3), None, rate=0.5)
+        dropout(jnp.ones(3), None, rate=0.5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"^dropout: key must be one key, found keys of shape \(2,"):
         dropout(jnp.ones(3), jax.random.split(key), rate=0.5)
     with pytest.raises(TypeError, match=r"^dropout: x must be floating point"):

@@ -77,9 +77,9 @@ def test_no_rule_calls_automatic_differentiation(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
-def test_only_precision_names_float32(path):
+def test_only_numerics_names_float32(path):
     found = float32_in(path.read_text(encoding="utf-8"))
-    assert bool(found) == (path.name == "precision.py"), found
+    assert bool(found) == (path.name == "numerics.py"), found
 
 
 @pytest.mark.parametrize(

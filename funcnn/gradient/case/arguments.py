@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import numbers
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from funcnn.types import ArrayLike, Function, PyTree
 
 
 class Parts(NamedTuple):
@@ -23,11 +24,11 @@ class Parts(NamedTuple):
     2.0
     """
 
-    real: Any
-    imag: Any
+    real: ArrayLike
+    imag: ArrayLike
 
 
-def real_arrays(args: Any) -> Any:
+def real_arrays(args: PyTree) -> PyTree:
     """The tree with float numbers as arrays and complex arrays as `Parts`; the rest as it is.
 
     >>> real_arrays((2.5, 3, np.array(1j)))
@@ -49,11 +50,11 @@ def _real_array(leaf: Any) -> Any:
     return leaf
 
 
-def _is_complex_number(leaf: Any) -> bool:
+def _is_complex_number(leaf: object) -> bool:
     return isinstance(leaf, (complex, np.complexfloating)) and isinstance(leaf, numbers.Number)
 
 
-def of_real_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
+def of_real_arrays(f: Function) -> Function:
     """`f` of a tree of `real_arrays`, with complex results as their parts, too.
 
     >>> of_real_arrays(jnp.conj)(Parts(jnp.float32(1), jnp.float32(2)))
@@ -61,22 +62,22 @@ def of_real_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(f)
-    def run(*args: Any, **keywords: Any) -> Any:
+    def run(*args: PyTree, **keywords: PyTree) -> PyTree:
         joined = jax.tree.map(_joined, args, is_leaf=_is_parts)
         return jax.tree.map(_parted, f(*joined, **keywords))
 
     return run
 
 
-def _is_parts(x: Any) -> bool:
+def _is_parts(x: object) -> TypeGuard[Parts]:
     return isinstance(x, Parts)
 
 
-def _joined(x: Any) -> Any:
+def _joined(x: object) -> object:
     return jax.lax.complex(x.real, x.imag) if _is_parts(x) else x
 
 
-def _parted(y: Any) -> Any:
+def _parted(y: ArrayLike) -> ArrayLike | Parts:
     if not jnp.issubdtype(jnp.result_type(y), jnp.complexfloating):
         return y
     return Parts(jnp.real(y), jnp.imag(y))

@@ -25,9 +25,12 @@ from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import Program, differentiable, inlined, trace
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import ArrayLike, DType, Function, PyTree, Verdict
 
 
-def in_float64(check: Callable[[Situation], Iterator[Result]]) -> Any:
+def in_float64(
+    check: Callable[[Situation], Iterator[Result]],
+) -> Callable[[Situation], Iterator[Result]]:
     """Decorate a check that computes in float64, all of it, whatever the caller has enabled.
 
     >>> @in_float64
@@ -68,10 +71,10 @@ class Situation:
     case: Case
     parameters: tuple[str, ...]
     args: tuple[Any, ...]
-    manual: Callable[..., Any]
-    automatic: Callable[..., Any]
-    plain: Callable[..., Any]
-    further: Callable[..., Any] | None = None
+    manual: Function
+    automatic: Function
+    plain: Function
+    further: Function | None = None
     rule: Rule | None = None
     seed: int = 0
     asked: tuple[str, ...] = ()
@@ -102,7 +105,7 @@ class Situation:
         )
 
     @classmethod
-    def of_function(cls, f: Callable[..., Any], case: Case, name: str, seed: int = 0) -> Situation:
+    def of_function(cls, f: Function, case: Case, name: str, seed: int = 0) -> Situation:
         """One call of any function, held against itself without rules.
 
         >>> Situation.of_function(jnp.sin, Case("one", (jnp.ones(3),)), "sin").parameters
@@ -142,7 +145,7 @@ class Situation:
         """The floating-point dtypes of the arguments as they were given."""
         return _dtypes(self.args)
 
-    def subject(self, dtype: Any = None) -> Subject:
+    def subject(self, dtype: DType | None = None) -> Subject:
         """The subject with every floating-point array in `dtype`, made and compiled once.
 
         None leaves the arrays in the dtypes in which they were given. For "float64" the caller has
@@ -159,8 +162,8 @@ class Situation:
 
         names: list[str] = []
 
-        def of_floats(f: Callable[..., Any]) -> Callable[..., list[Any]]:
-            def run(*x: Any) -> list[Any]:
+        def of_floats(f: Function) -> Callable[..., list[Any]]:
+            def run(*x: ArrayLike) -> list[Any]:
                 # As a call takes them: without x64 an int64 array of NumPy's is int32.
                 taken = [jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in leaves]
                 given = jax.tree.unflatten(tree, filled(taken, chosen, x))
@@ -180,7 +183,14 @@ class Situation:
         return Subject(self.leaves, x, manual, automatic, kinks, plain, further, names)
 
     def result(
-        self, check: str, leaf: str, verdict: str, note: str = "", *, dtype: str = "", **more: Any
+        self,
+        check: str,
+        leaf: str,
+        verdict: Verdict,
+        note: str = "",
+        *,
+        dtype: str = "",
+        **more: Any,
     ) -> Result:
         """A result of this case; `dtype` where the check runs in several.
 
@@ -206,11 +216,11 @@ class Situation:
 class _Truth(NamedTuple):
     """What has the true gradient; the same with loops that run on, where there may be any."""
 
-    automatic: Callable[..., Any]
-    further: Callable[..., Any] | None
+    automatic: Function
+    further: Function | None
 
     @classmethod
-    def of(cls, reference: Callable[..., Any], args: Any) -> _Truth:
+    def of(cls, reference: Function, args: tuple[Any, ...]) -> _Truth:
         """Of a reference without the rules that it calls, but for JAX's own.
 
         One that calls the rule whose truth it is would be compared with itself.
@@ -240,12 +250,12 @@ def _is_of_jax(site: Site) -> bool:
 _JAX = str(pathlib.Path(jax.__file__).parent)
 
 
-def _dtypes(args: Any) -> tuple[str, ...]:
+def _dtypes(args: PyTree) -> tuple[str, ...]:
     """The floating-point dtypes of the arguments."""
     return tuple(dict.fromkeys(str(leaf.dtype) for leaf in float_leaves(args)))
 
 
-def trace_real(f: Callable[..., Any], args: Any, given: Any) -> Program:
+def trace_real(f: Function, args: tuple[Any, ...], given: PyTree) -> Program:
     """`f` traced on real arrays; an error that a number of Python explains says so.
 
     >>> trace_real(lambda x, on: x if on else -x, real_arrays((1.0, 0.5)), (1.0, 0.5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,13 @@ import numpy as np
 
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import is_array_of_floats
+from funcnn.types import Array, DType
 
 NOT_FINITE = ("a NaN", "an inf", "a -inf")
 _SIZES = 8  # variants of one case; each is compiled
 
 
-def extreme_values(x: np.ndarray, dtype: Any, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+def extreme_values(x: np.ndarray, dtype: DType, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
     """Name and value of what may stand in the place of a leaf, in float64.
 
     Args:
@@ -81,17 +82,17 @@ def smaller_sizes(situation: Situation) -> Iterator[tuple[str, Situation]]:
         yield f"size {old} to {new}", dataclasses.replace(situation, args=args)
 
 
-def _has_axes(leaf: Any) -> bool:
+def _has_axes(leaf: object) -> TypeGuard[Array | np.ndarray]:
     if not isinstance(leaf, (jax.Array, np.ndarray)):
         return False
     return is_array_of_floats(leaf) or np.dtype("bool") == leaf.dtype or _is_integer(leaf)
 
 
-def _is_integer(leaf: Any) -> bool:
+def _is_integer(leaf: Array | np.ndarray) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jnp.integer))
 
 
-def _cut(leaf: Any, old: int, new: int) -> Any:
+def _cut(leaf: object, old: int, new: int) -> object:
     if not _has_axes(leaf):
         return leaf
     # NumPy's: JAX's own slices would each be compiled.

@@ -14,6 +14,7 @@ import numpy as np
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import evaluate_raised, evaluate_shaken, is_float, perturbed
 from funcnn.gradient.program.loops import Ending, has_loop
+from funcnn.types import DType, PyTree
 
 _SHAKES = 2
 COARSE = 32.0
@@ -90,7 +91,7 @@ class Subject:
         """Whether a loop that ends by itself stands in the function, or in what a rule wraps."""
         return has_loop(jax.make_jaxpr(self.plain or self.automatic)(*self.x))
 
-    def moved(self, dtype: Any, draws: int = 2) -> list[tuple[Any, ...]]:
+    def moved(self, dtype: DType, draws: int = 2) -> list[tuple[Any, ...]]:
         """x, in float64, changed in the last place of `dtype`.
 
         None at kinks, where any change means another derivative.
@@ -102,7 +103,7 @@ class Subject:
 
 
 def _pullback(f: Callable[..., list[Any]]) -> Ending:
-    def pull(x: Any, dys: Any) -> Any:
+    def pull(x: tuple[Any, ...], dys: list[Any]) -> tuple[list[Any], tuple[Any, ...]]:
         y, transposed = jax.vjp(lambda *x: f(*x), *x)
         return y, transposed(dys)
 
@@ -110,7 +111,7 @@ def _pullback(f: Callable[..., list[Any]]) -> Ending:
 
 
 def _shaken_pullbacks(subject: Subject, unit: float) -> list[Any]:
-    def pull(x: Any, dys: Any) -> Any:
+    def pull(x: tuple[Any, ...], dys: list[Any]) -> tuple[Any, ...]:
         return jax.vjp(lambda *x: subject.automatic(*x), *x)[1](dys)
 
     x = tuple(jnp.asarray(leaf) for leaf in subject.x)
@@ -118,7 +119,7 @@ def _shaken_pullbacks(subject: Subject, unit: float) -> list[Any]:
     program = jax.make_jaxpr(pull)(x, shapes)
 
     def with_errors(size: float, seed: int) -> Ending:
-        def run(x: Any, dys: Any) -> list[Any]:
+        def run(x: tuple[Any, ...], dys: list[Any]) -> list[Any]:
             return evaluate_shaken(program, [*x, *dys], size, seed)
 
         return compiled(run)
@@ -153,7 +154,7 @@ def cotangents(shapes: list[Any], seed: int = 0) -> list[tuple[str, list[Any]]]:
     ]
 
 
-def cast(args: Any, dtype: Any) -> Any:
+def cast(args: PyTree, dtype: DType) -> PyTree:
     """The tree with its floating-point arrays as NumPy's in `dtype`; everything else as it is.
 
     Eager operations of JAX would each be compiled for each shape.
@@ -165,7 +166,7 @@ def cast(args: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda a: np.asarray(a).astype(dtype) if is_array_of_floats(a) else a, args)
 
 
-def float_leaves(tree: Any) -> list[Any]:
+def float_leaves(tree: PyTree) -> list[Any]:
     """The leaves of a tree that are arrays of real floating point.
 
     >>> len(float_leaves({"a": jnp.ones(2), "b": 3}))
@@ -174,7 +175,7 @@ def float_leaves(tree: Any) -> list[Any]:
     return [leaf for leaf in jax.tree.leaves(tree) if is_array_of_floats(leaf)]
 
 
-def is_array_of_floats(leaf: Any) -> bool:
+def is_array_of_floats(leaf: object) -> bool:
     """Whether a leaf is an array, JAX's or NumPy's, of real floating point.
 
     >>> is_array_of_floats(jnp.ones(2)), is_array_of_floats(1.0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +15,13 @@ from funcnn.gradient.truth.appeal import SOLVED, Appeal
 from funcnn.gradient.truth.oracle import Oracle, Pull
 from funcnn.gradient.verdict.judge import UNCERTAIN, ZERO, allowed_in_algebra, judge_algebra
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Verdict
 
 _ORDER = ("fail", "inconclusive", "skip", "pass")
 _DIRECTIONS = 3
 _DOT = 1e-12  # relative; both sides of the dot test are sums in float64
+
+Judged = tuple[Verdict | Literal["zero"], str]  # verdict and note
 
 
 @in_float64
@@ -65,7 +68,9 @@ def _by_differences(situation: Situation, subject: Subject, why: str) -> Iterato
         yield situation.result("truth", leaf, verdict, told)
 
 
-def _truth_of_leaf(situation: Situation, subject: Subject, drawn: Any, i: int) -> tuple[str, str]:
+def _truth_of_leaf(
+    situation: Situation, subject: Subject, drawn: list[tuple[str, list[Any]]], i: int
+) -> Judged:
     """The verdict over all cotangents: any failure fails, any comparison passes."""
     truths = [np.asarray(subject.pull_automatic(subject.x, dys)[1][i]) for _, dys in drawn]
     size = max(float(np.linalg.norm(truth)) for truth in truths)
@@ -92,7 +97,7 @@ def _truth_of_leaf(situation: Situation, subject: Subject, drawn: Any, i: int) -
     return verdicts[0]
 
 
-def _zero_here(situation: Situation, subject: Subject, dys: Any, i: int) -> tuple[str, str]:
+def _zero_here(situation: Situation, subject: Subject, dys: list[Any], i: int) -> Judged:
     """Zero by hand and by autodiff: right, and nothing proved; a step away it may be another."""
     random = np.random.default_rng([situation.seed, 6])
     beside = tuple(x + 0.1 * (np.abs(x) + 0.1) * random.normal(size=x.shape) for x in subject.x)
@@ -124,7 +129,7 @@ def dot(situation: Situation) -> Iterator[Result]:
     yield situation.result("dot", "", *_dot(subject, w, situation.seed))
 
 
-def _dot(subject: Subject, w: list[Any], seed: int) -> tuple[str, str]:
+def _dot(subject: Subject, w: list[Any], seed: int) -> tuple[Verdict, str]:
     if subject.kinks:
         return "skip", "at a kink forward and reverse mode may take different sides"
     random = np.random.default_rng([seed, 1])
@@ -147,7 +152,7 @@ def _dot(subject: Subject, w: list[Any], seed: int) -> tuple[str, str]:
     return ("inconclusive", f"{note}: {excuse}") if excuse else ("fail", note)
 
 
-def _excused(subject: Subject, w: list[Any], pulled: Any) -> str:
+def _excused(subject: Subject, w: list[Any], pulled: Sequence[Any]) -> str:
     """Why both modes may differ: each leaf that is not autodiff's is none the worse for it."""
     automatic, why = subject.pull_automatic(subject.x, w)[1], ""
     for i, (m, t) in enumerate(
@@ -161,9 +166,9 @@ def _excused(subject: Subject, w: list[Any], pulled: Any) -> str:
     return why
 
 
-def _inner(a: Any, b: Any) -> float:
+def _inner(a: Sequence[Any], b: Sequence[Any]) -> float:
     return float(sum(np.vdot(x, y) for x, y in zip(a, b, strict=True)))
 
 
-def _norms(a: Any, b: Any) -> float:
+def _norms(a: Sequence[Any], b: Sequence[Any]) -> float:
     return float(sum(np.linalg.norm(x) * np.linalg.norm(y) for x, y in zip(a, b, strict=True)))

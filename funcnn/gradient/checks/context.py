@@ -18,8 +18,7 @@ from funcnn.gradient.case.representatives import shown_elsewhere
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import live, subprograms
 from funcnn.gradient.verdict.results import Result
-
-Verdict = tuple[str, str]
+from funcnn.types import ArrayLike, Aval, ClosedJaxpr, Equation, Function, Jaxpr, PyTree, Verdict
 
 
 def context(situation: Situation) -> Iterator[Result]:
@@ -75,19 +74,21 @@ def _spread(subject: Subject, arm: str, seed: int, fresh: bool) -> float:
     return max((float(np.nanmax(np.abs(a - b), initial=tiny)) for a, b in differ), default=0.0)
 
 
-def _leaks(situation: Situation) -> Verdict:
+def _leaks(situation: Situation) -> tuple[Verdict, str]:
     return _raises_nothing(situation, jax.checking_leaks)
 
 
-def _strict_dtypes(situation: Situation) -> Verdict:
+def _strict_dtypes(situation: Situation) -> tuple[Verdict, str]:
     return _raises_nothing(situation, functools.partial(jax.numpy_dtype_promotion, "strict"))
 
 
-def _strict_ranks(situation: Situation) -> Verdict:
+def _strict_ranks(situation: Situation) -> tuple[Verdict, str]:
     return _raises_nothing(situation, functools.partial(jax.numpy_rank_promotion, "raise"))
 
 
-def _raises_nothing(situation: Situation, setting: Callable[[], Any]) -> Verdict:
+def _raises_nothing(
+    situation: Situation, setting: Callable[[], contextlib.AbstractContextManager[Any]]
+) -> tuple[Verdict, str]:
     """Trace the gradient at the arguments as they were given, under a setting that raises."""
     subject = situation.subject()
     with _lax(), setting():
@@ -109,17 +110,17 @@ def _lax() -> Iterator[None]:
         yield
 
 
-def _trace(f: Callable[..., Any], x: tuple[Any, ...]) -> Any:
+def _trace(f: Function, x: tuple[Any, ...]) -> ClosedJaxpr:
     shapes = jax.eval_shape(f, *x)
     return jax.make_jaxpr(lambda x, dys: jax.vjp(lambda *x: f(*x), *x)[1](dys))(x, shapes)
 
 
-def _precision(situation: Situation) -> Verdict:
+def _precision(situation: Situation) -> tuple[Verdict, str]:
     """JAX traces a backward pass when the context around the call has closed already."""
     subject = situation.subject()
 
-    def lacking(f: Callable[..., Any]) -> tuple[int, int]:
-        def inside(*x: Any) -> Any:
+    def lacking(f: Function) -> tuple[int, int]:
+        def inside(*x: ArrayLike) -> PyTree:
             with jax.default_matmul_precision("highest"):
                 return f(*x)
 
@@ -136,7 +137,7 @@ def _precision(situation: Situation) -> Verdict:
     return ("skip", "lost without the rule, too") if without else ("pass", f"{products} products")
 
 
-def _width(situation: Situation) -> Verdict:
+def _width(situation: Situation) -> tuple[Verdict, str]:
     """Under x64 a NumPy number widens what it meets; a dtype that a rule names narrows it."""
     with jax.enable_x64(True), _lax():
         for given in ("float32", "float64"):
@@ -150,26 +151,26 @@ def _width(situation: Situation) -> Verdict:
     return "pass", ""
 
 
-def _float_dtypes(jaxpr: Any) -> set[str]:
+def _float_dtypes(jaxpr: Jaxpr) -> set[str]:
     """Of the arrays computed; scalars are the weakly typed numbers of Python, mostly."""
     needed = live(jaxpr, [True] * len(jaxpr.outvars))[0]  # JAX discards what an integer is given
-    avals = [v.aval for eqn, _ in needed for e in _with_inner(eqn) for v in e.outvars]
+    avals: list[Aval] = [v.aval for eqn, _ in needed for e in _with_inner(eqn) for v in e.outvars]
     arrays = [a for a in avals if getattr(a, "shape", ()) and hasattr(a, "dtype")]
     return {str(a.dtype) for a in arrays if is_float(a) and not a.weak_type}
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
+def _equations(jaxpr: Jaxpr) -> Iterator[Equation]:
     for eqn in jaxpr.eqns:
         yield from _with_inner(eqn)
 
 
-def _with_inner(eqn: Any) -> Iterator[Any]:
+def _with_inner(eqn: Equation) -> Iterator[Equation]:
     yield eqn
     for inner in subprograms(eqn):
         yield from _equations(inner.jaxpr)
 
 
-_SETTINGS: dict[str, Callable[[Situation], Verdict]] = {
+_SETTINGS: dict[str, Callable[[Situation], tuple[Verdict, str]]] = {
     "no leaked tracer": _leaks,
     "matmul precision": _precision,
     "x64": _width,

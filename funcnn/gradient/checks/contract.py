@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
 
 from funcnn.core.contract import describe
 from funcnn.core.errors import first_line
@@ -17,6 +17,7 @@ from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.program.operands import listed
 from funcnn.gradient.program.sites import alone
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Array, Function, Shaped
 
 
 def contract(situation: Situation) -> Iterator[Result]:
@@ -69,9 +70,11 @@ def _at_sites(situation: Situation, subject: Subject) -> str:
     return ""
 
 
-def _cotangents(f: Any, shapes: Any, chosen: list[int]) -> Any:
-    def pull(*x: Any) -> Any:
-        def of_chosen(*inner: Any) -> Any:
+def _cotangents(
+    f: Function, shapes: list[jax.ShapeDtypeStruct], chosen: list[int]
+) -> Sequence[jax.ShapeDtypeStruct]:
+    def pull(*x: Array) -> tuple[Array, ...]:
+        def of_chosen(*inner: Array) -> list[Array]:
             y = f(*filled(x, chosen, inner))
             return [v for v in y if jnp.issubdtype(v.dtype, jnp.inexact)]
 
@@ -81,7 +84,9 @@ def _cotangents(f: Any, shapes: Any, chosen: list[int]) -> Any:
     return jax.eval_shape(pull, *shapes)
 
 
-def _unlike(leaves: Sequence[str], arguments: Sequence[Any], cotangents: Any) -> str:
+def _unlike(
+    leaves: Sequence[str], arguments: Sequence[Shaped | np.ndarray], cotangents: Sequence[Shaped]
+) -> str:
     """What JAX lets pass where a rule is not funcnn's: a cotangent of another shape or dtype."""
     for leaf, x, d in zip(leaves, arguments, cotangents, strict=True):
         if (x.shape, x.dtype) != (d.shape, d.dtype):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import cotangents_of
 from funcnn.gradient.cost.flops import compiled_expense, count_operations
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Function
 
 
 def cost(situation: Situation) -> Iterator[Result]:
@@ -43,10 +44,10 @@ def cost(situation: Situation) -> Iterator[Result]:
     yield situation.result("cost", "", verdict, note, dtype=dtype)
 
 
-def _expense(f: Callable[..., Any], x: tuple[Any, ...], dys: Any) -> tuple[float, float, float]:
+def _expense(f: Function, x: tuple[Any, ...], dys: list[Any]) -> tuple[float, float, float]:
     """Value and gradient together: FLOPs of the jaxpr, the compiler's bytes, temporary bytes."""
 
-    def pull(x: tuple[Any, ...], dys: Any) -> Any:
+    def pull(x: tuple[Any, ...], dys: list[Any]) -> tuple[list[Any], tuple[Any, ...]]:
         y, transposed = jax.vjp(f, *x)
         return y, transposed(dys)
 

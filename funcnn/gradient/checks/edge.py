@@ -23,11 +23,12 @@ from funcnn.gradient.truth.point import LOST, Found, Point, first_missing, put
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import relative_error
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Verdict
 
 NAME = "edge"
 _STOPS = 2  # loops that did not end, of one leaf in one dtype
 
-Tried = tuple[str, str, str]  # variation, verdict and note
+Tried = tuple[str, Verdict, str]  # variation, verdict and note
 
 
 def edge(situation: Situation) -> Iterator[Result]:
@@ -80,11 +81,13 @@ def is_first_case(situation: Situation) -> bool:
     return situation.case.name not in names[1:] or situation.case.name == names[0]
 
 
-def _summary(found: list[Tried]) -> Iterator[Tried]:
+def _summary(found: list[Tried]) -> Iterator[tuple[Verdict, str, str]]:
     """Verdict, note and variation: one for all that passed, one for each that did not."""
     counts = Counter(verdict for _, verdict, _ in found)
     bad = {"fail", "inconclusive"}
-    yield from ((v, f"{name}: {note}", name) for name, v, note in found if v in bad)
+    told: Iterator[tuple[Verdict, str, str]]
+    told = ((v, f"{name}: {note}", name) for name, v, note in found if v in bad)
+    yield from told
     reasons = Counter(note for _, verdict, note in found if verdict == "skip")
     skipped = "".join(f"; {n} skipped: {why}" for why, n in reasons.items())
     wins = "".join(f"; {name}: {note}" for name, v, note in found if v == "pass" and note)
@@ -104,7 +107,8 @@ def _values_of(situation: Situation, i: int) -> Iterator[Tried]:
         for name, value in () if nothing else _extremes(situation, subject.x[i], "float64"):
             at = point.at(put(subject.x, i, value))
             found.append((name, *_ended(found, at.verdict)))
-    yield from [("values", "skip", nothing)] if nothing else found
+    skipped: list[Tried] = [("values", "skip", nothing)]
+    yield from skipped if nothing else found
     good = {name for name, verdict, _ in found if verdict == "pass"}
     for dtype in situation.case.dtypes if good else ():
         low = situation.subject(dtype)
@@ -128,7 +132,7 @@ def _ended(found: list[Tried], run: Callable[[], Found]) -> Found:
         return "skip", f"stopped: {error}"
 
 
-def _extremes(situation: Situation, x: Any, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
+def _extremes(situation: Situation, x: np.ndarray, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
     return extreme_values(x, dtype, situation.seed)
 
 

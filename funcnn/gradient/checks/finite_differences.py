@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 
 from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.program.dtypes import pinned_dtypes
 from funcnn.gradient.truth.appeal import SOLVED
 from funcnn.gradient.truth.oracle import Oracle, Pull
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Verdict
 
 NAME = "finite differences"
 
@@ -50,7 +51,9 @@ def finite_differences(situation: Situation) -> Iterator[Result]:
         yield situation.result(NAME, leaf, told, note, setting=setting)
 
 
-def _unless_pinned(subject: Any, verdicts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _unless_pinned(
+    subject: Subject, verdicts: list[tuple[Verdict, str]]
+) -> list[tuple[Verdict, str]]:
     pinned = pinned_dtypes(jax.make_jaxpr(subject.automatic)(*subject.x))
     if not pinned:
         return verdicts

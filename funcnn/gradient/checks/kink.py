@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.truth.richardson import extrapolated, steps_from
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Array, Function, Verdict
 
 NAME = "kink"
 _COORDINATES = 64  # of one leaf
@@ -49,10 +50,11 @@ def kink(situation: Situation) -> Iterator[Result]:
         yield situation.result(NAME, leaf, *verdict)
 
 
-def _verdicts(subject: Subject, seed: int) -> Iterator[tuple[str, str]]:
+def _verdicts(subject: Subject, seed: int) -> Iterator[tuple[Verdict, str]]:
     w = cotangents_of(subject, seed)[0][1]
     if not sum(dy.size for dy in w):
-        yield from [("skip", "no outputs")] * len(subject.x)
+        skipped: tuple[Verdict, str] = "skip", "no outputs"
+        yield from [skipped] * len(subject.x)
         return
     y = subject.pull_automatic(subject.x, w)[0]
     finite = [np.isfinite(np.asarray(yi)) for yi in y]
@@ -70,11 +72,11 @@ def _verdicts(subject: Subject, seed: int) -> Iterator[tuple[str, str]]:
             yield _Sides.of(program, subject, i, w, seed).verdict(*pair)
 
 
-def _along_coordinates(subject: Subject) -> Any:
+def _along_coordinates(subject: Subject) -> Function:
     """`(x, leaf, coordinates, steps) -> (rows, M)`: f with one coordinate of one leaf moved."""
 
-    def values(x: Any, leaf: Any, coordinates: Any, steps: Any) -> Any:
-        def at(row: tuple[Any, Any]) -> Any:
+    def values(x: Sequence[Array], leaf: Array, coordinates: Array, steps: Array) -> Array:
+        def at(row: tuple[Array, Array]) -> Array:
             coordinate, step = row
             moved = []
             for i, xi in enumerate(x):
@@ -110,7 +112,7 @@ class _Sides:
     size: int
 
     @classmethod
-    def of(cls, program: Any, subject: Subject, i: int, w: Any, seed: int) -> _Sides:
+    def of(cls, program: Function, subject: Subject, i: int, w: list[Any], seed: int) -> _Sides:
         x = np.ravel(np.asarray(subject.x[i]))
         weights = np.concatenate([np.ravel(dy) for dy in w])  # (M,)
         chosen = _chosen(program, subject, i, weights, seed)
@@ -133,7 +135,7 @@ class _Sides:
         bar = bars[0] + bars[1] + 4 * noise / steps[:, -1]
         return cls(chosen, low, high, bar, high - low > 20 * bar + 1e-9, x.size)
 
-    def verdict(self, manual: np.ndarray, automatic: np.ndarray) -> tuple[str, str]:
+    def verdict(self, manual: np.ndarray, automatic: np.ndarray) -> tuple[Verdict, str]:
         """Of the flat cotangents of the whole leaf."""
         m, a = manual[self.coordinates], automatic[self.coordinates]
         largest = np.maximum(np.abs(self.low), np.abs(self.high))
@@ -165,7 +167,9 @@ class _Sides:
         )
 
 
-def _chosen(program: Any, subject: Subject, i: int, weights: Any, seed: int) -> np.ndarray:
+def _chosen(
+    program: Function, subject: Subject, i: int, weights: np.ndarray, seed: int
+) -> np.ndarray:
     """The finite coordinates; of many those at kinks first, which two points each can tell."""
     x = np.ravel(np.asarray(subject.x[i]))
     finite = np.flatnonzero(np.isfinite(x))
@@ -180,7 +184,9 @@ def _chosen(program: Any, subject: Subject, i: int, weights: Any, seed: int) -> 
     return finite[np.argsort(-bent, kind="stable")[:_COORDINATES]]
 
 
-def _evaluate(program: Any, subject: Subject, i: int, chosen: Any, steps: Any) -> np.ndarray:
+def _evaluate(
+    program: Function, subject: Subject, i: int, chosen: np.ndarray, steps: np.ndarray
+) -> np.ndarray:
     """f with each coordinate moved by each of its steps, (C, K) -> (C, K, M)."""
     rows = np.repeat(chosen, steps.shape[1]), np.ravel(steps)
     out = []

@@ -14,6 +14,7 @@ from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.loops import has_loop
 from funcnn.gradient.truth.appeal import SOLVED
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Verdict
 
 _POWERS = (-6, -1, 1, 6)  # of two: scaling by them is exact
 _LAW = 1e-12  # relative; both sides of a law are sums in float64
@@ -36,7 +37,7 @@ def homogeneity(situation: Situation) -> Iterator[Result]:
     )
 
 
-def _exact(subject: Subject, w: list[Any]) -> Iterator[tuple[str, str, tuple[str, str]]]:
+def _exact(subject: Subject, w: list[Any]) -> Iterator[tuple[str, str, tuple[Verdict, str]]]:
     def backward(dys: list[Any]) -> list[np.ndarray]:
         return [np.asarray(d) for d in subject.pull_manual(subject.x, dys)[1]]
 
@@ -60,7 +61,7 @@ def _off(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected)) / size if size else np.inf
 
 
-def _proportional(subject: Subject, w: list[Any], off: dict[float, float]) -> tuple[str, str]:
+def _proportional(subject: Subject, w: list[Any], off: dict[float, float]) -> tuple[Verdict, str]:
     """An adaptive solver chooses its steps by the cotangent, so that it is nearly proportional."""
     if not off:
         return "pass", ""

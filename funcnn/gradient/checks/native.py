@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,14 @@ from funcnn.gradient.truth.appeal import Rounded
 from funcnn.gradient.truth.oracle import Oracle
 from funcnn.gradient.verdict.judge import ZERO
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import ArrayLike, Function, Verdict
 
 _SINGLE = 16  # cotangents of one output element alone
 _DRAWS = 2
 _FACTOR = 8.0
 _CANCELLED = 1e-15  # of the largest truth
+
+Judged = tuple[Verdict | Literal["zero"], str]  # verdict and note
 
 
 def native(situation: Situation, names: Sequence[str] | None = None) -> Iterator[Result]:
@@ -83,10 +86,10 @@ def _without_derivative(situation: Situation) -> Iterator[tuple[str, str]]:
     subject = situation.subject()
 
     def refusal(chosen: list[int]) -> str:
-        def of_chosen(*inner: Any) -> Any:
+        def of_chosen(*inner: ArrayLike) -> list[Any]:
             return subject.manual(*filled(subject.x, chosen, inner))
 
-        def pull(*inner: Any) -> Any:
+        def pull(*inner: ArrayLike) -> tuple[Any, ...]:
             y, transposed = jax.vjp(of_chosen, *inner)
             return transposed(y)
 
@@ -101,7 +104,7 @@ def _without_derivative(situation: Situation) -> Iterator[tuple[str, str]]:
         yield from ((leaf, why) for leaf, why in alone if why)
 
 
-def _verdicts(situation: Situation, kept: list[str]) -> Any:
+def _verdicts(situation: Situation, kept: list[str]) -> dict[str, Sequence[Judged]]:
     program = trace(situation.automatic, situation.args, {})
     floats = [i for i, leaf in enumerate(program.leaves) if is_array_of_floats(leaf)]
     places = [k for k, leaf in enumerate(situation.leaves) if leaf in kept]
@@ -112,7 +115,8 @@ def _verdicts(situation: Situation, kept: list[str]) -> Any:
     shapes = [a for a in program.jaxpr.out_avals if is_float(a)]
     dys = _cotangents(shapes, situation.seed)
     if not dys:
-        return {"truth": [("inconclusive", "no outputs")] * len(x)}
+        nothing: Judged = "inconclusive", "no outputs"
+        return {"truth": [nothing] * len(x)}
     manual = situation.subject("float32").manual
     g = _pullbacks(_filled(lambda v: manual(*v), whole, places))(x, _stacked(dys))
     with jax.enable_x64(True):
@@ -124,7 +128,9 @@ def _verdicts(situation: Situation, kept: list[str]) -> Any:
         unit = max(float(jnp.finfo(leaf.dtype).eps) / 2 for leaf in x)
         draws = [_arrays(pull(perturbed(high, unit, s), stacked)) for s in range(_DRAWS)]
         one = compiled(lambda x, dys: jax.vjp(lambda *x: f(*x), *x)[1](dys))
-        differences = Oracle.of(f, high, {"automatic": one}, situation.seed).verdicts()
+        differences: list[tuple[Verdict, str]] = Oracle.of(
+            f, high, {"automatic": one}, situation.seed
+        ).verdicts()
         alone = np.array([name.startswith("one-hot") for name, _ in dys])
         exact = _Exact(Subject(tuple(kept), tuple(high), f, f, kinks=False), stacked)
         leaves = [_Leaf(np.asarray(g[i]), t[i], [d[i] for d in draws]) for i in range(len(x))]
@@ -179,20 +185,20 @@ def _stacked(dys: list[tuple[str, list[np.ndarray]]]) -> list[np.ndarray]:
     return [np.stack(outputs) for outputs in zip(*(dy for _, dy in dys), strict=True)]
 
 
-def _pullbacks(f: Any) -> Any:
+def _pullbacks(f: Function) -> Function:
     """`(x, stacked cotangents) -> stacked cotangents of x`, compiled once for all of them."""
 
-    def pull(x: Any, dys: Any) -> Any:
+    def pull(x: list[Any], dys: list[Any]) -> tuple[Any, ...]:
         return jax.lax.map(jax.vjp(lambda *x: f(*x), *x)[1], dys)
 
     return compiled(pull)
 
 
-def _filled(run: Any, leaves: list[Any], chosen: list[int]) -> Any:
+def _filled(run: Function, leaves: list[Any], chosen: list[int]) -> Callable[..., list[Any]]:
     return lambda *x: [y for y in run(filled(leaves, chosen, x)) if is_float(y)]
 
 
-def _arrays(values: Any) -> list[np.ndarray]:
+def _arrays(values: Iterable[Any]) -> list[np.ndarray]:
     return [np.asarray(v) for v in values]
 
 
@@ -211,7 +217,7 @@ class _Leaf:
     moved: list[np.ndarray]
 
 
-def _judge(leaf: _Leaf, alone: np.ndarray, index: int, exact: _Exact) -> tuple[str, str]:
+def _judge(leaf: _Leaf, alone: np.ndarray, index: int, exact: _Exact) -> Judged:
     """The verdict over all cotangents; `alone` are those of one output element."""
     n = len(leaf.g)
     g, t = np.asarray(leaf.g, np.float64).reshape(n, -1), leaf.t.reshape(n, -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -47,7 +47,9 @@ def primal(situation: Situation) -> Iterator[Result]:
     yield from _values(situation, y, expected, moved)
 
 
-def _values(situation: Situation, y: Any, expected: Any, moved: list[Any]) -> Iterator[Result]:
+def _values(
+    situation: Situation, y: Sequence[Any], expected: Sequence[Any], moved: list[Any]
+) -> Iterator[Result]:
     names = situation.subject("float64").outputs
     for i, (name, found, value) in enumerate(zip(names, y, expected, strict=True)):
         verdict = judge_algebra(found, value, [m[i] for m in moved])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.cost.residuals import Ledger, ledger
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Array, Function, PyTree
 
 _LENGTHS = (2, 4)  # of the loops whose residuals are compared
 
@@ -49,16 +50,16 @@ def residuals(situation: Situation) -> Iterator[Result]:
     yield situation.result("residuals in a loop", "", verdict, note, dtype=dtype, setting="memory")
 
 
-def _bytes_of_a_step(f: Callable[..., Any], x: tuple[Any, ...]) -> float:
+def _bytes_of_a_step(f: Function, x: tuple[Any, ...]) -> float:
     """By how much the residuals of a scan grow with each step."""
     short, long = (_in_a_loop(f, x, length).total for length in _LENGTHS)
     return (long - short) / (_LENGTHS[1] - _LENGTHS[0])
 
 
-def _in_a_loop(f: Callable[..., Any], x: tuple[Any, ...], length: int) -> Ledger:
+def _in_a_loop(f: Function, x: tuple[Any, ...], length: int) -> Ledger:
     stacked = [jax.ShapeDtypeStruct((length, *leaf.shape), leaf.dtype) for leaf in x]
 
-    def loop(*xs: Any) -> Any:
+    def loop(*xs: Array) -> PyTree:
         return jax.lax.scan(lambda carry, x: (carry, f(*x)), None, xs)[1]
 
     return ledger(loop, stacked)

@@ -20,6 +20,7 @@ from funcnn.gradient.truth.appeal import Rounded
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import judge_rounding
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Array, ArrayLike, Verdict
 
 _DRAWS = 4  # of numbers changed in their last place, for the noise floor
 _QUANTILE = 0.999  # of the elements
@@ -93,7 +94,7 @@ def _in_dtype(situation: Situation, low: Subject, name: str, eager: bool) -> Ite
 
 def _excused(
     situation: Situation, low: Subject, w: list[Any], i: int, gradients: tuple[Any, ...]
-) -> tuple[str, str] | None:
+) -> tuple[Verdict, str] | None:
     """Why an error in a low precision is none: a zero, or a truth that is none."""
     manual, automatic, truth, moved = gradients
     if low.kinks:
@@ -110,7 +111,7 @@ def _excused(
         return rounded.verdict()
 
 
-def _eagerly(low: Subject, w: list[Any]) -> Any:
+def _eagerly(low: Subject, w: list[Any]) -> tuple[Any, ...]:
     return jax.vjp(low.manual, *map(jnp.asarray, low.x))[1](list(map(jnp.asarray, w)))
 
 
@@ -128,7 +129,13 @@ def _truth(situation: Situation, low: Subject, w: list[Any]) -> tuple[Any, list[
         return jax.tree.map(np.asarray, (pull(x, dy)[1], draws))
 
 
-def _judge(leaf: str, manual: Any, automatic: Any, truth: Any, moved: Any) -> tuple[str, str]:
+def _judge(
+    leaf: str,
+    manual: Array | np.ndarray,
+    automatic: ArrayLike,
+    truth: ArrayLike,
+    moved: list[Any],
+) -> tuple[Verdict, str]:
     row = judge_rounding(leaf, manual, automatic, truth, moved)
     if row.verdict == "WRONG":
         return "fail", row.note
@@ -140,7 +147,9 @@ def _judge(leaf: str, manual: Any, automatic: Any, truth: Any, moved: Any) -> tu
     return "pass", f"{row.manual:.2g} ulps, autodiff {row.automatic:.2g}: {row.verdict}"
 
 
-def _elements(manual: Any, automatic: Any, truth: Any, moved: list[Any]) -> str:
+def _elements(
+    manual: Array | np.ndarray, automatic: ArrayLike, truth: ArrayLike, moved: list[Any]
+) -> str:
     """What is wrong with single elements that the norm of the leaf does not show, or ""."""
     info = jnp.finfo(manual.dtype)
     m, a, t = (np.asarray(g, np.float64) for g in (manual, automatic, truth))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.truth.appeal import Appeal
 from funcnn.gradient.verdict.judge import allowed_in_algebra, judge_algebra
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Function, Verdict
 
 _SYMMETRY = 1e-10  # relative; both sides are sums in float64
 _CANCELLED = 1e-14  # beside the largest leaf: rounding noise
@@ -78,14 +79,17 @@ def _second_order(situation: Situation) -> Iterator[Result]:
     yield from _forward_over_reverse(situation, subject, (w, u), judge)
 
 
-def _second(f: Any, x: Any, w: Any, u: Any) -> list[Any]:
+def _second(f: Function, x: tuple[Any, ...], w: list[Any], u: tuple[Any, ...]) -> list[Any]:
     """Reverse over reverse: H u for each leaf of x, then the cotangent of each w."""
     dx, dw = jax.vjp(lambda x, w: list(jax.vjp(f, *x)[1](w)), x, w)[1](list(u))
     return [*dx, *dw]
 
 
 def _forward_over_reverse(
-    situation: Situation, subject: Subject, drawn: Any, judge: Callable[..., tuple[str, str]]
+    situation: Situation,
+    subject: Subject,
+    drawn: tuple[list[Any], tuple[Any, ...]],
+    judge: Callable[..., tuple[Verdict, str]],
 ) -> Iterator[Result]:
     """H u once more: it meets a rule that its own forward pass calls, which reverse mode does not.
 
@@ -93,7 +97,7 @@ def _forward_over_reverse(
     """
     w, u = drawn
 
-    def forward(x: Any, w: Any, u: Any) -> Any:
+    def forward(x: tuple[Any, ...], w: list[Any], u: tuple[Any, ...]) -> list[Any]:
         return jax.jvp(lambda x: list(jax.vjp(subject.manual, *x)[1](w)), (x,), (u,))[1]
 
     try:
@@ -122,7 +126,13 @@ def _no_derivative(subject: Subject, w: list[Any]) -> str:
     return ""
 
 
-def _judge(found: Any, truth: Any, i: int, moved: Any, excuse: Any) -> tuple[str, str]:
+def _judge(
+    found: Sequence[Any],
+    truth: Sequence[Any],
+    i: int,
+    moved: Callable[[], list[Any]],
+    excuse: Callable[[], str],
+) -> tuple[Verdict, str]:
     size = max(float(np.linalg.norm(t)) for t in truth)
     if not np.any(truth[i]) and float(np.linalg.norm(found[i])) <= _CANCELLED * size:
         return "inconclusive", "the second derivative is zero everywhere"
@@ -134,7 +144,9 @@ def _judge(found: Any, truth: Any, i: int, moved: Any, excuse: Any) -> tuple[str
     return verdict, note
 
 
-def _symmetry(u: Any, v: Any, hu: Any, hv: Any) -> tuple[str, str]:
+def _symmetry(
+    u: Sequence[Any], v: Sequence[Any], hu: Sequence[Any], hv: Sequence[Any]
+) -> tuple[Verdict, str]:
     left, right = (
         sum(float(np.vdot(a, b)) for a, b in zip(p, q, strict=False)) for p, q in ((v, hu), (u, hv))
     )

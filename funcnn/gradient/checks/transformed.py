@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from funcnn.gradient.program.compiling import compiled
+from funcnn.types import Array, ArrayLike
 
 Function = Callable[..., list[Any]]
 # pull(picks, d): the cotangents at leaf i of draw picks[i], from the cotangent of draw d.
@@ -43,7 +44,7 @@ class Draws(NamedTuple):
 
     x: list[Any]
     dy: list[Any]
-    on: Any  # a traced True
+    on: ArrayLike  # a traced True
 
     @property
     def n(self) -> int:
@@ -123,11 +124,11 @@ def _patterns(leaves: Sequence[str]) -> dict[str, frozenset[int]]:
     return patterns | (alone if len(leaves) > 1 else {})
 
 
-def _pull(f: Function, x: Sequence[Any], dy: Any) -> list[Any]:
+def _pull(f: Function, x: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
     return list(jax.vjp(lambda *x: f(*x), *x)[1](list(dy)))
 
 
-def _wrapped(name: str, n: int, wrap: Callable[[Function, Any], Function]) -> Variant:
+def _wrapped(name: str, n: int, wrap: Callable[[Function, ArrayLike], Function]) -> Variant:
     def gradient(f: Function, draws: Draws) -> list[Any]:
         x, dy = draws.first()
         return _pull(wrap(lambda *x: f(*x), draws.on), x, dy)
@@ -135,8 +136,8 @@ def _wrapped(name: str, n: int, wrap: Callable[[Function, Any], Function]) -> Va
     return Variant(name, gradient, lambda pull: pull((0,) * n, 0))
 
 
-def _under_cond(f: Function, on: Any) -> Function:
-    def zeros(*x: Any) -> list[Any]:
+def _under_cond(f: Function, on: ArrayLike) -> Function:
+    def zeros(*x: ArrayLike) -> list[Any]:
         return [jnp.zeros(y.shape, y.dtype) for y in jax.eval_shape(f, *x)]
 
     return lambda *x: jax.lax.cond(on, f, zeros, *x)
@@ -145,7 +146,7 @@ def _under_cond(f: Function, on: Any) -> Function:
 def _one_at_a_time(f: Function, draws: Draws) -> list[Any]:
     x, dy = draws.first()
 
-    def alone(i: int) -> Any:
+    def alone(i: int) -> Array:
         return _pull(lambda xi: f(*x[:i], xi, *x[i + 1 :]), [x[i]], dy)[0]
 
     return [alone(i) for i in range(len(x))]
@@ -196,7 +197,7 @@ def _mapped(
 
 
 def _under_vmap(f: Function, mapped: frozenset[int], draws: int) -> Function:
-    def run(*x: Any) -> list[Any]:
+    def run(*x: ArrayLike) -> list[Any]:
         axes = [0 if i in mapped else None for i in range(len(x))]
         return jax.vmap(f, in_axes=axes, axis_size=draws)(*x)
 
@@ -204,8 +205,8 @@ def _under_vmap(f: Function, mapped: frozenset[int], draws: int) -> Function:
 
 
 def _under_scan(f: Function, mapped: frozenset[int], draws: int) -> Function:
-    def run(*x: Any) -> list[Any]:
-        def body(carry: Any, row: dict[int, Any]) -> tuple[Any, list[Any]]:
+    def run(*x: ArrayLike) -> list[Any]:
+        def body(carry: None, row: dict[int, Any]) -> tuple[None, list[Any]]:
             return carry, f(*[row.get(i, leaf) for i, leaf in enumerate(x)])
 
         return jax.lax.scan(body, None, {i: x[i] for i in mapped}, length=draws)[1]
@@ -214,13 +215,13 @@ def _under_scan(f: Function, mapped: frozenset[int], draws: int) -> Function:
 
 
 def _under_shard_map(
-    mesh: Any, check_vma: bool, f: Function, mapped: frozenset[int], draws: int
+    mesh: Mesh, check_vma: bool, f: Function, mapped: frozenset[int], draws: int
 ) -> Function:
-    def run(*x: Any) -> list[Any]:
+    def run(*x: Array) -> list[Any]:
         own = [leaf[0] if i in mapped else leaf for i, leaf in enumerate(x)]
         return [y[None] for y in f(*own)]
 
-    def split(*x: Any) -> list[Any]:
+    def split(*x: Array) -> list[Any]:
         (axis,) = mesh.axis_names
         specs = [PartitionSpec(axis) if i in mapped else PartitionSpec() for i in range(len(x))]
         out = PartitionSpec(axis)
@@ -264,7 +265,7 @@ def attempt(
         return {k: v for one in variants for k, v in attempt([one], f, draws).items()}
 
 
-def axis_names(*functions: Any) -> tuple[str, ...]:
+def axis_names(*functions: Callable[..., Any]) -> tuple[str, ...]:
     """The mesh axes that the code of these functions may sum over, ("devices",) where none.
 
     A rule that sums over an axis where it is bound shows it only under that name. Names are the
@@ -299,7 +300,7 @@ def _strings_beside_collectives(function: Any) -> Iterator[str]:
         yield from (v for v in values if isinstance(v, str) and v.isidentifier())
 
 
-def _is_filled(cell: Any) -> bool:
+def _is_filled(cell: types.CellType) -> bool:
     try:
         return cell.cell_contents is not None
     except ValueError:

@@ -26,10 +26,12 @@ from funcnn.gradient.checks.transformed import (
 )
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import perturbed
+from funcnn.gradient.program.loops import Ending
 from funcnn.gradient.program.without_rules import with_twins
 from funcnn.gradient.truth.appeal import SOLVED, Appeal
 from funcnn.gradient.verdict.judge import allowed_in_algebra, judge_algebra, relative_error
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import ArrayLike
 
 _SCALES = (1.0, 0.75, 1.25)  # of the draws: exact, and zeros, signs, infinities and ties stay
 _REFUSAL = "manual axis types do not match"
@@ -83,13 +85,13 @@ def _stacked(rows: Sequence[Sequence[Any]]) -> list[Any]:
     return [np.stack(column) for column in zip(*rows, strict=True)]
 
 
-def _stopped(loop: _Loop, found: Any, expected: Any) -> str:
+def _stopped(loop: _Loop, found: ArrayLike, expected: ArrayLike) -> str:
     if not loop.subject.has_loop or relative_error(found, expected) > SOLVED:
         return ""
     return "a loop stops at a tolerance"
 
 
-def _no_truth(loop: _Loop, i: int, found: Any, expected: Any) -> str:
+def _no_truth(loop: _Loop, i: int, found: ArrayLike, expected: ArrayLike) -> str:
     """Why autodiff of the reference says nothing at the other values, or ""."""
     manual, truth = np.asarray(found), np.asarray(expected)
     allowed, (x, w) = allowed_in_algebra(truth), (loop.drawn[1], loop.dys[1])
@@ -157,7 +159,7 @@ class _Loop:
         rows = [pull((0,) * len(self.drawn[0]), d) for d in range(len(self.dys))]
         return [max(float(np.linalg.norm(g)) for g in column) for column in zip(*rows, strict=True)]
 
-    def _pull(self, compiled: Any, drawn: Sequence[Any]) -> Pull:
+    def _pull(self, compiled: Ending, drawn: Sequence[Any]) -> Pull:
         @functools.cache
         def pull(picks: tuple[int, ...], d: int) -> list[Any]:
             x = tuple(drawn[b][i] for i, b in enumerate(picks))
@@ -186,7 +188,7 @@ def _eager(situation: Situation, draws: Draws, loop: _Loop) -> Iterator[Result]:
     yield from _judged(situation, variant, found, loop, loop.manual)
 
 
-def _pull_eagerly(f: Any, draws: Draws) -> list[Any]:
+def _pull_eagerly(f: Function, draws: Draws) -> list[Any]:
     x, dys = draws.first()
     return list(jax.vjp(f, *x)[1](dys))
 

@@ -19,6 +19,7 @@ from funcnn.gradient.program.compiling import compiled as compiled_once
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.remat import POLICIES, Placement, place, whole
 from funcnn.gradient.program.without_rules import Program
+from funcnn.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Gradient:
     def __call__(self, leaves: list[Any]) -> list[Any]:
         """The gradient at flat leaves, one for each chosen leaf."""
 
-        def scalar(*chosen: Any) -> Any:
+        def scalar(*chosen: Array) -> Array:
             filled = list(leaves)
             for i, value in zip(self.leaves, chosen, strict=True):
                 filled[i] = value
@@ -162,7 +163,7 @@ def measure(name: str, built: Built, *notes: str) -> Arm:
     )
 
 
-def _loss(outputs: list[Any]) -> Any:
+def _loss(outputs: list[Array]) -> Array:
     return outputs[0]
 
 

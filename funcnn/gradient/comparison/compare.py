@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -40,18 +40,23 @@ from funcnn.gradient.program.without_rules import Program, take_out, trace
 from funcnn.gradient.sites.localize import SiteRow, localize
 from funcnn.gradient.truth.appeal import Rounded, appealed
 from funcnn.gradient.verdict.judge import ZERO, Row, judge_rounding
+from funcnn.types import Array, Function, PyTree
 
 __all__ = ["Comparison", "compare"]
+
+Arguments = ParamSpec("Arguments")
 
 INTENTS = ("derivative", "surrogate")
 _DRAWS = 2  # of changed inputs, for the noise floor
 
 
-def _compiled_anyway(tool: Callable[..., Comparison]) -> Callable[..., Comparison]:
+def _compiled_anyway(
+    tool: Callable[Arguments, Comparison],
+) -> Callable[Arguments, Comparison]:
     """What is compared and counted is compiled, also where somebody has disabled jit."""
 
     @functools.wraps(tool)
-    def run(*args: Any, **options: Any) -> Comparison:
+    def run(*args: Arguments.args, **options: Arguments.kwargs) -> Comparison:
         with jax.disable_jit(False):
             return tool(*args, **options)
 
@@ -60,14 +65,14 @@ def _compiled_anyway(tool: Callable[..., Comparison]) -> Callable[..., Compariso
 
 @_compiled_anyway
 def compare(
-    f: Callable[..., Any],
-    *args: Any,
+    f: Function,
+    *args: PyTree,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     pairs: int = 10,
     cost: bool = True,
     intent: str = "derivative",
-    reference: Callable[..., Any] | None = None,
+    reference: Function | None = None,
 ) -> Comparison:
     """The hand-derived gradient of a program against the automatic one and the float64 truth.
 
@@ -132,7 +137,7 @@ def _value(manual: Gradient, automatic: Gradient) -> Row:
     """What a surrogate must keep: the value beside its gradient, with its rules and without."""
     leaves = automatic.program.leaves
 
-    def beside_the_gradient(gradient: Gradient) -> Any:
+    def beside_the_gradient(gradient: Gradient) -> Array:
         chosen = [leaves[i] for i in gradient.leaves]
         return jax.vjp(lambda *x: gradient.run(*filled(leaves, gradient.leaves, x))[0], *chosen)[0]
 
@@ -144,7 +149,7 @@ def _value(manual: Gradient, automatic: Gradient) -> Row:
     return dataclasses.replace(row, verdict="TIE", zero=True) if zero else row
 
 
-def _declared(name: str, manual: Any) -> Row:
+def _declared(name: str, manual: Array) -> Row:
     note = "declared a surrogate: give reference= to hold it against another function"
     nan = float("nan")
     return Row(name, manual.shape, str(manual.dtype), nan, nan, nan, "SURROGATE", note)
@@ -175,7 +180,7 @@ class _Judge:
         found = compiled(gradient)(gradient.program.leaves)
         return any(row.verdict == "WRONG" for row in self.rows(found))
 
-    def _rounded(self, i: int, manual: Any) -> Rounded:
+    def _rounded(self, i: int, manual: Array) -> Rounded:
         one = [np.ones(())]
         return Rounded(self._subject, self._subject.x, one, i, np.asarray(manual), self.truth[i])
 
@@ -193,11 +198,15 @@ class _Judge:
         return Subject(self.names, x, f, f, kinks=False, further=further)
 
 
-def _loss(run: Any, high: list[Any], leaves: Sequence[int]) -> Callable[..., list[Any]]:
+def _loss(
+    run: Callable[[list[Any]], list[Any]], high: list[Any], leaves: Sequence[int]
+) -> Callable[..., list[Any]]:
     return lambda *x: [run(filled(high, leaves, x))[0]]
 
 
-def _chosen_leaves(f: Any, args: tuple[Any, ...], argnums: int | Sequence[int]) -> dict[int, str]:
+def _chosen_leaves(
+    f: Function, args: tuple[Any, ...], argnums: int | Sequence[int]
+) -> dict[int, str]:
     """Index among the array leaves -> readable path, for each leaf to differentiate."""
     wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     names = _argument_names(f, len(args))
@@ -216,7 +225,7 @@ def _chosen_leaves(f: Any, args: tuple[Any, ...], argnums: int | Sequence[int]) 
     return chosen
 
 
-def _argument_names(f: Any, n: int) -> list[str]:
+def _argument_names(f: Function, n: int) -> list[str]:
     try:
         names = list(inspect.signature(f).parameters)
     except (TypeError, ValueError):
@@ -248,7 +257,7 @@ def _site_rows(manual: Gradient) -> tuple[SiteRow, ...]:
 
 
 def _culprits(
-    f: Any,
+    f: Function,
     args: tuple[Any, ...],
     manual: Gradient,
     found: Sequence[Site],

@@ -20,7 +20,8 @@ from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import trace, without_rules
 from funcnn.report import table, write_json_lines
 from funcnn.train.state import TrainState
-from funcnn.train.step import make_step
+from funcnn.train.step import Update, make_step
+from funcnn.types import Array, Batch, Key, Loss, PyTree
 
 # The automatic arm again, its parameters changed in the last place before each step: no two ways
 # to round a gradient can be expected to stay closer together than that.
@@ -132,13 +133,13 @@ class TrainingComparison:
 
 
 def compare_training(
-    loss: Callable[..., Any],
-    params: Any,
-    batches: Callable[[int], Any],
+    loss: Loss,
+    params: PyTree,
+    batches: Callable[[int], Batch],
     optimizer: optax.GradientTransformation,
     steps: int,
     *,
-    key: Any = None,
+    key: Key | None = None,
     with_checkpoint: bool = False,
 ) -> TrainingComparison:
     """Train with the manual and with the automatic gradient, from one start on the same batches.
@@ -192,15 +193,15 @@ class _Run:
     """One arm on its way."""
 
     name: str
-    step: Callable[..., Any]
+    step: Update
     state: TrainState
     changed: bool = False
     losses: list[float] = dataclasses.field(default_factory=list)
     distances: list[float] = dataclasses.field(default_factory=list)
-    params: Any = None
+    params: PyTree = None
     leaves: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def advance(self, batch: Any, automatic: _Run) -> None:
+    def advance(self, batch: Batch, automatic: _Run) -> None:
         """One update, and how far the parameters are from those of the automatic arm after it."""
         if self.changed:
             moved = jax.tree.map(lambda x: _changed(x, len(self.losses)), self.state.params)
@@ -218,7 +219,7 @@ class _Run:
         return Curve(self.name, tuple(self.losses), tuple(self.distances), self.leaves)
 
 
-def _changed(x: Any, step: int) -> Any:
+def _changed(x: Array, step: int) -> Array:
     unit = float(jnp.finfo(x.dtype).eps)
     (moved,) = perturbed([np.asarray(x, np.float64)], unit, step)
     return jnp.asarray(moved.astype(x.dtype))

@@ -18,6 +18,7 @@ from funcnn.gradient.program.jaxprs import (
     scan_outputs_needed,
     subprograms,
 )
+from funcnn.types import Atom, Aval, ClosedJaxpr, Equation, Jaxpr
 
 # The compiler's own or somebody's code: what it does is not in the jaxpr.
 _UNSEEN = frozenset(
@@ -55,7 +56,7 @@ class Compiled:
     temporary_bytes: float
 
 
-def count_operations(program: Any) -> Count:
+def count_operations(program: Jaxpr | ClosedJaxpr) -> Count:
     """The operations of a jaxpr, without what its results do not need.
 
     A product of matrices or a convolution counts two for each pair of numbers that meet (padding
@@ -74,7 +75,7 @@ def count_operations(program: Any) -> Count:
     return Count(float(flops), tuple(notes))
 
 
-def compiled_expense(compiled: Any) -> Compiled:
+def compiled_expense(compiled: jax.stages.Compiled) -> Compiled:
     """Bytes accessed and peak temporary memory of what `jax.jit(f).lower(...).compile()` returns.
 
     >>> compiled = jax.jit(lambda x: x + 1).lower(np.ones(4, np.float32)).compile()
@@ -87,7 +88,7 @@ def compiled_expense(compiled: Any) -> Compiled:
     return Compiled(float(found.get("bytes accessed", math.nan)), temporary)
 
 
-def _count(jaxpr: Any, wanted: Sequence[bool], notes: dict[str, None]) -> float:
+def _count(jaxpr: Jaxpr, wanted: Sequence[bool], notes: dict[str, None]) -> float:
     platforms = {
         eqn.outvars[0]: eqn.params["platforms"]
         for eqn in jaxpr.eqns
@@ -99,7 +100,9 @@ def _count(jaxpr: Any, wanted: Sequence[bool], notes: dict[str, None]) -> float:
     return total
 
 
-def _of_equation(eqn: Any, outs: list[bool], platforms: Any, notes: dict[str, None]) -> float:
+def _of_equation(
+    eqn: Equation, outs: list[bool], platforms: dict[Any, Any], notes: dict[str, None]
+) -> float:
     name = eqn.primitive.name
     inner = inner_program(eqn)
     if inner:
@@ -124,7 +127,9 @@ def _of_equation(eqn: Any, outs: list[bool], platforms: Any, notes: dict[str, No
     return _of_primitive(eqn)
 
 
-def _of_cond(eqn: Any, outs: list[bool], platforms: Any, notes: dict[str, None]) -> float:
+def _of_cond(
+    eqn: Equation, outs: list[bool], platforms: dict[Any, Any], notes: dict[str, None]
+) -> float:
     costs = [_count(closed(b).jaxpr, outs, notes) for b in eqn.params["branches"]]
     choices = platforms.get(eqn.invars[0]) if hasattr(eqn.invars[0], "aval") else None
     if choices:
@@ -138,7 +143,7 @@ def _of_cond(eqn: Any, outs: list[bool], platforms: Any, notes: dict[str, None])
     return max(costs)
 
 
-def _of_primitive(eqn: Any) -> float:
+def _of_primitive(eqn: Equation) -> float:
     name = eqn.primitive.name
     if name in MOVES:
         return 0.0
@@ -150,21 +155,21 @@ def _of_primitive(eqn: Any) -> float:
     return float(_size(eqn.outvars[0])) if eqn.outvars else 0.0
 
 
-def _size(v: Any) -> int:
+def _size(v: Atom) -> int:
     return math.prod(getattr(v.aval, "shape", ()))
 
 
-def _dot(eqn: Any) -> int:
+def _dot(eqn: Equation) -> int:
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    shape = eqn.invars[0].aval.shape
-    return 2 * _size(eqn.outvars[0]) * math.prod(shape[i] for i in contracted)
+    left: Aval = eqn.invars[0].aval
+    return 2 * _size(eqn.outvars[0]) * math.prod(left.shape[i] for i in contracted)
 
 
-def _convolution(eqn: Any) -> int:
+def _convolution(eqn: Equation) -> int:
     """Two for each product; for each axis, the pairs of output and tap that meet a number."""
-    p, (left, right) = eqn.params, (v.aval.shape for v in eqn.invars)
+    avals: list[Aval] = [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    p, (left, right, shape) = eqn.params, (a.shape for a in avals)
     lhs, rhs, out = (p["dimension_numbers"][i] for i in range(3))
-    shape = eqn.outvars[0].aval.shape
     pairs = 1
     for i, (axis_in, axis_tap, axis_out) in enumerate(zip(lhs[2:], rhs[2:], out[2:], strict=True)):
         place = np.arange(shape[axis_out])[:, None] * p["window_strides"][i]
@@ -175,17 +180,19 @@ def _convolution(eqn: Any) -> int:
     return 2 * pairs * shape[out[0]] * shape[out[1]] * right[rhs[1]]
 
 
-def _window(eqn: Any) -> int:
+def _window(eqn: Equation) -> int:
     return _size(eqn.outvars[0]) * math.prod(eqn.params["window_dimensions"])
 
 
-def _sort(eqn: Any) -> int:
-    n = eqn.invars[0].aval.shape[eqn.params.get("dimension", -1)]
+def _sort(eqn: Equation) -> int:
+    operand: Aval = eqn.invars[0].aval
+    n = operand.shape[eqn.params.get("dimension", -1)]
     return _size(eqn.invars[0]) * max(1, math.ceil(math.log2(n))) if n else 0
 
 
-def _triangular_solve(eqn: Any) -> int:
-    return eqn.invars[0].aval.shape[-1] * _size(eqn.outvars[0])
+def _triangular_solve(eqn: Equation) -> int:
+    matrix: Aval = eqn.invars[0].aval
+    return matrix.shape[-1] * _size(eqn.outvars[0])
 
 
 _COUNTED = {

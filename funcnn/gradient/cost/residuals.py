@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
 from funcnn.gradient.program.jaxprs import inner_program, live
+from funcnn.types import ArrayLike, Atom, Aval, Equation, Function, Jaxpr, PyTree
 
 # These give an array another shape; the numbers stay where they are.
 _SAME_NUMBERS = frozenset({"reshape", "squeeze", "expand_dims", "copy", "optimization_barrier"})
@@ -50,7 +51,7 @@ class Ledger:
         )
 
 
-def ledger(f: Callable[..., Any], args: Sequence[Any], chosen: Sequence[int] = ()) -> Ledger:
+def ledger(f: Function, args: Sequence[Any], chosen: Sequence[int] = ()) -> Ledger:
     """What `f` keeps for the gradient by some of its arguments; nothing is computed.
 
     The same array kept twice counts once; a reshaped argument is that argument. Numbers that are
@@ -67,8 +68,8 @@ def ledger(f: Callable[..., Any], args: Sequence[Any], chosen: Sequence[int] = (
     chosen = tuple(chosen) or tuple(range(len(args)))
     tree: list[Any] = []
 
-    def forward(*values: Any) -> tuple[list[Any], list[Any]]:
-        def of_chosen(*inner: Any) -> list[Any]:
+    def forward(*values: ArrayLike) -> tuple[list[Any], list[Any]]:
+        def of_chosen(*inner: ArrayLike) -> list[Any]:
             filled = list(values)
             for i, value in zip(chosen, inner, strict=True):
                 filled[i] = value
@@ -81,7 +82,7 @@ def ledger(f: Callable[..., Any], args: Sequence[Any], chosen: Sequence[int] = (
 
     program, (y, kept) = jax.make_jaxpr(forward, return_shape=True)(*args)
 
-    def backward(leaves: list[Any], dys: list[Any]) -> Any:
+    def backward(leaves: list[Any], dys: list[Any]) -> PyTree:
         return jax.tree.unflatten(tree[0], leaves)(dys)
 
     pulled = jax.make_jaxpr(backward)(kept, y).jaxpr
@@ -89,7 +90,7 @@ def ledger(f: Callable[..., Any], args: Sequence[Any], chosen: Sequence[int] = (
     return _sorted_out(program.jaxpr, len(y), used)
 
 
-def _sorted_out(jaxpr: Any, results: int, used: list[bool]) -> Ledger:
+def _sorted_out(jaxpr: Jaxpr, results: int, used: list[bool]) -> Ledger:
     """The ledger of a jaxpr that returns its results and then what it keeps."""
     made_by = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
     outvars = [v if isinstance(v, jex.Literal) else _root(v, made_by) for v in jaxpr.outvars]
@@ -110,7 +111,7 @@ def _sorted_out(jaxpr: Any, results: int, used: list[bool]) -> Ledger:
     return Ledger(**sums)
 
 
-def _root(v: Any, made_by: dict[Any, Any]) -> Any:
+def _root(v: jex.Var, made_by: dict[jex.Var, Equation]) -> jex.Var:
     """The variable whose numbers these are: through reshapes, and through calls that pass it on."""
     while v in made_by:
         eqn = made_by[v]
@@ -127,7 +128,7 @@ def _root(v: Any, made_by: dict[Any, Any]) -> Any:
     return v
 
 
-def _passed_on(inner: Any, eqn: Any, index: int) -> Any:
+def _passed_on(inner: Jaxpr, eqn: Equation, index: int) -> Atom | None:
     """The operand of a call that is its output of that index; None where it is computed inside."""
     out = inner.outvars[index]
     if not _is_var(out):
@@ -136,18 +137,18 @@ def _passed_on(inner: Any, eqn: Any, index: int) -> Any:
     return eqn.invars[inner.invars.index(root)] if root in inner.invars else None
 
 
-def _is_var(atom: Any) -> bool:
+def _is_var(atom: Atom | None) -> TypeGuard[jex.Var]:
     return isinstance(atom, jex.Var)
 
 
-def _floats(tree: Any) -> list[Any]:
+def _floats(tree: PyTree) -> list[Any]:
     return [y for y in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(y), jnp.floating)]
 
 
-def _width(v: Any) -> int:
-    dtype = v.aval.dtype
-    return dtype.itemsize if jnp.issubdtype(dtype, jnp.floating) else 0
+def _width(v: jex.Var) -> int:
+    aval: Aval = v.aval
+    return aval.dtype.itemsize if jnp.issubdtype(aval.dtype, jnp.floating) else 0
 
 
-def _bytes(aval: Any) -> int:
+def _bytes(aval: Aval) -> int:
     return math.prod(aval.shape) * aval.dtype.itemsize

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+
+from funcnn.types import Function, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Timing:
 
 
 def time_in_turn(
-    functions: Mapping[str, Callable[..., Any]], *args: Any, rounds: int
+    functions: Mapping[str, Function], *args: PyTree, rounds: int
 ) -> dict[str, list[float]]:
     """The seconds of each function, all called in turn: once to warm up and then `rounds` times.
 
@@ -67,7 +69,7 @@ def time_in_turn(
     return seconds
 
 
-def _seconds(f: Callable[..., Any], args: tuple[Any, ...]) -> float:
+def _seconds(f: Function, args: tuple[Any, ...]) -> float:
     start = time.perf_counter()
     jax.block_until_ready(f(*args))
     return time.perf_counter() - start

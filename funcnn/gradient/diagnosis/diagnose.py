@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -18,6 +19,9 @@ from funcnn.gradient.diagnosis.evidence import Arrays, Draw, Evidence
 from funcnn.gradient.diagnosis.of_one_operation import LocalMistakes
 from funcnn.gradient.diagnosis.operations import constants_of
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import ArrayLike, PyTree
+
+Cotangents = list[tuple[str, list[Any]]]  # of the outputs, by what they are called
 
 _MOST_SINGLES = 64  # elements of the outputs, each with a cotangent of its own
 _LARGE = 2.0**40  # far beyond any bound at which a cotangent is clipped
@@ -219,13 +223,13 @@ def _names_of_outputs(subject: Subject, y: Arrays) -> tuple[str, ...]:
     return names if len(names) == len(y) else tuple(f"output {i}" for i in range(len(y)))
 
 
-def _in_low(low: Subject, seed: int) -> tuple[list[Any], list[Arrays]]:
+def _in_low(low: Subject, seed: int) -> tuple[Cotangents, list[Arrays]]:
     """The cotangents of `check`, and what the rule makes of them in a low precision."""
     named = cotangents_of(low, seed)
     return named, [_arrays(low.pull_manual(low.x, dys)[1]) for _, dys in named]
 
 
-def _in_float64(exact: Subject, seed: int) -> tuple[list[Any], list[Arrays]]:
+def _in_float64(exact: Subject, seed: int) -> tuple[Cotangents, list[Arrays]]:
     """The same in float64, with two more cotangents."""
     with jax.enable_x64(True):
         named = cotangents_of(exact, seed)
@@ -235,15 +239,15 @@ def _in_float64(exact: Subject, seed: int) -> tuple[list[Any], list[Arrays]]:
         return named, [_arrays(exact.pull_manual(exact.x, dys)[1]) for _, dys in named]
 
 
-def _pull(exact: Subject) -> Any:
+def _pull(exact: Subject) -> Callable[[tuple[np.ndarray, ...], Arrays], Arrays]:
     return lambda x, dys: _arrays(exact.pull_automatic(tuple(x), list(dys))[1])
 
 
-def _arrays(values: Any) -> Arrays:
+def _arrays(values: Iterable[ArrayLike]) -> Arrays:
     return [np.asarray(v).astype(np.float64) for v in values]
 
 
-def _integers(args: Any) -> list[np.ndarray]:
+def _integers(args: PyTree) -> list[np.ndarray]:
     leaves = [a for a in jax.tree.leaves(args) if hasattr(a, "dtype")]
     return [np.asarray(a) for a in leaves if jnp.issubdtype(a.dtype, jnp.integer)]
 

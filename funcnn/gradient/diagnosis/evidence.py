@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import EllipsisType
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Draw:
     truth: Arrays
 
 
-Prediction = Callable[[Draw], Any]  # what `manual` is if a mistake was made, or None
+Prediction = Callable[[Draw], np.ndarray | None]  # what `manual` is if a mistake was made, or None
 Hypotheses = Iterator[tuple[str, Prediction]]
 
 
@@ -133,13 +133,13 @@ class Evidence:
             off |= ~(np.abs(manual - truth) <= allowed * (np.abs(truth) + rms))
         return off
 
-    def factor(self, where: Any = ...) -> float:
+    def factor(self, where: np.ndarray | EllipsisType = ...) -> float:
         """The c of manual = c x truth that fits best over the ordinary draws; NaN if truth is 0."""
         pairs = [self.pair(draw) for draw in self.ordinary]
         above = sum(float(np.vdot(t[where], m[where])) for m, t in pairs)
         below = sum(float(np.vdot(t[where], t[where])) for _, t in pairs)
         return above / below if below else float("nan")
 
-    def pulled(self, change: Callable[[Draw], tuple[Any, Any]]) -> Prediction:
+    def pulled(self, change: Callable[[Draw], tuple[tuple[np.ndarray, ...], Arrays]]) -> Prediction:
         """The truth at other arguments and cotangents, `change(draw) -> (x, dys)`."""
         return lambda draw: self.pull(*change(draw))[self.leaf] if self.pull else None

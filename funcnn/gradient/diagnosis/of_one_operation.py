@@ -21,6 +21,7 @@ from funcnn.gradient.diagnosis.operations import inside, named, operations
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import filled
+from funcnn.types import Array, Atom, ClosedJaxpr, Equation, Function, Jaxpr
 
 # Their derivative needs the numbers, which may be others than the right ones.
 _TAKES_VALUES = frozenset(
@@ -97,7 +98,9 @@ class LocalMistakes:
         self._program = compiled(self._gradient)
         jax.eval_shape(self._gradient, 0, 0.0, tuple(x), _outputs_of(self._closed))
 
-    def gradient(self, number: int, amount: float, x: Any, dys: Any) -> list[np.ndarray]:
+    def gradient(
+        self, number: int, amount: float, x: Sequence[np.ndarray], dys: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
         """The cotangents of x where the mistake of this number is made; -1 is none."""
         return [np.asarray(d) for d in self._program(number, amount, tuple(x), list(dys))]
 
@@ -105,10 +108,12 @@ class LocalMistakes:
         sizes = [v.aval.size for e, _ in operations(self._closed.jaxpr) for v in e.outvars]
         return len(sizes) <= _MOST_OPERATIONS and sum(sizes) <= _MOST_NUMBERS
 
-    def _gradient(self, number: Any, amount: Any, x: Any, dys: Any) -> Any:
+    def _gradient(
+        self, number: Array, amount: Array, x: tuple[Array, ...], dys: list[Array]
+    ) -> tuple[Array, ...]:
         self.all.clear()  # the same in every trace
 
-        def f(*x: Any) -> list[Any]:
+        def f(*x: Array) -> list[Any]:
             right = _Run(iter(self._operations))
             named = list(map(Value, x, self._names, [True] * len(x)))
             ys = right.closed(self._closed, named)
@@ -124,7 +129,7 @@ class LocalMistakes:
         return jax.vjp(f, *x)[1](dys)
 
 
-def _outputs_of(closed: Any) -> list[Any]:
+def _outputs_of(closed: ClosedJaxpr) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.outvars]
 
 
@@ -133,11 +138,11 @@ class _Switch:
     """Which mistake is made: `number`, an argument of the program."""
 
     all: list[Local]
-    number: Any
-    amount: Any
+    number: Array
+    amount: Array
     others: list[Value]
 
-    def is_on(self, *mistake: Any) -> Any:
+    def is_on(self, *mistake: Any) -> Array:
         self.all.append(Local(*mistake))
         return self.number == len(self.all) - 1
 
@@ -150,13 +155,13 @@ class _Run:
     switch: _Switch | None = None
     made: list[Value] = dataclasses.field(default_factory=list)
 
-    def closed(self, closed: Any, values: list[Value]) -> list[Value]:
+    def closed(self, closed: ClosedJaxpr | Jaxpr, values: list[Value]) -> list[Value]:
         jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
         env: dict[Any, Value] = {}
         env.update(zip(jaxpr.constvars, [Value(c, "a constant") for c in consts], strict=True))
         env.update(zip(jaxpr.invars, values, strict=True))
 
-        def read(v: Any) -> Value:
+        def read(v: Atom) -> Value:
             return Value(v.val, f"{v.val}", True) if isinstance(v, jex.Literal) else env[v]
 
         for eqn in jaxpr.eqns:
@@ -166,7 +171,7 @@ class _Run:
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    def _step(self, eqn: Any, operands: list[Value]) -> list[Value]:
+    def _step(self, eqn: Equation, operands: list[Value]) -> list[Value]:
         name = next(self.operations)
         values = [
             _literal(v) if isinstance(v, jex.Literal) else o.value
@@ -181,35 +186,35 @@ class _Run:
         return made
 
 
-def _literal(v: Any) -> Any:
+def _literal(v: Any) -> np.ndarray:
     return np.asarray(v.val, v.aval.dtype)
 
 
-def _bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
+def _bind(eqn: Equation, values: Sequence[Any]) -> list[Array]:
     outs = eqn.primitive.bind(*values, **eqn.params)
     return list(outs) if eqn.primitive.multiple_results else [outs]
 
 
 def _tapped(
-    eqn: Any, name: str, values: list[Any], operands: list[Value], switch: _Switch
-) -> list[Any]:
+    eqn: Equation, name: str, values: list[Any], operands: list[Value], switch: _Switch
+) -> list[Array]:
     """The operation, in whose derivative the mistakes can be made."""
     floats = [i for i, v in enumerate(eqn.invars) if is_float(v.aval)]
     at = _points(eqn, name, values, operands, switch)
 
-    def of_floats(point: list[Any]) -> Callable[..., list[Any]]:
+    def of_floats(point: list[Any]) -> Callable[..., list[Array]]:
         return lambda *x: [y for y in _bind(eqn, filled(point, floats, x)) if is_float(y)]
 
     switched = _switched(eqn, name, operands, floats, switch)
 
-    def plain(own: Any, point: Any) -> list[Any]:
+    def plain(own: list[Any], point: list[Any]) -> list[Array]:
         del point
         return _bind(eqn, own)
 
-    def forward(own: Any, point: Any) -> Any:
+    def forward(own: list[Any], point: list[Any]) -> tuple[list[Array], list[Any]]:
         return plain(own, point), point
 
-    def backward(point: Any, dys: Any) -> Any:
+    def backward(point: list[Any], dys: list[Array]) -> tuple[list[Array | None], None]:
         pull = jax.vjp(of_floats(point), *[point[i] for i in floats])[1]
         dys = [dy for dy, v in zip(dys, eqn.outvars, strict=True) if is_float(v.aval)]
         cotangents = dict(zip(floats, _changed(pull(dys), pull, dys, switched), strict=True))
@@ -302,7 +307,9 @@ def _number(name: str) -> str:
         return name
 
 
-def _changed(cotangents: Any, pull: Any, dys: list[Any], switched: list[Any]) -> list[Any]:
+def _changed(
+    cotangents: Sequence[Array], pull: Function, dys: list[Array], switched: list[Any]
+) -> list[Array]:
     changed = []
     for i, (d, (factor, out, twice)) in enumerate(zip(cotangents, switched, strict=True)):
         if out is not False:

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.diagnosis.evidence import Arrays, Draw, Evidence, Hypotheses
+from funcnn.gradient.diagnosis.evidence import (
+    Arrays,
+    Draw,
+    Evidence,
+    Hypotheses,
+    Prediction,
+)
+
+Container = TypeVar("Container", tuple[np.ndarray, ...], list[np.ndarray])
 
 _EPS = 1e-3  # relative agreement of the eps that each row gives
 
@@ -102,7 +110,7 @@ def output(e: Evidence) -> Hypotheses:
         )
 
 
-def _replaced(arrays: Any, i: int, value: Any) -> Any:
+def _replaced(arrays: Container, i: int, value: np.ndarray) -> Container:
     return type(arrays)(value if j == i else a for j, a in enumerate(arrays))
 
 
@@ -142,7 +150,9 @@ def _of_axes(shapes: list[tuple[int, ...]]) -> Iterator[Change]:
     """Every cotangent that has the axis is changed along it."""
     for axis in range(max(map(len, shapes), default=0)):
 
-        def along(change: Callable[[np.ndarray], np.ndarray], axis: int = axis) -> Any:
+        def along(
+            change: Callable[[np.ndarray], np.ndarray], axis: int = axis
+        ) -> Callable[[Arrays], Arrays]:
             return lambda dys: [change(dy) if dy.ndim > axis and dy.size else dy for dy in dys]
 
         for text, kept in (
@@ -207,8 +217,8 @@ def direction(e: Evidence) -> Hypotheses:
         yield f"runs along axis {axis} in the wrong direction", _wrong_way(e, axis)
 
 
-def _wrong_way(e: Evidence, axis: int) -> Callable[[Draw], Any]:
-    def flipped(draw: Draw) -> Any:
+def _wrong_way(e: Evidence, axis: int) -> Prediction:
+    def flipped(draw: Draw) -> np.ndarray | None:
         if e.pull is None or any(dy.ndim <= axis for dy in draw.dys):
             return None
         return np.flip(e.pull(e.x, [np.flip(dy, axis) for dy in draw.dys])[e.leaf], axis)

@@ -7,11 +7,10 @@ operations of the reference, each with its own derivative.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from funcnn.gradient.diagnosis.evidence import Draw, Evidence, Hypotheses
+from funcnn.gradient.diagnosis.evidence import Draw, Evidence, Hypotheses, Prediction
 from funcnn.gradient.diagnosis.factors import lengths, name_of_factor
 from funcnn.gradient.diagnosis.of_one_operation import Local, LocalMistakes
 from funcnn.gradient.diagnosis.of_the_result import terms
@@ -76,7 +75,7 @@ def _of_kind(made: LocalMistakes, kind: str) -> list[int]:
     return sorted(found, key=lambda i: made.all[i].rank)
 
 
-def _made(e: Evidence, made: LocalMistakes, i: int, amount: float = 0.0) -> Any:
+def _made(e: Evidence, made: LocalMistakes, i: int, amount: float = 0.0) -> Prediction:
     return lambda draw: made.gradient(i, amount, e.x, draw.dys)[e.leaf]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -175,7 +174,9 @@ def precision(e: Evidence) -> Hypotheses:
             )
 
 
-def _if_rounded(manual: np.ndarray, truth: np.ndarray, dtype: str, unit: float) -> Any:
+def _if_rounded(
+    manual: np.ndarray, truth: np.ndarray, dtype: str, unit: float
+) -> np.ndarray | None:
     with np.errstate(over="ignore"):
         representable = np.array_equal(np.asarray(manual, jnp.dtype(dtype)).astype(float), manual)
     fits = np.abs(truth) < float(jnp.finfo(dtype).max)  # beyond, any number is infinite

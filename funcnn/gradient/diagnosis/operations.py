@@ -12,6 +12,7 @@ import numpy as np
 
 from funcnn.gradient.mutation.mutants import source_of
 from funcnn.gradient.program.float64 import is_float
+from funcnn.types import Atom, ClosedJaxpr, Equation, Jaxpr
 
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
 _CALLS |= {"remat": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
@@ -20,7 +21,7 @@ _SHOWN = {"select_n": "where", "dot_general": "matmul", "integer_pow": "power"}
 _SHOWN |= {"logistic": "sigmoid", "conv_general_dilated": "conv", "add_any": "add"}
 
 
-def inside(eqn: Any) -> Any:
+def inside(eqn: Equation) -> ClosedJaxpr | Jaxpr | None:
     """The jaxpr of a call that only wraps a program, None of anything else.
 
     >>> import jax, jax.numpy as jnp
@@ -30,7 +31,7 @@ def inside(eqn: Any) -> Any:
     return eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
 
 
-def operations(jaxpr: Any, around: str = "") -> Iterator[tuple[Any, str]]:
+def operations(jaxpr: ClosedJaxpr | Jaxpr, around: str = "") -> Iterator[tuple[Any, str]]:
     """Every operation and its source; a function that JAX has traced before has none of its own.
 
     >>> import jax, jax.numpy as jnp
@@ -46,7 +47,7 @@ def operations(jaxpr: Any, around: str = "") -> Iterator[tuple[Any, str]]:
             yield from operations(getattr(inner, "jaxpr", inner), source)
 
 
-def named(closed: Any) -> list[str]:
+def named(closed: ClosedJaxpr) -> list[str]:
     """The name and place of every operation, with its number where a line has several.
 
     >>> import jax, jax.numpy as jnp
@@ -66,7 +67,7 @@ def named(closed: Any) -> list[str]:
     return named
 
 
-def constants_of(closed: Any) -> list[tuple[float, str]]:
+def constants_of(closed: ClosedJaxpr) -> list[tuple[float, str]]:
     """The numbers by which a program multiplies, and what it means to leave one out.
 
     >>> import jax
@@ -85,5 +86,5 @@ def constants_of(closed: Any) -> list[tuple[float, str]]:
     return found
 
 
-def _is_number(v: Any) -> bool:
+def _is_number(v: Atom) -> bool:
     return isinstance(v, jex.Literal) and np.ndim(v.val) == 0 and is_float(v.aval)

@@ -9,6 +9,7 @@ import jax
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.mutation.score import MutationScore, mutation_score
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Verdict
 
 _KILLED = 0.98  # of the mutants that are not equivalent
 _SCALE = 1e-6  # a factor of 1 + this is noticed on every equation
@@ -44,7 +45,7 @@ def mutation(situation: Situation) -> Iterator[Result]:
         yield situation.result("mutation", "", *_verdict(score))
 
 
-def _verdict(score: MutationScore) -> tuple[str, str]:
+def _verdict(score: MutationScore) -> tuple[Verdict, str]:
     note = "; ".join(str(score).splitlines())
     if not score.killed and not score.survived:
         return "inconclusive", f"{note}: nothing to notice"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +20,10 @@ from jax import lax
 
 from funcnn.gradient.mutation.operators import Change, changes, structural_changes
 from funcnn.gradient.program.float64 import is_float
+from funcnn.types import Array, ArrayLike, Atom, ClosedJaxpr, Equation
 
 Position = tuple[Any, ...]
+Parameters = Mapping[str, Any]  # of an equation
 
 _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"})
 _CALLS |= {"custom_jvp_call", "custom_vjp_call"}
@@ -43,7 +45,7 @@ class Mutant:
         output: the number of the output.
 
     >>> print(Mutant("times -1", "mul", "funcnn/rules/losses/elementwise.py:52"))
-    loss.py:52 mul: times -1
+    elementwise.py:52 mul: times -1
     """
 
     change: str
@@ -86,7 +88,7 @@ class Mutants:
     [-6.0]
     """
 
-    def __init__(self, closed: Any, residuals: int = 0):
+    def __init__(self, closed: ClosedJaxpr, residuals: int = 0):
         self.closed = closed
         self.residuals = residuals
         self.switches: dict[Mutant, Switch] = {}
@@ -96,7 +98,7 @@ class Mutants:
         shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.in_avals]
         jax.eval_shape(lambda *leaves: self(-1, 0.0, *leaves), *shapes)
 
-    def __call__(self, number: Any, amount: Any, *leaves: Any) -> list[Any]:
+    def __call__(self, number: ArrayLike, amount: ArrayLike, *leaves: ArrayLike) -> list[Array]:
         """The outputs of the mutant with this number, of the program itself with number -1."""
         run = _Run(self, jnp.asarray(number), jnp.asarray(amount))
         inputs = run.swapped("residual", list(leaves), self.residuals)
@@ -127,18 +129,20 @@ class _Run:
     """One evaluation of the program, with the choice of the mutant as tracers."""
 
     mutants: Mutants
-    number: Any
-    amount: Any
+    number: Array
+    amount: Array
     changeable: str = "everything"  # or "floats", or "nothing"
 
-    def closed(self, closed: Any, inputs: Sequence[Any], at: Position, caller: str) -> list[Any]:
+    def closed(self, closed: Any, inputs: Sequence[Any], at: Position, caller: str) -> list[Array]:
         jaxpr = closed.jaxpr if hasattr(closed, "jaxpr") else closed
-        values = dict(zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=True))
+        values: dict[jex.Var, Any] = dict(
+            zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=True)
+        )
         values.update(zip(jaxpr.invars, inputs, strict=True))
         # The lines inside a function of JAX are not the author's: those of its caller count.
         inside = str(jaxpr.debug_info.func_src_info).partition(" at ")[2].startswith(_JAX)
 
-        def read(atom: Any) -> Any:
+        def read(atom: Atom) -> Any:
             if not isinstance(atom, jex.Literal):
                 return values[atom]
             return np.asarray(atom.val, getattr(atom.aval, "dtype"))  # noqa: B009, any aval
@@ -150,7 +154,9 @@ class _Run:
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    def _equation(self, eqn: Any, operands: list[Any], at: Position, source: str) -> list[Any]:
+    def _equation(
+        self, eqn: Equation, operands: list[Any], at: Position, source: str
+    ) -> list[Array]:
         name, params = eqn.primitive.name, eqn.params
         if name in _CALLS:
             body = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
@@ -168,8 +174,8 @@ class _Run:
         return self.changed(at, name, source, outs, more)
 
     def _on_this_platform(
-        self, params: Any, operands: list[Any], at: Position, source: str
-    ) -> list[Any]:
+        self, params: Parameters, operands: list[Any], at: Position, source: str
+    ) -> list[Array]:
         platforms, here = params["branches_platforms"], jax.default_backend()
         here = "cuda" if here == "gpu" else here
         live = next(i for i, names in enumerate(platforms) if names is None or here in names)
@@ -178,17 +184,21 @@ class _Run:
                 self.mutants.unreachable |= {(*at, i, *p) for p in _positions(branch)}
         return self.closed(params["branches"][live], operands[1:], (*at, live), source)
 
-    def _cond(self, params: Any, operands: list[Any], at: Position, source: str) -> list[Any]:
-        def branch(i: int, closed: Any) -> Callable[..., list[Any]]:
+    def _cond(
+        self, params: Parameters, operands: list[Any], at: Position, source: str
+    ) -> list[Array]:
+        def branch(i: int, closed: ClosedJaxpr) -> Callable[..., list[Array]]:
             return lambda *inputs: self.closed(closed, inputs, (*at, i), source)
 
         branches = [branch(i, closed) for i, closed in enumerate(params["branches"])]
         return lax.switch(operands[0], branches, *operands[1:])
 
-    def _scan(self, params: Any, operands: list[Any], at: Position, source: str) -> list[Any]:
+    def _scan(
+        self, params: Parameters, operands: list[Any], at: Position, source: str
+    ) -> list[Array]:
         fixed, carried = _constants_and_carry(params)
 
-        def step(carry: Any, x: Any) -> Any:
+        def step(carry: list[Array], x: list[Array]) -> tuple[list[Array], list[Array]]:
             outs = self.closed(params["jaxpr"], [*operands[:fixed], *carry, *x], at, source)
             return outs[:carried], outs[carried:]
 
@@ -197,7 +207,9 @@ class _Run:
         last, ys = lax.scan(step, list(start), list(xs), **options)
         return [*last, *ys]
 
-    def _while(self, params: Any, operands: list[Any], at: Position, source: str) -> list[Any]:
+    def _while(
+        self, params: Parameters, operands: list[Any], at: Position, source: str
+    ) -> list[Array]:
         tested, fixed = params["cond_nconsts"], params["body_nconsts"]
         of_test, of_body = operands[:tested], operands[tested : tested + fixed]
         test = jex.jaxpr_as_fun(params["cond_jaxpr"])
@@ -206,7 +218,7 @@ class _Run:
         changeable = "nothing" if of_floats or self.changeable == "nothing" else "floats"
         inner = dataclasses.replace(self, changeable=changeable)
 
-        def body(values: Any) -> Any:
+        def body(values: list[Array]) -> list[Array]:
             return inner.closed(params["body_jaxpr"], [*of_body, *values], at, source)
 
         first = list(operands[tested + fixed :])
@@ -217,9 +229,9 @@ class _Run:
         at: Position,
         name: str,
         source: str,
-        outs: list[Any],
-        more: Callable[[Any], Iterator[Change]] = lambda out: iter(()),
-    ) -> list[Any]:
+        outs: list[Array],
+        more: Callable[[Array], Iterator[Change]] = lambda out: iter(()),
+    ) -> list[Array]:
         """The outputs of an equation, each behind the choice of its mutants."""
         if self.changeable == "nothing":
             return outs
@@ -234,10 +246,10 @@ class _Run:
                 chosen[i] = self._choose(number, make(self.amount), chosen[i])
         return chosen
 
-    def _choose(self, number: int, mutated: Any, unchanged: Any) -> Any:
+    def _choose(self, number: int, mutated: Array, unchanged: Array) -> Array:
         return lax.select(self.number == number, mutated, unchanged)
 
-    def swapped(self, kind: str, leaves: list[Any], count: int) -> list[Any]:
+    def swapped(self, kind: str, leaves: list[Any], count: int) -> list[Array]:
         """The first `count` leaves, in which a mutant swaps two of one shape and dtype."""
         out = list(leaves)
         for j in range(count):
@@ -254,7 +266,7 @@ class _Run:
         return out
 
 
-def _constants_and_carry(params: Any) -> tuple[int, int]:
+def _constants_and_carry(params: Parameters) -> tuple[int, int]:
     """How many inputs of a scan are constants, and how many are carried along."""
     if "num_carry" in params:
         return params["num_consts"], params["num_carry"]
@@ -262,13 +274,13 @@ def _constants_and_carry(params: Any) -> tuple[int, int]:
     return len(constants), len(carry)
 
 
-def _used(closed: Any) -> set[Any]:
+def _used(closed: ClosedJaxpr) -> set[jex.Var]:
     """The inputs of a jaxpr that any equation reads."""
     read = {v for eqn in closed.jaxpr.eqns for v in eqn.invars if not isinstance(v, jex.Literal)}
     return read & set(closed.jaxpr.invars)
 
 
-def _positions(closed: Any) -> Iterator[Position]:
+def _positions(closed: ClosedJaxpr) -> Iterator[Position]:
     for i, eqn in enumerate(closed.jaxpr.eqns):
         yield (i,)
         for value in eqn.params.values():
@@ -276,7 +288,7 @@ def _positions(closed: Any) -> Iterator[Position]:
                 yield from ((i, *p) for p in _positions(value))
 
 
-def source_of(eqn: Any) -> str:
+def source_of(eqn: Equation) -> str:
     """File and line of the innermost frame that is not JAX's, "" where there is none.
 
     >>> source_of(jax.make_jaxpr(jnp.sin)(1.0).eqns[0])

@@ -18,6 +18,7 @@ from funcnn.gradient.mutation.mutants import UNCHANGED, Mutants, Switch
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.verdict.results import Result
+from funcnn.types import Array, ArrayLike, DType, Function, PyTree
 
 Check = Callable[[Situation], Iterator[Result]]
 
@@ -57,7 +58,7 @@ class Specimen:
         outputs, y_tree = jax.tree.flatten(y)
         chosen = list(map(is_array_of_floats, jax.tree.leaves(self._args, is_leaf=_is_none)))
 
-        def backward(residuals: Any, dys: Any) -> list[Any]:
+        def backward(residuals: list[Array], dys: list[Array]) -> list[Array]:
             res, drawn = jax.tree.unflatten(res_tree, residuals), iter(dys)
             dy = [next(drawn) if is_float(o) else _no_cotangent(o) for o in outputs]
             cotangents = rule.backward(res, jax.tree.unflatten(y_tree, dy), **static)
@@ -86,7 +87,7 @@ class Specimen:
         return Specimen(dataclasses.replace(self.situation, args=args))
 
     @functools.cached_property
-    def _values(self) -> tuple[list[Any], list[Any]]:
+    def _values(self) -> tuple[list[Array], list[Array]]:
         """The float outputs and the residuals."""
         y, res = self._forward(*self._args)
         return [leaf for leaf in jax.tree.leaves(y) if is_float(leaf)], jax.tree.leaves(res)
@@ -100,7 +101,7 @@ class Specimen:
         vars(subject)["push_automatic"] = _remembering(subject.push_automatic)
         return subject
 
-    def pull(self, switch: Switch, dys: Any) -> list[np.ndarray]:
+    def pull(self, switch: Switch, dys: Sequence[ArrayLike]) -> list[np.ndarray]:
         """The cotangents that a mutant makes of those of the outputs."""
         outs = self._program(switch.number, switch.amount, *self._values[1], *dys)
         return [np.asarray(out) for out in outs]
@@ -166,7 +167,7 @@ class _Mutated(Situation):
 
     mutated: Any = None
 
-    def subject(self, dtype: Any = None) -> Subject:
+    def subject(self, dtype: DType | None = None) -> Subject:
         if dtype is None or np.dtype(dtype) != np.float64:
             raise ValueError(f"mutants run in float64 alone, and a check asks for {dtype}")
         return self.mutated
@@ -182,11 +183,11 @@ def _difference(mutant: np.ndarray, rule: np.ndarray, largest: float) -> float:
     return off / size if size and np.isfinite(off / size) else np.inf
 
 
-def _remembering(f: Callable[..., Any]) -> Callable[..., Any]:
+def _remembering(f: Function) -> Function:
     """f, which computes its value once for each set of arguments."""
     known: dict[Any, Any] = {}
 
-    def remembered(*args: Any) -> Any:
+    def remembered(*args: PyTree) -> PyTree:
         key = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(args))
         if key not in known:
             known[key] = jax.tree.map(np.asarray, f(*args))
@@ -195,9 +196,9 @@ def _remembering(f: Callable[..., Any]) -> Callable[..., Any]:
     return remembered
 
 
-def _is_none(x: Any) -> bool:
+def _is_none(x: object) -> bool:
     return x is None
 
 
-def _no_cotangent(output: Any) -> np.ndarray:
+def _no_cotangent(output: jax.ShapeDtypeStruct) -> np.ndarray:
     return np.zeros(output.shape, jax.dtypes.float0)

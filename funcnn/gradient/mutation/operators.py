@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import jax.numpy as jnp
 from jax import lax
 
 from funcnn.gradient.program.float64 import is_float
+from funcnn.types import Array, ArrayLike, Equation
 
 # A family that shares one choice in the program: its name, its mutants (what they do, and by which
 # amount), and what it makes of an amount.
-Change = tuple[str, list[tuple[str, float]], Callable[[Any], Any]]
+Change = tuple[str, list[tuple[str, float]], Callable[[Array], Array]]
 
 SCALED = 1.001  # the scale that is listed as a mutant; smaller ones are tried by `mutation_score`
 _CONSTANT = 1e-3
@@ -21,14 +21,14 @@ _REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod"
 _MOVES = frozenset({"transpose", "rev"})
 
 
-def changes(out: Any) -> Iterator[Change]:
+def changes(out: Array) -> Iterator[Change]:
     """What may happen to any output of an equation.
 
     >>> [[what for what, _ in listed] for _, listed, _ in changes(jnp.array([True]))]
     [['not'], ['false']]
     """
 
-    def full(value: Any) -> Any:
+    def full(value: ArrayLike) -> Array:
         # Not by jax.numpy: it would widen what is weakly typed.
         return lax.full_like(out, value)
 
@@ -47,7 +47,7 @@ def changes(out: Any) -> Iterator[Change]:
         yield "zero", [("zero", 0.0)], lambda _: full(0)
 
 
-def structural_changes(eqn: Any, operands: list[Any], out: Any) -> Iterator[Change]:
+def structural_changes(eqn: Equation, operands: list[Array], out: Array) -> Iterator[Change]:
     """What may happen to a reduction, a product or a transposition alone.
 
     >>> import jax
@@ -74,14 +74,14 @@ def structural_changes(eqn: Any, operands: list[Any], out: Any) -> Iterator[Chan
             )
 
 
-def _length(operand: Any, axes: Any) -> int:
+def _length(operand: Array, axes: Sequence[int]) -> int:
     return math.prod(operand.shape[a] for a in axes)
 
 
-def _first(operand: Any, axes: Any) -> Any:
+def _first(operand: Array, axes: Sequence[int]) -> Array:
     return operand[tuple(0 if a in axes else slice(None) for a in range(operand.ndim))]
 
 
-def _kept(operand: Any, axes: Any) -> Any:
+def _kept(operand: Array, axes: Sequence[int]) -> Array:
     """The operand with the axes cut to length 1, of which the first element is kept."""
     return operand[tuple(slice(1) if a in axes else slice(None) for a in range(operand.ndim))]

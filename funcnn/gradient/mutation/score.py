@@ -55,7 +55,7 @@ class MutationScore:
             which x (1 + d) is noticed; infinite where none is.
         unreachable: the equations in branches for other platforms.
 
-    >>> mutant = Mutant("times -1", "mul", "loss.py:52")
+    >>> mutant = Mutant("times -1", "mul", "funcnn/rules/losses/elementwise.py:52")
     >>> print(MutationScore("loss", (Fate(mutant, "killed", "truth, case rows"),), {}, 0))
     loss: 1 of 1 mutants killed (100.0 %), 0 equivalent
     """

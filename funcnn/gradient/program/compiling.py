@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 
 from funcnn.gradient.program.loops import SECONDS, Ending
+from funcnn.types import Function
 
 
-def compiled(f: Callable[..., Any]) -> Ending:
+def compiled(f: Function) -> Ending:
     """jax.jit; on a CPU without LLVM's optimisations, as each program runs a few times only.
 
     Raises:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
 from funcnn.gradient.program.float64 import is_float
+from funcnn.types import Aval, ClosedJaxpr, Jaxpr
 
 
-def pinned_dtypes(closed: Any) -> set[str]:
+def pinned_dtypes(closed: Jaxpr | ClosedJaxpr) -> set[str]:
     """The floating-point dtypes below float64 that a program, traced in float64, still computes in.
 
     >>> with jax.enable_x64(True):
@@ -20,16 +19,17 @@ def pinned_dtypes(closed: Any) -> set[str]:
     """
     found: set[str] = set()
     for eqn in closed.eqns:
-        found |= {str(v.aval.dtype) for v in eqn.outvars if _is_low(v.aval)}
+        avals: list[Aval] = [v.aval for v in eqn.outvars]
+        found |= {str(a.dtype) for a in avals if _is_low(a)}
         for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(value):
                 found |= pinned_dtypes(value)
     return found
 
 
-def _is_low(aval: Any) -> bool:
+def _is_low(aval: Aval) -> bool:
     return hasattr(aval, "dtype") and is_float(aval) and aval.dtype != jnp.float64
 
 
-def _is_jaxpr(value: Any) -> bool:
+def _is_jaxpr(value: object) -> bool:
     return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))

@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+import numpy as np
 
 from funcnn.gradient.program.jaxprs import closed
+from funcnn.types import Array, ArrayLike, Atom, Aval, ClosedJaxpr, Equation, Jaxpr
 
 
 class Evaluation:
@@ -23,7 +25,7 @@ class Evaluation:
     [Array(1., dtype=float32, weak_type=True)]
     """
 
-    def __call__(self, program: Any, leaves: Sequence[Any]) -> list[Any]:
+    def __call__(self, program: Jaxpr | ClosedJaxpr, leaves: Sequence[Any]) -> list[Any]:
         """The outputs of a jaxpr, open or closed, at its inputs."""
         whole = closed(program)
         jaxpr = whole.jaxpr
@@ -31,7 +33,7 @@ class Evaluation:
         values.update(zip(jaxpr.constvars, map(self.constant, whole.consts), strict=True))
         values.update(zip(jaxpr.invars, leaves, strict=True))
 
-        def read(atom: Any) -> Any:
+        def read(atom: Atom) -> ArrayLike:
             return self.literal(atom) if isinstance(atom, jex.Literal) else values[atom]
 
         for eqn in jaxpr.eqns:
@@ -39,23 +41,23 @@ class Evaluation:
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    def literal(self, atom: Any) -> Any:
+    def literal(self, atom: jex.Literal) -> ArrayLike:
         """The value of a number that is written in the program."""
         return atom.val
 
-    def constant(self, x: Any) -> Any:
+    def constant(self, x: Array | np.ndarray) -> ArrayLike:
         """The value of an array that is part of the program."""
         return x
 
-    def shape(self, aval: Any) -> Any:
+    def shape(self, aval: Aval) -> jax.ShapeDtypeStruct:
         """What an input of an inner program is traced with."""
         return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
-    def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
+    def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         """The outputs of one equation at its operands."""
         return self.bind(eqn, x, {k: self.parameter(v) for k, v in eqn.params.items()})
 
-    def bind(self, eqn: Any, x: list[Any], params: dict[str, Any]) -> list[Any]:
+    def bind(self, eqn: Equation, x: list[Any], params: dict[str, Any]) -> list[Any]:
         """Run the primitive of an equation, in its place and under its scopes."""
         outs = eqn.primitive.bind(*x, **eqn.primitive.get_bind_params(params))
         return list(outs) if eqn.primitive.multiple_results else [outs]

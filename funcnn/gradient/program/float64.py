@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,6 +19,8 @@ from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.forward_mode import by_forward_mode, is_by_forward_mode
 from funcnn.gradient.program.jaxprs import MOVES, inner_program, subprograms
 from funcnn.gradient.program.sites import site_of, wrapped
+from funcnn.gradient.program.without_rules import Program
+from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, DType, Equation, Shaped
 
 # These read or make the bits of a number, so they run in the dtype that they were written for.
 _BITWISE = frozenset({"bitcast_convert_type", "nextafter"})
@@ -37,7 +40,7 @@ class NoTruth(Exception):
     """The program cannot be raised to float64; the message says at which primitive."""
 
 
-def is_float(x: Any) -> bool:
+def is_float(x: Shaped | np.ndarray | Aval) -> bool:
     """Whether an array, or a shape with a dtype, is real floating point.
 
     >>> is_float(np.float32(1)), is_float(np.int32(1))
@@ -46,7 +49,7 @@ def is_float(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def raised(x: Any) -> Any:
+def raised(x: Array | np.ndarray | np.number) -> Array | np.ndarray | np.number:
     """An array in float64, or complex128, if it is inexact; exact. Needs x64 to be enabled.
 
     >>> with jax.enable_x64(True):
@@ -56,14 +59,14 @@ def raised(x: Any) -> Any:
     return jnp.asarray(x, _high(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
 
-def _high(dtype: Any) -> Any:
+def _high(dtype: DType) -> DType:
     """The dtype in which truth is computed in the place of another."""
     if jnp.issubdtype(dtype, jnp.floating):
         return np.dtype(np.float64)
     return np.dtype(np.complex128) if jnp.issubdtype(dtype, jnp.complexfloating) else dtype
 
 
-def evaluate_raised(closed: Any, leaves: Sequence[Any]) -> list[Any]:
+def evaluate_raised(closed: ClosedJaxpr, leaves: Sequence[Any]) -> list[Any]:
     """The outputs of a closed jaxpr with float64 in place of every other floating-point dtype.
 
     Args:
@@ -85,18 +88,19 @@ def evaluate_raised(closed: Any, leaves: Sequence[Any]) -> list[Any]:
 class _Raised(Evaluation):
     """Every floating-point number in float64."""
 
-    def literal(self, atom: Any) -> Any:
+    def literal(self, atom: jex.Literal) -> ArrayLike:
+        aval: Aval = atom.aval
         # A python number would be weakly typed, and adopt the dtype of its neighbour.
-        inexact = jnp.issubdtype(atom.aval.dtype, jnp.inexact)
-        return raised(np.asarray(atom.val, atom.aval.dtype)) if inexact else atom.val
+        inexact = jnp.issubdtype(aval.dtype, jnp.inexact)
+        return raised(np.asarray(atom.val, aval.dtype)) if inexact else atom.val
 
-    def constant(self, x: Any) -> Any:
+    def constant(self, x: Array | np.ndarray) -> ArrayLike:
         return raised(x) if hasattr(x, "dtype") else x
 
-    def shape(self, aval: Any) -> Any:
+    def shape(self, aval: Aval) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(aval.shape, _high(aval.dtype))
 
-    def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
+    def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         try:
             return self._raised(eqn, x)
         except NoTruth:
@@ -105,7 +109,7 @@ class _Raised(Evaluation):
             reason = f"{eqn.primitive.name} does not run in float64: {first_line(error)}"
             raise NoTruth(reason) from error
 
-    def _raised(self, eqn: Any, x: list[Any]) -> list[Any]:
+    def _raised(self, eqn: Equation, x: list[Any]) -> list[Any]:
         name = eqn.primitive.name
         inner = inner_program(eqn)
         if inner:
@@ -117,12 +121,13 @@ class _Raised(Evaluation):
         if name in _HOST and any(is_float(v.aval) for v in eqn.outvars):
             raise NoTruth(f"{name}: code outside of JAX, which computes in its own dtypes")
         if name in _BITWISE:
-            pairs = zip(x, eqn.invars, strict=True)
-            x = [jnp.asarray(v, a.aval.dtype) if is_float(v) else v for v, a in pairs]
+            avals: list[Aval] = [v.aval for v in eqn.invars]
+            pairs = zip(x, avals, strict=True)
+            x = [jnp.asarray(v, a.dtype) if is_float(v) else v for v, a in pairs]
             return [raised(y) for y in self.bind(eqn, x, eqn.params)]
         return super().equation(eqn, x)
 
-    def _rule(self, eqn: Any, x: list[Any]) -> list[Any]:
+    def _rule(self, eqn: Equation, x: list[Any]) -> list[Any]:
         """A loop whose reverse mode was made of its forward mode is made once more."""
         inner = wrapped(eqn)
         if not is_by_forward_mode(inner):
@@ -146,19 +151,21 @@ class _Shaken(_Raised):
     def __init__(self, unit_roundoff: float, seed: int):
         self.unit, self.random = unit_roundoff, np.random.default_rng(seed)
 
-    def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
+    def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         outs = super().equation(eqn, x)
         name = eqn.primitive.name
         if name in MOVES or name in _EXACT or any(True for _ in subprograms(eqn)):
             return outs
         return [self._shaken(y) if hasattr(y, "dtype") and is_float(y) else y for y in outs]
 
-    def _shaken(self, y: Any) -> Any:
+    def _shaken(self, y: Array) -> Array:
         signs = self.random.integers(0, 2, jnp.shape(y)) * 2.0 - 1.0
         return y * (1.0 + self.unit * signs)
 
 
-def evaluate_shaken(closed: Any, leaves: Sequence[Any], unit: float, seed: int) -> list[Any]:
+def evaluate_shaken(
+    closed: ClosedJaxpr, leaves: Sequence[Any], unit: float, seed: int
+) -> list[Any]:
     """As `evaluate_raised`, with a relative error of `unit` upon every number on the way.
 
     >>> program = jax.make_jaxpr(lambda x: (x + 1.0) - 1.0)(np.float32(1e-16))
@@ -170,7 +177,7 @@ def evaluate_shaken(closed: Any, leaves: Sequence[Any], unit: float, seed: int) 
     return _Shaken(unit, seed)(closed, leaves)
 
 
-def raise_function(program: Any) -> Callable[[list[Any]], list[Any]]:
+def raise_function(program: Program) -> Callable[[list[Any]], list[Any]]:
     """The program as a function of its flat leaves in float64.
 
     >>> from funcnn.gradient.program.without_rules import trace

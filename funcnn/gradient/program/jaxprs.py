@@ -13,6 +13,8 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from funcnn.types import ArrayLike, Atom, Aval, ClosedJaxpr, Equation, Jaxpr
+
 # The parameter that holds the program of an equation which only wraps one.
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
 _CALLS |= {"remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
@@ -35,12 +37,12 @@ MOVES = frozenset(
 class Piece:
     """Some equations as a function: `run(*values of invars) -> values of outvars`."""
 
-    invars: tuple[Any, ...]
-    outvars: tuple[Any, ...]
+    invars: tuple[Atom, ...]
+    outvars: tuple[jex.Var, ...]
     run: Callable[..., list[Any]]
 
 
-def cut(jaxpr: Any, start: int, stop: int, last: dict[Any, int]) -> Piece:
+def cut(jaxpr: Jaxpr, start: int, stop: int, last: dict[jex.Var, int]) -> Piece:
     """The equations from start to before stop; it returns what the rest of the jaxpr reads.
 
     Args:
@@ -63,20 +65,20 @@ def cut(jaxpr: Any, start: int, stop: int, last: dict[Any, int]) -> Piece:
     return Piece(invars, outvars, jex.jaxpr_as_fun(jex.ClosedJaxpr(part, ())))
 
 
-def last_reads(jaxpr: Any) -> dict[Any, int]:
+def last_reads(jaxpr: Jaxpr) -> dict[jex.Var, int]:
     """The index of the last equation that reads each variable; len(eqns) for a result.
 
     >>> jaxpr = jax.make_jaxpr(lambda x: jnp.sin(x) * 2)(1.0).jaxpr
     >>> sorted(last_reads(jaxpr).values())
     [0, 1, 2]
     """
-    last: dict[Any, int] = {}
+    last: dict[jex.Var, int] = {}
     for i, eqn in enumerate(jaxpr.eqns):
         last |= {v: i for v in eqn.invars if not isinstance(v, jex.Literal)}
     return last | {v: len(jaxpr.eqns) for v in jaxpr.outvars if not isinstance(v, jex.Literal)}
 
 
-def inner_program(eqn: Any) -> tuple[str, Any] | None:
+def inner_program(eqn: Equation) -> tuple[str, ClosedJaxpr] | None:
     """The parameter's name and the closed jaxpr that a call wraps; None for any other equation.
 
     >>> eqn = jax.make_jaxpr(jax.jit(jnp.sin))(1.0).eqns[0]
@@ -88,7 +90,7 @@ def inner_program(eqn: Any) -> tuple[str, Any] | None:
     return (name, closed(eqn.params[name])) if name and name in eqn.params else None
 
 
-def closed(jaxpr: Any) -> Any:
+def closed(jaxpr: Any) -> ClosedJaxpr:
     """A jaxpr, open or closed, as a closed one.
 
     >>> closed(jax.make_jaxpr(jnp.sin)(1.0).jaxpr).in_avals
@@ -97,7 +99,7 @@ def closed(jaxpr: Any) -> Any:
     return jaxpr if hasattr(jaxpr, "consts") else jex.ClosedJaxpr(jaxpr, ())
 
 
-def scan_layout(eqn: Any) -> tuple[int, int]:
+def scan_layout(eqn: Equation) -> tuple[int, int]:
     """How many of the operands of a scan are constants, and how many are carried.
 
     Read from the ranks, since the parameters that say so have changed between versions of JAX:
@@ -108,17 +110,14 @@ def scan_layout(eqn: Any) -> tuple[int, int]:
     (1, 1)
     """
     inside = closed(eqn.params["jaxpr"])
-    scanned = sum(
-        len(v.aval.shape) != len(a.shape) for v, a in zip(eqn.invars, inside.in_avals, strict=True)
-    )
-    carried = sum(
-        len(v.aval.shape) == len(a.shape)
-        for v, a in zip(eqn.outvars, inside.out_avals, strict=True)
-    )
+    ins: list[Aval] = [v.aval for v in eqn.invars]
+    outs: list[Aval] = [v.aval for v in eqn.outvars]
+    scanned = sum(len(v.shape) != len(a.shape) for v, a in zip(ins, inside.in_avals, strict=True))
+    carried = sum(len(v.shape) == len(a.shape) for v, a in zip(outs, inside.out_avals, strict=True))
     return len(eqn.invars) - carried - scanned, carried
 
 
-def read_all(values: dict[Any, Any], atoms: Iterable[Any]) -> list[Any]:
+def read_all(values: dict[Any, Any], atoms: Iterable[Atom]) -> list[Any]:
     """The values of variables and literals.
 
     >>> read_all({}, [])
@@ -139,7 +138,7 @@ def filled(leaves: Sequence[Any], places: Iterable[int], values: Iterable[Any]) 
     return out
 
 
-def strong(x: Any) -> Any:
+def strong(x: ArrayLike) -> ArrayLike:
     """x without a weak type, as the carry of a loop must be.
 
     >>> strong(1.0)
@@ -151,7 +150,9 @@ def strong(x: Any) -> Any:
     return jax.lax.convert_element_type(x, aval.dtype)
 
 
-def live(jaxpr: Any, wanted: Sequence[bool]) -> tuple[list[tuple[Any, list[bool]]], list[bool]]:
+def live(
+    jaxpr: Jaxpr, wanted: Sequence[bool]
+) -> tuple[list[tuple[Equation, list[bool]]], list[bool]]:
     """The equations that the wanted outputs need, each with which of its outputs are needed.
 
     Also which of the inputs are read. Calls, scans and conds are looked into.
@@ -180,7 +181,7 @@ def live(jaxpr: Any, wanted: Sequence[bool]) -> tuple[list[tuple[Any, list[bool]
     return kept[::-1], [v in needed for v in jaxpr.invars]
 
 
-def _operands_read(eqn: Any, outs: list[bool]) -> list[bool]:
+def _operands_read(eqn: Equation, outs: list[bool]) -> list[bool]:
     inner = inner_program(eqn)
     if inner:
         return live(inner[1].jaxpr, outs)[1]
@@ -192,7 +193,7 @@ def _operands_read(eqn: Any, outs: list[bool]) -> list[bool]:
     return [True] * len(eqn.invars)
 
 
-def scan_outputs_needed(eqn: Any, outs: Sequence[bool]) -> list[bool]:
+def scan_outputs_needed(eqn: Equation, outs: Sequence[bool]) -> list[bool]:
     """Which outputs of a scan's body are needed: a carry also where a later step reads it.
 
     >>> def f(xs):
@@ -211,7 +212,7 @@ def scan_outputs_needed(eqn: Any, outs: Sequence[bool]) -> list[bool]:
         wanted = more
 
 
-def subprograms(eqn: Any) -> Iterator[Any]:
+def subprograms(eqn: Equation) -> Iterator[ClosedJaxpr]:
     """Every jaxpr among the parameters of an equation, closed.
 
     >>> eqn = jax.make_jaxpr(lambda x: jax.lax.cond(x > 0, jnp.sin, jnp.cos, x))(1.0).eqns[-1]
@@ -223,5 +224,5 @@ def subprograms(eqn: Any) -> Iterator[Any]:
             yield closed(value)
 
 
-def _is_jaxpr(value: Any) -> bool:
+def _is_jaxpr(value: object) -> bool:
     return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))

@@ -8,10 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
+from jax.stages import Lowered, Traced
 
 from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.jaxprs import closed, subprograms
+from funcnn.types import Array, ArrayLike, ClosedJaxpr, Equation, Function, Jaxpr, PyTree
 
 SECONDS = 5.0  # that the loops of one run of a program may take
 _EVERY = 256  # iterations between two looks at the clock
@@ -21,7 +24,7 @@ class EndlessLoop(Exception):
     """A loop was stopped; the message says after how long."""
 
 
-def has_loop(program: Any) -> bool:
+def has_loop(program: Jaxpr | ClosedJaxpr) -> bool:
     """Whether a while_loop stands anywhere in a jaxpr: what else JAX has ends by itself.
 
     >>> settle = lambda x: jax.lax.while_loop(lambda x: x > 0.1, lambda x: x / 2, x)
@@ -45,12 +48,12 @@ class Ending:
     funcnn.gradient.program.loops.EndlessLoop: a loop had not ended after 0.1 s
     """
 
-    def __init__(self, f: Callable[..., Any], seconds: float, options: dict[str, Any]):
+    def __init__(self, f: Function, seconds: float, options: dict[str, Any]):
         self.f, self.jitted = f, jax.jit(f, **options)
         self.seconds, self.options = seconds, options
-        self._watched: dict[Any, Callable[..., Any] | None] = {}
+        self._watched: dict[Any, Function | None] = {}
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: PyTree) -> PyTree:
         """The function at its arguments; while it is traced, as it is."""
         leaves, tree = jax.tree.flatten(args)
         if any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -63,24 +66,24 @@ class Ending:
         watched = self._watched[key]
         return self.jitted(*args) if watched is None else watched(leaves)
 
-    def eval_shape(self, *args: Any) -> Any:
+    def eval_shape(self, *args: PyTree) -> PyTree:
         """As `jax.eval_shape`; what is traced here is traced for the call, too."""
         return self.jitted.eval_shape(*args)
 
-    def jaxpr(self, *args: Any) -> Any:
+    def jaxpr(self, *args: PyTree) -> ClosedJaxpr:
         """The program of a call."""
         return self.jitted.trace(*args).jaxpr
 
-    def lower(self, *args: Any) -> Any:
+    def lower(self, *args: PyTree) -> Lowered:
         """As `jax.jit(f).lower`, with the loops as they are."""
         return self.jitted.lower(*args)
 
-    def _watch(self, traced: Any) -> Callable[[list[Any]], Any]:
+    def _watch(self, traced: Traced) -> Callable[[list[Any]], PyTree]:
         clock = _Clock(self.seconds)
         evaluate, tree = _Watched(clock), jax.tree.structure(traced.out_info)
         run = jax.jit(lambda leaves: evaluate(traced.jaxpr, leaves), **self.options)
 
-        def watched(leaves: list[Any]) -> Any:
+        def watched(leaves: list[Any]) -> PyTree:
             clock.begun = None
             outs = jax.block_until_ready(run(leaves))
             if clock.late:
@@ -99,7 +102,7 @@ class _Clock:
         self.begun: float | None = None
         self.late = False
 
-    def __call__(self, _: Any) -> Any:
+    def __call__(self, _: ArrayLike) -> np.bool_:
         now = time.monotonic()
         self.begun = now if self.begun is None else self.begun
         self.late = self.late or now - self.begun > self.seconds
@@ -112,7 +115,7 @@ class _Watched(Evaluation):
     def __init__(self, clock: _Clock):
         self.clock = clock
 
-    def equation(self, eqn: Any, x: list[Any]) -> list[Any]:
+    def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         if eqn.primitive.name == "while":
             return self._while(eqn, x)
         # The axes of a shard_map are bound inside it alone: its loops run as they are.
@@ -120,19 +123,19 @@ class _Watched(Evaluation):
             return super().equation(eqn, x)
         return self.bind(eqn, x, eqn.params)
 
-    def _while(self, eqn: Any, x: list[Any]) -> list[Any]:
+    def _while(self, eqn: Equation, x: list[Any]) -> list[Any]:
         n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         condition, body = closed(eqn.params["cond_jaxpr"]), closed(eqn.params["body_jaxpr"])
         every = 1 if has_loop(body) else _EVERY
 
-        def late(count: Any) -> Any:
+        def late(count: Array) -> Array:
             return jax.pure_callback(self.clock, jax.ShapeDtypeStruct((), jnp.bool_), count)
 
-        def go_on(state: Any) -> Any:
+        def go_on(state: tuple[Array, Array, list[Any]]) -> Array:
             _, stopped, carry = state
             return ~stopped & jnp.any(self(condition, [*x[:n], *carry])[0])
 
-        def step(state: Any) -> Any:
+        def step(state: tuple[Array, Array, list[Any]]) -> tuple[Array, Array, list[Any]]:
             count, _, old = state
             new = self(body, [*x[n : n + m], *old])
             on = self(condition, [*x[:n], *old])[0] if condition.out_avals[0].shape else None
@@ -144,7 +147,7 @@ class _Watched(Evaluation):
         return jax.lax.while_loop(go_on, step, start)[2]
 
 
-def _chosen(on: Any, new: Any, old: Any) -> Any:
+def _chosen(on: Array | None, new: ArrayLike, old: ArrayLike) -> ArrayLike:
     """Under vmap each row goes on for as long as its own condition says."""
     if on is None:
         return new

@@ -21,6 +21,7 @@ from funcnn.gradient.program.jaxprs import closed, inner_program, read_all, scan
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.sites import Site, inside_of, join, operands, site_of, wrapped
 from funcnn.gradient.program.without_rules import Program
+from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, Equation, Jaxpr
 
 _NOT_REACHED = "not reached"
 
@@ -38,7 +39,7 @@ class Visit:
     """
 
     site: Site
-    eqn: Any
+    eqn: Equation
     calls: int
     note: str
     operands: tuple[Any, ...] | None = None
@@ -54,7 +55,7 @@ def capture(program: Program) -> list[Visit]:
     """
     found: list[Visit] = []
 
-    def flows(leaves: list[Any]) -> Any:
+    def flows(leaves: list[Any]) -> list[tuple[ArrayLike, list[Any]] | None]:
         walk = _Walk([], [])
         walk.run(program.jaxpr, leaves, _Place())
         found[:] = walk.visits
@@ -66,7 +67,7 @@ def capture(program: Program) -> list[Visit]:
     ]
 
 
-def listed(program: Any) -> list[Visit]:
+def listed(program: Jaxpr | ClosedJaxpr) -> list[Visit]:
     """Every site of a custom rule in a closed jaxpr, without what flows there; nothing is run.
 
     >>> [str(visit.site) for visit in listed(jax.make_jaxpr(jax.nn.relu)(1.0))]
@@ -110,7 +111,7 @@ def rules_never_run(program: Program) -> tuple[str, ...]:
     return tuple(name for (name, _), run in reached.items() if not run)
 
 
-def _seen(visit: Visit, reached: Any, operands: tuple[Any, ...]) -> Visit:
+def _seen(visit: Visit, reached: ArrayLike, operands: tuple[Any, ...]) -> Visit:
     if not reached:
         return dataclasses.replace(visit, note=_and(visit.note, _NOT_REACHED))
     return dataclasses.replace(visit, operands=tuple(operands))
@@ -120,13 +121,15 @@ def _seen(visit: Visit, reached: Any, operands: tuple[Any, ...]) -> Visit:
 class _Place:
     """Where in the program a walk is: its position, scopes, how often it runs, and whether."""
 
-    position: tuple[Any, ...] = ()
+    position: tuple[int | str, ...] = ()
     path: str = ""
     calls: int = 1
     note: str = ""
-    reached: Any = True
+    reached: ArrayLike = True
 
-    def at(self, *position: Any, note: str = "", calls: int = 1, when: Any = True) -> _Place:
+    def at(
+        self, *position: int | str, note: str = "", calls: int = 1, when: ArrayLike = True
+    ) -> _Place:
         return dataclasses.replace(
             self,
             position=(*self.position, *position),
@@ -141,9 +144,9 @@ class _Walk:
     """An evaluation of a jaxpr that notes the sites; flows[i] belongs to visits[i]."""
 
     visits: list[Visit]
-    flows: list[tuple[Any, list[Any]] | None]
+    flows: list[tuple[ArrayLike, list[Any]] | None]
 
-    def run(self, program: Any, inputs: Sequence[Any], place: _Place) -> list[Any]:
+    def run(self, program: Jaxpr | ClosedJaxpr, inputs: Sequence[Any], place: _Place) -> list[Any]:
         """The outputs of a jaxpr, open or closed."""
         whole = closed(program)
         jaxpr = whole.jaxpr
@@ -156,7 +159,7 @@ class _Walk:
             values.update(zip(eqn.outvars, outs, strict=True))
         return read_all(values, jaxpr.outvars)
 
-    def _evaluate(self, eqn: Any, x: list[Any], place: _Place) -> list[Any]:
+    def _evaluate(self, eqn: Equation, x: list[Any], place: _Place) -> list[Any]:
         site = site_of(eqn, place.position, place.path)
         if site is not None:
             flowing = [x[i] for i in operands(eqn)]
@@ -172,7 +175,7 @@ class _Walk:
         outs = eqn.primitive.bind(*x, **eqn.primitive.get_bind_params(eqn.params))
         return list(outs) if eqn.primitive.multiple_results else [outs]
 
-    def _scan(self, eqn: Any, x: list[Any], place: _Place) -> None:
+    def _scan(self, eqn: Equation, x: list[Any], place: _Place) -> None:
         length, backwards = eqn.params["length"], eqn.params["reverse"]
         body = closed(eqn.params["jaxpr"])
         fixed = sum(scan_layout(eqn))  # constants and carry come before what is scanned over
@@ -186,23 +189,23 @@ class _Walk:
             body, x[:fixed] + first, place.at("jaxpr", note=note, calls=length, when=length > 0)
         )
 
-    def _while(self, eqn: Any, x: list[Any], place: _Place) -> None:
+    def _while(self, eqn: Equation, x: list[Any], place: _Place) -> None:
         n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         note = "iteration 1 of a while_loop"
         start = place.at("cond_jaxpr", note=note)
         (go_on,) = self.run(eqn.params["cond_jaxpr"], x[:n] + x[n + m :], start)
         self.run(eqn.params["body_jaxpr"], x[n:], place.at("body_jaxpr", note=note, when=go_on))
 
-    def _cond(self, eqn: Any, x: list[Any], place: _Place) -> None:
+    def _cond(self, eqn: Equation, x: list[Any], place: _Place) -> None:
         branches = eqn.params["branches"]
         index = jnp.clip(jnp.asarray(x[0], jnp.int32), 0, len(branches) - 1)
         for i, branch in enumerate(branches):
             self.run(branch, x[1:], place.at("branches", i, when=index == i))
 
-    def _custom_vmap_call(self, eqn: Any, x: list[Any], place: _Place) -> None:
+    def _custom_vmap_call(self, eqn: Equation, x: list[Any], place: _Place) -> None:
         self.run(eqn.params["call"], x, place.at("call"))
 
-    def _custom_linear_solve(self, eqn: Any, x: list[Any], place: _Place) -> None:
+    def _custom_linear_solve(self, eqn: Equation, x: list[Any], place: _Place) -> None:
         # The transposed programs run in the backward pass alone.
         lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
         rhs = x[sum(lengths) :]
@@ -211,7 +214,7 @@ class _Walk:
         y = self.run(jaxprs.solve, constants + rhs, place.at("solve"))
         self.run(jaxprs.matvec, x[: lengths.matvec] + y[: len(rhs)], place.at("matvec"))
 
-    def _other(self, eqn: Any, x: list[Any], place: _Place) -> None:
+    def _other(self, eqn: Equation, x: list[Any], place: _Place) -> None:
         """The sites inside any other primitive are listed without what flows there."""
         if eqn.primitive.name == "pallas_call":
             return
@@ -219,7 +222,7 @@ class _Walk:
         for i, inner in enumerate(subprograms(eqn)):
             self._list(inner, place.at(i, note=note))
 
-    def _list(self, program: Any, place: _Place) -> None:
+    def _list(self, program: ClosedJaxpr, place: _Place) -> None:
         for i, eqn in enumerate(program.jaxpr.eqns):
             here = dataclasses.replace(
                 place.at(i), path=join(place.path, str(eqn.source_info.name_stack))
@@ -239,7 +242,7 @@ def _and(note: str, more: str) -> str:
     return ", ".join(filter(None, [note, more]))
 
 
-def _zeros(aval: Any) -> Any:
+def _zeros(aval: Aval) -> Array | np.ndarray:
     if jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
         keys = jax.random.split(jax.random.key(0), max(1, math.prod(aval.shape)))
         return keys.reshape(aval.shape)

@@ -26,9 +26,12 @@ from funcnn.gradient.program.jaxprs import (
     strong,
 )
 from funcnn.gradient.program.sites import Site, alone, inside_of, operands, site_of
+from funcnn.types import Aval, ClosedJaxpr, Equation, Jaxpr
 
 # The zeros of each site, by its number.
 Zeros = dict[int, list[Any]]
+# The outputs, and the operands of each site, by its number.
+_Run = tuple[list[Any], dict[int, list[Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,26 +45,26 @@ class Tap:
     """
 
     site: Site
-    eqn: Any
+    eqn: Equation
     lengths: tuple[int, ...]
 
     @property
-    def operands(self) -> list[Any]:
+    def operands(self) -> list[Aval]:
         """The types of its operands, those that are no literals."""
         return [self.eqn.invars[i].aval for i in operands(self.eqn)]
 
     @property
-    def outputs(self) -> list[Any]:
+    def outputs(self) -> list[Aval]:
         """The types of its floating-point results."""
         return [v.aval for v in self.eqn.outvars if is_float(v.aval)]
 
     @property
-    def zeros(self) -> list[Any]:
+    def zeros(self) -> list[np.ndarray]:
         """What is added to those results, for each step of the scans."""
         return [np.zeros((*self.lengths, *a.shape), a.dtype) for a in self.outputs]
 
 
-def reach(program: Any, wanted: Sequence[Site]) -> list[Tap]:
+def reach(program: Jaxpr | ClosedJaxpr, wanted: Sequence[Site]) -> list[Tap]:
     """The taps of those of the wanted sites that can be reached.
 
     >>> from funcnn.gradient.program.rewriting import sites
@@ -74,7 +77,7 @@ def reach(program: Any, wanted: Sequence[Site]) -> list[Tap]:
     by_position = {site.position: site for site in wanted}
     taps: list[Tap] = []
 
-    def walk(jaxpr: Any, at: tuple[Any, ...], lengths: tuple[int, ...]) -> None:
+    def walk(jaxpr: Jaxpr, at: tuple[int | str, ...], lengths: tuple[int, ...]) -> None:
         for i, eqn in enumerate(jaxpr.eqns):
             here, inner = (*at, i), _inner(eqn)
             if site_of(eqn) is not None:
@@ -90,12 +93,14 @@ def reach(program: Any, wanted: Sequence[Site]) -> list[Tap]:
     return taps
 
 
-def _inner(eqn: Any) -> tuple[str, Any] | None:
+def _inner(eqn: Equation) -> tuple[str, ClosedJaxpr] | None:
     hidden = inside_of(eqn)
     return inner_program(eqn) if hidden is None else ("jaxpr", hidden)
 
 
-def tapped(program: Any, taps: Sequence[Tap]) -> Callable[[Sequence[Any], Zeros], Any]:
+def tapped(
+    program: Jaxpr | ClosedJaxpr, taps: Sequence[Tap]
+) -> Callable[[Sequence[Any], Zeros], _Run]:
     """`(leaves, zeros) -> (outputs, {number of a site: its operands})`; a scan stacks the operands.
 
     >>> from funcnn.gradient.program.rewriting import sites
@@ -112,9 +117,11 @@ def tapped(program: Any, taps: Sequence[Tap]) -> Callable[[Sequence[Any], Zeros]
 class _Walk:
     """An evaluation of a program that adds the zeros and collects the operands."""
 
-    numbers: dict[tuple[Any, ...], int]
+    numbers: dict[tuple[int | str, ...], int]
 
-    def program(self, program: Any, args: Sequence[Any], at: tuple[Any, ...], zeros: Zeros) -> Any:
+    def program(
+        self, program: ClosedJaxpr, args: Sequence[Any], at: tuple[int | str, ...], zeros: Zeros
+    ) -> _Run:
         """The outputs of a closed jaxpr at a position, and the operands of the sites inside."""
         jaxpr = program.jaxpr
         values = dict(zip(jaxpr.constvars, program.consts, strict=True))
@@ -135,10 +142,12 @@ class _Walk:
                 seen |= found
         return read_all(values, jaxpr.outvars), seen
 
-    def _zeros_in(self, here: tuple[Any, ...], zeros: Zeros) -> Zeros:
+    def _zeros_in(self, here: tuple[int | str, ...], zeros: Zeros) -> Zeros:
         return {n: zeros[n] for p, n in self.numbers.items() if p[: len(here)] == here}
 
-    def _through(self, eqn: Any, values: list[Any], here: tuple[Any, ...], zeros: Zeros) -> Any:
+    def _through(
+        self, eqn: Equation, values: list[Any], here: tuple[int | str, ...], zeros: Zeros
+    ) -> _Run:
         inner = _inner(eqn)
         if inner:
             return self.program(inner[1], values, (*here, inner[0]), zeros)
@@ -149,11 +158,15 @@ class _Walk:
         outs = jex.jaxpr_as_fun(alone(eqn))(*flowing)
         return [y + next(added) if is_float(y) else y for y in outs], {self.numbers[here]: flowing}
 
-    def _scan(self, eqn: Any, values: list[Any], at: tuple[Any, ...], zeros: Zeros) -> Any:
+    def _scan(
+        self, eqn: Equation, values: list[Any], at: tuple[int | str, ...], zeros: Zeros
+    ) -> _Run:
         constants, carried = scan_layout(eqn)
         body = closed(eqn.params["jaxpr"])
 
-        def step(carry: Any, x: Any) -> Any:
+        def step(
+            carry: list[Any], x: tuple[list[Any], Zeros]
+        ) -> tuple[list[Any], tuple[list[Any], Zeros]]:
             xs, zeros = x
             args = [*values[:constants], *carry, *xs]
             outs, seen = self.program(body, args, at, zeros)

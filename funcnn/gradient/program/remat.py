@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ from funcnn.gradient.program.jaxprs import (
     strong,
 )
 from funcnn.gradient.program.without_rules import take_out
+from funcnn.types import ArrayLike, ClosedJaxpr, Equation, Function, Jaxpr, PyTree
 
 POLICIES = ("nothing_saveable", "dots_saveable")
 _DEEPEST = 8  # named scopes inside each other
@@ -46,7 +47,7 @@ class Placement:
     where: str
 
 
-def place(program: Any) -> Placement | None:
+def place(program: Jaxpr | ClosedJaxpr) -> Placement | None:
     """A closed jaxpr with jax.checkpoint round each layer and each body of a scan.
 
     None where it has neither: then there is only the whole program to put it round, see `whole`.
@@ -63,7 +64,7 @@ def place(program: Any) -> Placement | None:
     return Placement(run, str(found)) if found.scans or found.layers else None
 
 
-def whole(program: Any, policy: str) -> Placement:
+def whole(program: ClosedJaxpr, policy: str) -> Placement:
     """A closed jaxpr with jax.checkpoint round all of it, and a policy of what may be kept.
 
     >>> import jax.numpy as jnp
@@ -76,7 +77,7 @@ def whole(program: Any, policy: str) -> Placement:
     return Placement(run, f"round the whole function, {policy}")
 
 
-def checkpointed(f: Callable[..., Any]) -> Callable[..., Any]:
+def checkpointed(f: Function) -> Function:
     """`f` without hand-written rules and with jax.checkpoint where a user would place it.
 
     >>> import jax.numpy as jnp
@@ -84,7 +85,7 @@ def checkpointed(f: Callable[..., Any]) -> Callable[..., Any]:
     0.0
     """
 
-    def automatic(*args: Any, **keywords: Any) -> Any:
+    def automatic(*args: PyTree, **keywords: PyTree) -> PyTree:
         program = take_out(f, args, keywords, Removal())[0]
         placed = place(program.jaxpr) or whole(program.jaxpr, POLICIES[0])
         return jax.tree.unflatten(program.out_tree, placed.run(*program.leaves))
@@ -106,14 +107,14 @@ class _Found:
         return "round " + " and round ".join(filter(None, [scans, layers]))
 
 
-def _program(program: Any, found: _Found, layers: bool) -> Callable[..., list[Any]]:
+def _program(program: Jaxpr | ClosedJaxpr, found: _Found, layers: bool) -> Callable[..., list[Any]]:
     """A closed jaxpr as a function, with jax.checkpoint round its parts."""
     jaxpr, consts = closed(program).jaxpr, closed(program).consts
     depth = _depth_of_layers(jaxpr.eqns) if layers else None
     level = _Level(jaxpr, last_reads(jaxpr), found, layers)
     steps = list(level.steps((0, len(jaxpr.eqns)), depth))
 
-    def run(*args: Any) -> list[Any]:
+    def run(*args: ArrayLike) -> list[Any]:
         values = dict(zip(jaxpr.constvars, consts, strict=True))
         values |= zip(jaxpr.invars, args, strict=True)
         for step in steps:
@@ -128,8 +129,8 @@ def _program(program: Any, found: _Found, layers: bool) -> Callable[..., list[An
 class _Level:
     """A jaxpr that is cut into steps, and what the cutting has found."""
 
-    jaxpr: Any
-    last: dict[Any, int]
+    jaxpr: Jaxpr
+    last: dict[jex.Var, int]
     found: _Found
     layers: bool
 
@@ -159,7 +160,7 @@ class _Level:
         if begin < span[1]:
             yield cut(self.jaxpr, begin, span[1], self.last)
 
-    def opened(self, eqn: Any) -> Callable[..., list[Any]] | None:
+    def opened(self, eqn: Equation) -> Callable[..., list[Any]] | None:
         """A scan, or a call that holds scans or layers, as a function; None for anything else."""
         has_scan = _has_scan(eqn)
         if eqn.primitive.name == "scan":
@@ -171,19 +172,19 @@ class _Level:
         return _program(inner[1], self.found, self.layers) if has_scan or has_layers else None
 
 
-def _scan(eqn: Any, found: _Found) -> Callable[..., list[Any]]:
+def _scan(eqn: Equation, found: _Found) -> Callable[..., list[Any]]:
     """The scan of an equation with jax.checkpoint round its body."""
     found.scans += 1
     constants, carried = scan_layout(eqn)
     body = _program(closed(eqn.params["jaxpr"]), found, layers=False)
     options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
 
-    def run(*operands: Any) -> list[Any]:
+    def run(*operands: ArrayLike) -> list[Any]:
         fixed = operands[:constants]
 
         # XLA merges nothing across the steps of a loop, so that it need not be kept from it.
         @functools.partial(jax.checkpoint, prevent_cse=False)
-        def step(carry: Any, x: Any) -> Any:
+        def step(carry: tuple[Any, ...], x: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
             outs = body(*fixed, *carry, *x)
             return tuple(map(strong, outs[:carried])), outs[carried:]
 
@@ -194,7 +195,7 @@ def _scan(eqn: Any, found: _Found) -> Callable[..., list[Any]]:
     return run
 
 
-def _has_scan(eqn: Any) -> bool:
+def _has_scan(eqn: Equation) -> bool:
     """Whether there is a scan over floating-point numbers in an equation."""
     if eqn.primitive.name == "scan":
         return any(hasattr(v.aval, "dtype") and is_float(v.aval) for v in eqn.outvars)
@@ -202,14 +203,14 @@ def _has_scan(eqn: Any) -> bool:
     return bool(inner) and any(map(_has_scan, inner[1].jaxpr.eqns))
 
 
-def _scopes(eqn: Any) -> list[str]:
+def _scopes(eqn: Equation) -> list[str]:
     """The named scopes of an equation, without the transformations: vmap(dense_0) is dense_0."""
     parts = str(eqn.source_info.name_stack).split("/")
     bare = [re.sub(r"^(?:\w+\()+|\)+$", "", part) for part in parts]
     return [part for part in bare if part]
 
 
-def _depth_of_layers(eqns: Any) -> int | None:
+def _depth_of_layers(eqns: Sequence[Equation]) -> int | None:
     """The first depth of named scopes at which there are two layers or more."""
     scopes = [_scopes(eqn) for eqn in eqns]
     for depth in range(_DEEPEST):
@@ -218,7 +219,9 @@ def _depth_of_layers(eqns: Any) -> int | None:
     return None
 
 
-def _runs(eqns: Any, span: tuple[int, int], depth: int | None) -> Iterator[tuple[int, int, str]]:
+def _runs(
+    eqns: Sequence[Equation], span: tuple[int, int], depth: int | None
+) -> Iterator[tuple[int, int, str]]:
     """Consecutive equations of one layer, and those between layers under the name ""."""
     start, stop = span
     names = [""] * (stop - start)

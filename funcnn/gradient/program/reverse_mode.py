@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +11,10 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, Function
 
-def has_reverse_mode(closed: Any, mapped: Any = None) -> bool:
+
+def has_reverse_mode(closed: ClosedJaxpr, mapped: dict[str, Any] | None = None) -> bool:
     """Whether JAX can differentiate a closed jaxpr; nothing is compiled or run.
 
     Args:
@@ -25,7 +27,7 @@ def has_reverse_mode(closed: Any, mapped: Any = None) -> bool:
     [True, False]
     """
 
-    def pull_back(*args: Any) -> Any:
+    def pull_back(*args: ArrayLike) -> list[Any]:
         y, pull = jax.vjp(lambda *a: _inexact(jex.jaxpr_as_fun(closed)(*a)), *args)
         return _inexact(pull(y))
 
@@ -40,13 +42,13 @@ def has_reverse_mode(closed: Any, mapped: Any = None) -> bool:
     return True
 
 
-def _eval_inside(mapped: Any, f: Callable[..., Any], avals: Any) -> None:
+def _eval_inside(mapped: Any, f: Function, avals: Sequence[Aval]) -> None:
     """Trace `f` inside a shard_map like the given one, where its axes and their types exist."""
     mesh, axes = mapped["mesh"], mapped.get("newly_manual_axes", mapped.get("manual_axes"))
     checked = mapped["check_vma"]
     varying = [tuple(sorted(a.mat.varying)) if checked else tuple(sorted(axes)) for a in avals]
 
-    def body(*stacked: Any) -> Any:
+    def body(*stacked: Array) -> Array:
         f(*(x[0] for x in stacked))
         return jnp.zeros(())
 
@@ -66,5 +68,5 @@ def _eval_inside(mapped: Any, f: Callable[..., Any], avals: Any) -> None:
     jax.eval_shape(run, *shapes)
 
 
-def _inexact(leaves: Any) -> list[Any]:
+def _inexact(leaves: Iterable[Any]) -> list[Any]:
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]

@@ -15,6 +15,7 @@ import jax.extend.core as jex
 from funcnn.gradient.program.forward_mode import by_forward_mode, iterated_further
 from funcnn.gradient.program.reverse_mode import has_reverse_mode
 from funcnn.gradient.program.sites import Site, inside_of, join, shape_of, site_of, wrapped
+from funcnn.types import ArrayLike, Atom, ClosedJaxpr, Equation, Function, Jaxpr, PyTree
 
 # What a kernel does inside is not a JAX program that can be differentiated or rewritten.
 _OPAQUE = frozenset({"pallas_call"})
@@ -42,7 +43,7 @@ class Rewriting:
     # Opened around functions that JAX will trace later: the batching rule of a custom_vmap.
     context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     # The parameters of the shard_map inside which the jaxpr stands.
-    mapped: Any = None
+    mapped: dict[str, Any] | None = None
     forward: bool = False
     # Nobody will ask for a reverse mode.
     inline: bool = False
@@ -51,11 +52,11 @@ class Rewriting:
     # Loops run on for a while after they have ended.
     further: bool = False
 
-    def closed(self, closed: Any) -> Any:
+    def closed(self, closed: ClosedJaxpr) -> ClosedJaxpr:
         """The jaxpr, a closed one, without those rules."""
         return self._nested(closed, (), "")
 
-    def _nested(self, value: Any, position: tuple[Any, ...], path: str) -> Any:
+    def _nested(self, value: Any, position: tuple[int | str, ...], path: str) -> Any:
         """A parameter of an equation: a jaxpr, a tuple of them, or anything else."""
         if isinstance(value, jex.Jaxpr):
             return self._jaxpr(value, position, path)
@@ -66,9 +67,9 @@ class Rewriting:
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return value
 
-    def _jaxpr(self, jaxpr: Any, position: tuple[Any, ...], path: str) -> Any:
+    def _jaxpr(self, jaxpr: Jaxpr, position: tuple[int | str, ...], path: str) -> Jaxpr:
         substitution: dict[Any, Any] = {}
-        eqns: list[Any] = []
+        eqns: list[Equation] = []
         for i, eqn in enumerate(jaxpr.eqns):
             invars = [_substitute(substitution, v) for v in eqn.invars]
             here, scope = (*position, i), join(path, str(eqn.source_info.name_stack))
@@ -82,7 +83,9 @@ class Rewriting:
         outvars = [_substitute(substitution, v) for v in jaxpr.outvars]
         return jaxpr.replace(eqns=eqns, outvars=outvars)
 
-    def _in_its_place(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+    def _in_its_place(
+        self, eqn: Equation, position: tuple[int | str, ...], path: str
+    ) -> ClosedJaxpr | None:
         """The closed jaxpr to put in the place of an equation, None where it stays."""
         site = site_of(eqn, position, path)
         if site is not None:
@@ -91,7 +94,7 @@ class Rewriting:
             return self._loop(eqn, position, path)
         return self._remat(eqn, position, path)
 
-    def _loop(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+    def _loop(self, eqn: Equation, position: tuple[int | str, ...], path: str) -> ClosedJaxpr:
         """A loop that ends by itself, with a reverse mode."""
         inside = dataclasses.replace(self, forward=False, further=False)
         eqn = eqn.replace(params=inside._parameters(eqn, position, path))
@@ -100,7 +103,9 @@ class Rewriting:
             run = by_forward_mode(run)
         return jax.make_jaxpr(run)(*(shape_of(v.aval) for v in eqn.invars))
 
-    def _parameters(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+    def _parameters(
+        self, eqn: Equation, position: tuple[int | str, ...], path: str
+    ) -> dict[str, Any]:
         if eqn.primitive.name in _OPAQUE or site_of(eqn, position, path) is not None:
             return eqn.params
         inside = self
@@ -111,7 +116,7 @@ class Rewriting:
             params["rule"] = self._batching(params["rule"])
         return params
 
-    def _rule(self, eqn: Any, site: Site) -> Any:
+    def _rule(self, eqn: Equation, site: Site) -> ClosedJaxpr | None:
         """What the rule wraps, itself rewritten, where the rule is to be taken out; else None."""
         if not self.remove(site):
             self.left.append(site)
@@ -129,7 +134,9 @@ class Rewriting:
         self.irreversible += inside.irreversible
         return _twin(inner) if self.twins else inner
 
-    def _remat(self, eqn: Any, position: tuple[Any, ...], path: str) -> Any:
+    def _remat(
+        self, eqn: Equation, position: tuple[int | str, ...], path: str
+    ) -> ClosedJaxpr | None:
         """The new engine's checkpoint holds its jaxpr out of sight: it is made again around it."""
         inside = inside_of(eqn)
         if inside is None:
@@ -138,14 +145,16 @@ class Rewriting:
         run = jax.checkpoint(jex.jaxpr_as_fun(inner), policy=eqn.params["_prim"].policy)
         return jax.make_jaxpr(run)(*map(shape_of, inner.in_avals))
 
-    def _batching(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+    def _batching(self, rule: Function) -> Function:
         """The batching rule of a custom_vmap, which JAX traces once somebody calls vmap."""
 
         @functools.wraps(rule)
-        def without_rules(axis_size: int, in_batched: Any, *args: Any) -> tuple[Any, Any]:
+        def without_rules(
+            axis_size: int, in_batched: PyTree, *args: PyTree
+        ) -> tuple[PyTree, PyTree]:
             batched: list[Any] = []
 
-            def values(*args: Any) -> Any:
+            def values(*args: PyTree) -> PyTree:
                 y, out_batched = rule(axis_size, in_batched, *args)
                 batched.append(out_batched)
                 return y
@@ -159,7 +168,7 @@ class Rewriting:
         return without_rules
 
 
-def sites(closed: Any) -> list[Site]:
+def sites(closed: ClosedJaxpr) -> list[Site]:
     """Every site of a custom rule in a program, those inside other rules included.
 
     >>> import jax
@@ -171,14 +180,14 @@ def sites(closed: Any) -> list[Site]:
     return rewriting.removed + rewriting.irreversible
 
 
-def _twin(inner: Any) -> Any:
+def _twin(inner: ClosedJaxpr) -> ClosedJaxpr:
     """A closed jaxpr under a custom_vjp that autodiff has made."""
     run = jex.jaxpr_as_fun(inner)
 
-    def forward(*x: Any) -> tuple[Any, Any]:
+    def forward(*x: ArrayLike) -> tuple[list[Any], tuple[ArrayLike, ...]]:
         return run(*x), x
 
-    def backward(x: tuple[Any, ...], dys: Any) -> tuple[Any, ...]:
+    def backward(x: tuple[Any, ...], dys: list[Any]) -> tuple[Any, ...]:
         return tuple(d if d.dtype != jax.dtypes.float0 else None for d in jax.vjp(run, *x)[1](dys))
 
     made = jax.custom_vjp(run)
@@ -186,19 +195,19 @@ def _twin(inner: Any) -> Any:
     return jax.make_jaxpr(made)(*map(shape_of, inner.in_avals))
 
 
-def _bind(eqn: Any, *x: Any) -> list[Any]:
+def _bind(eqn: Equation, *x: ArrayLike) -> list[Any]:
     return list(eqn.primitive.bind(*x, **eqn.params))
 
 
-def _holds_jaxpr(value: Any) -> bool:
+def _holds_jaxpr(value: object) -> bool:
     return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))
 
 
-def _substitute(substitution: dict[Any, Any], atom: Any) -> Any:
+def _substitute(substitution: dict[Any, Any], atom: Atom) -> Atom:
     return atom if isinstance(atom, jex.Literal) else substitution.get(atom, atom)
 
 
-def _inline(closed: Any, invars: list[Any], eqns: list[Any]) -> list[Any]:
+def _inline(closed: ClosedJaxpr, invars: list[Atom], eqns: list[Equation]) -> list[Atom]:
     """Append the equations of a closed jaxpr, with fresh variables, and return its outputs."""
     jaxpr = closed.jaxpr
     constants = [

@@ -16,6 +16,7 @@ import jax.extend.core as jex
 
 from funcnn.core import registry
 from funcnn.core.registry import registered_rules
+from funcnn.types import ArrayLike, Aval, ClosedJaxpr, Equation
 
 _RULES = frozenset({"custom_jvp_call", "custom_vjp_call"})
 # JAX's new engine has one primitive for all; what it is stands in the class of its parameter.
@@ -42,7 +43,7 @@ class Site:
         around: whether it wraps another rule, of the same function.
     """
 
-    position: tuple[Any, ...]
+    position: tuple[int | str, ...]
     name: str
     path: str
     kind: str
@@ -53,7 +54,7 @@ class Site:
         return f"{self.name} in {self.path}" if self.path else self.name
 
 
-def site_of(eqn: Any, position: tuple[Any, ...] = (), path: str = "") -> Site | None:
+def site_of(eqn: Equation, position: tuple[int | str, ...] = (), path: str = "") -> Site | None:
     """The site that an equation is, None where it calls no custom rule.
 
     >>> eqn, = jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr.eqns
@@ -91,7 +92,7 @@ def _source(name: str, found: str) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
-def wrapped(eqn: Any) -> Any:
+def wrapped(eqn: Equation) -> ClosedJaxpr:
     """The closed jaxpr of what the rule at a site wraps, in the operands of the equation.
 
     >>> eqn, = jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr.eqns
@@ -102,13 +103,13 @@ def wrapped(eqn: Any) -> Any:
         return eqn.params["call_jaxpr"]
     rule = eqn.params["_prim"]
 
-    def expanded(*leaves: Any) -> list[Any]:
+    def expanded(*leaves: ArrayLike) -> list[Any]:
         return jax.tree.leaves(rule.expand(*jax.tree.unflatten(rule.in_tree, leaves)))
 
     return jax.make_jaxpr(expanded)(*(shape_of(v.aval) for v in eqn.invars))
 
 
-def inside_of(eqn: Any) -> Any:
+def inside_of(eqn: Equation) -> ClosedJaxpr | None:
     """The closed jaxpr that the new engine's checkpoint holds out of sight; None elsewhere.
 
     >>> inside_of(jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr.eqns[0]) is None
@@ -118,7 +119,7 @@ def inside_of(eqn: Any) -> Any:
     return rule.jaxpr if type(rule).__name__ == "RematTraced" else None
 
 
-def operands(eqn: Any) -> list[int]:
+def operands(eqn: Equation) -> list[int]:
     """Which operands of an equation can vary by themselves: no literals.
 
     The functions of a custom_root close over the same arrays, each of which is an operand several
@@ -134,7 +135,7 @@ def operands(eqn: Any) -> list[int]:
     return list({eqn.invars[i]: i for i in reversed(chosen)}.values())[::-1]
 
 
-def alone(eqn: Any) -> Any:
+def alone(eqn: Equation) -> ClosedJaxpr:
     """The closed jaxpr of one equation, in its `operands`.
 
     >>> closed = alone(jax.make_jaxpr(lambda x: 2.0 * x)(1.0).jaxpr.eqns[0])
@@ -159,7 +160,7 @@ def alone(eqn: Any) -> Any:
     return jex.ClosedJaxpr(jex.Jaxpr((), inputs, outputs, [again], eqn.effects, name), ())
 
 
-def _innermost(eqn: Any) -> Any:
+def _innermost(eqn: Equation) -> Any:
     """What the new engine's primitive is, under any number of vmaps."""
     primitive = eqn.params["_prim"]
     while hasattr(primitive, "prim"):
@@ -167,7 +168,7 @@ def _innermost(eqn: Any) -> Any:
     return primitive
 
 
-def shape_of(aval: Any) -> jax.ShapeDtypeStruct:
+def shape_of(aval: Aval) -> jax.ShapeDtypeStruct:
     """What a program is traced with in the place of a value of this type.
 
     >>> shape_of(jax.typeof(1.0)).shape

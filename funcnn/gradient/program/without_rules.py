@@ -19,6 +19,7 @@ import numpy as np
 from funcnn.core.registry import Removal, removing
 from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.gradient.program.sites import Site
+from funcnn.types import ArrayLike, ClosedJaxpr, Function, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +32,17 @@ class Program:
         out_tree: the tree of the result.
     """
 
-    jaxpr: Any
+    jaxpr: ClosedJaxpr
     leaves: list[Any]
     out_tree: Any
 
-    def run(self, leaves: list[Any] | None = None) -> Any:
+    def run(self, leaves: list[Any] | None = None) -> PyTree:
         """Evaluate the jaxpr and give the result its tree."""
         flat = jex.jaxpr_as_fun(self.jaxpr)(*(self.leaves if leaves is None else leaves))
         return jax.tree.unflatten(self.out_tree, flat)
 
 
-def trace(f: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Program:
+def trace(f: Function, args: tuple[Any, ...], keywords: dict[str, Any]) -> Program:
     """Trace `f`; arguments that are no arrays (numbers, strings, functions) stay as they are.
 
     >>> trace(lambda x, n: x * n, (np.ones(3), 2), {}).run()
@@ -50,7 +51,7 @@ def trace(f: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]
     leaves, tree = jax.tree.flatten((args, keywords))
     arrays = [i for i, leaf in enumerate(leaves) if isinstance(leaf, (jax.Array, np.ndarray))]
 
-    def of_arrays(*values: Any) -> Any:
+    def of_arrays(*values: ArrayLike) -> PyTree:
         filled = list(leaves)
         for i, value in zip(arrays, values, strict=True):
             filled[i] = value
@@ -63,8 +64,8 @@ def trace(f: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]
 
 
 def without_rules(
-    f: Callable[..., Any], only: Iterable[str] | None = None, exclude: Iterable[str] = ()
-) -> Callable[..., Any]:
+    f: Function, only: Iterable[str] | None = None, exclude: Iterable[str] = ()
+) -> Function:
     """The same function with every hand-written rule removed, whoever wrote it.
 
     `jax.grad(fnn.without_rules(loss))` is the automatic gradient. It goes inside the derivative: in
@@ -89,14 +90,14 @@ def without_rules(
     removal = Removal(None if only is None else frozenset(only), frozenset(exclude))
 
     @functools.wraps(f)
-    def automatic(*args: Any, **keywords: Any) -> Any:
+    def automatic(*args: PyTree, **keywords: PyTree) -> PyTree:
         return take_out(f, args, keywords, removal)[0].run()
 
     return automatic
 
 
 def take_out(
-    f: Callable[..., Any],
+    f: Function,
     args: tuple[Any, ...],
     keywords: dict[str, Any],
     removal: Removal,
@@ -134,11 +135,11 @@ def take_out(
 
 
 def differentiable(
-    f: Callable[..., Any],
+    f: Function,
     *,
     further: bool = False,
     keep: Callable[[Site], bool] | None = None,
-) -> Callable[..., Any]:
+) -> Function:
     """`f` without hand-written rules and with a reverse mode wherever JAX has any derivative.
 
     >>> import jax, jax.numpy as jnp
@@ -148,14 +149,14 @@ def differentiable(
     16.0
     """
 
-    def automatic(*args: Any, **keywords: Any) -> Any:
+    def automatic(*args: PyTree, **keywords: PyTree) -> PyTree:
         options: dict[str, Any] = {"forward": True, "further": further, "keep": keep}
         return take_out(f, args, keywords, Removal(), **options)[0].run()
 
     return automatic
 
 
-def with_twins(f: Callable[..., Any]) -> Callable[..., Any]:
+def with_twins(f: Function) -> Function:
     """`f` with a right rule in the place of each hand-written one: a custom_vjp by autodiff.
 
     What goes wrong with these goes wrong with any rule. A loop's is made of its forward mode.
@@ -165,7 +166,7 @@ def with_twins(f: Callable[..., Any]) -> Callable[..., Any]:
     1.0
     """
 
-    def twins(*args: Any, **keywords: Any) -> Any:
+    def twins(*args: PyTree, **keywords: PyTree) -> PyTree:
         program = trace(f, args, keywords)
         jaxpr = Rewriting(lambda site: True, forward=True, twins=True).closed(program.jaxpr)
         return dataclasses.replace(program, jaxpr=jaxpr).run()
@@ -173,7 +174,7 @@ def with_twins(f: Callable[..., Any]) -> Callable[..., Any]:
     return twins
 
 
-def inlined(f: Callable[..., Any]) -> Callable[..., Any]:
+def inlined(f: Function) -> Function:
     """`f` without hand-written rules, and its loops as they are: for its value, and forward mode.
 
     >>> import jax
@@ -181,7 +182,7 @@ def inlined(f: Callable[..., Any]) -> Callable[..., Any]:
     1.0
     """
 
-    def values(*args: Any, **keywords: Any) -> Any:
+    def values(*args: PyTree, **keywords: PyTree) -> PyTree:
         with removing(Removal()):
             program = trace(f, args, keywords)
         jaxpr = Rewriting(lambda site: True, inline=True).closed(program.jaxpr)

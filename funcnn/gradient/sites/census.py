@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +36,7 @@ from funcnn.gradient.sites.site_error import (
 )
 from funcnn.gradient.verdict.judge import Row
 from funcnn.report import table, write_json_lines
+from funcnn.types import Function, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,10 +145,10 @@ class Census:
 
 
 def census(
-    f: Callable[..., Any],
-    *args: Any,
+    f: Function,
+    *args: PyTree,
     intent: str | Mapping[str, str] = "derivative",
-    reference: Mapping[str, Callable[..., Any]] | None = None,
+    reference: Mapping[str, Function] | None = None,
 ) -> Census:
     """Every hand-written rule that a program calls, with its cost and its error.
 
@@ -184,10 +185,15 @@ class _Intents:
     """Which rules are surrogates, by name, and which functions they follow."""
 
     surrogates: frozenset[str]
-    references: Mapping[str, Callable[..., Any]]
+    references: Mapping[str, Function]
 
     @classmethod
-    def of(cls, intent: Any, reference: Any, known: set[str]) -> _Intents:
+    def of(
+        cls,
+        intent: str | Mapping[str, str],
+        reference: Mapping[str, Function] | None,
+        known: set[str],
+    ) -> _Intents:
         named = dict.fromkeys(known, intent) if isinstance(intent, str) else dict(intent)
         for name in (*named, *(reference or {})):
             if name not in known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +32,12 @@ from funcnn.gradient.sites.site_error import (
     smooth_elements,
 )
 from funcnn.gradient.verdict.judge import relative_error
+from funcnn.types import Array, ArrayLike, ClosedJaxpr
+
+# The operands of each site, by its number.
+Operands = dict[int, list[Any]]
+# The arrays of one site after another.
+AtSites = list[list[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +62,7 @@ class SiteRow:
     note: str = ""
 
 
-def localize(program: Any, leaves: Sequence[Any]) -> tuple[SiteRow, ...]:
+def localize(program: ClosedJaxpr, leaves: Sequence[ArrayLike]) -> tuple[SiteRow, ...]:
     """A row for each outermost site of a program, in its order.
 
     Truth is the derivative of what the rule wraps; for a rule of funcnn this is the value of its
@@ -86,7 +92,7 @@ def localize(program: Any, leaves: Sequence[Any]) -> tuple[SiteRow, ...]:
         arrived, true, shaken, operands = _flow(program, list(leaves), taps)
         local = evaluate_sites(taps, operands, true)
         each = zip(taps, arrived, true, shaken, local, strict=True)
-        rows = {tap.site.position: _row(tap, *parts) for tap, *parts in each}
+        rows = {of_site[0].site.position: _row(*of_site) for of_site in each}
     return tuple(rows.get(s.position) or _not_seen(s) for s in outermost)
 
 
@@ -95,15 +101,19 @@ def _not_seen(site: Site) -> SiteRow:
     return SiteRow(site, math.nan, math.nan, math.nan, "INCONCLUSIVE", why)
 
 
-def _flow(program: Any, leaves: list[Any], taps: Sequence[Tap]) -> tuple[Any, Any, Any, Any]:
+def _flow(
+    program: ClosedJaxpr, leaves: list[ArrayLike], taps: Sequence[Tap]
+) -> tuple[AtSites, AtSites, AtSites, AtSites]:
     """At each site: the cotangents that arrive, the true ones, these shaken, the true operands."""
     zeros = {i: tap.zeros for i, tap in enumerate(taps)}
     with_taps, shapes = jax.make_jaxpr(tapped(program, taps), return_shape=True)(leaves, zeros)
     stripped = Rewriting(lambda site: True).closed(with_taps)
     tree = jax.tree.structure(shapes)
 
-    def gradient(evaluate: Any, leaves: list[Any], zeros: Zeros) -> Any:
-        def scalar(zeros: Zeros) -> Any:
+    def gradient(
+        evaluate: Callable[[list[Any]], list[Any]], leaves: list[Any], zeros: Zeros
+    ) -> tuple[Zeros, Operands]:
+        def scalar(zeros: Zeros) -> tuple[Array, Operands]:
             flat = evaluate([*leaves, *jax.tree.leaves(zeros)])
             outs, seen = jax.tree.unflatten(tree, flat)
             return outs[0], seen
@@ -122,7 +132,13 @@ def _flow(program: Any, leaves: list[Any], taps: Sequence[Tap]) -> tuple[Any, An
     return in_order[0], in_order[1], in_order[2], in_order[3]
 
 
-def _row(tap: Tap, arrived: Any, true: Any, shaken: Any, local: Arms) -> SiteRow:
+def _row(
+    tap: Tap,
+    arrived: Sequence[Array],
+    true: Sequence[Array],
+    shaken: Sequence[Array],
+    local: Arms,
+) -> SiteRow:
     """The worst of a site's operands and values."""
     inherited = [_ulps(*each) for each in zip(arrived, true, shaken, strict=True)]
     error = max((e for e in inherited if not math.isnan(e)), default=math.nan)
@@ -132,7 +148,7 @@ def _row(tap: Tap, arrived: Any, true: Any, shaken: Any, local: Arms) -> SiteRow
     return SiteRow(tap.site, worst.manual, error, worst.floor, worst.verdict, note)
 
 
-def _ulps(arrived: Any, true: Any, shaken: Any) -> float:
+def _ulps(arrived: Array, true: Array | np.ndarray, shaken: Array) -> float:
     """The error of a cotangent; NaN where the true one is zero everywhere or stands on kinks."""
     smooth = smooth_elements(true, shaken)
     true = only(smooth, true)

@@ -25,12 +25,23 @@ from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.gradient.program.sites import alone
 from funcnn.gradient.truth.appeal import Rounded, appealed
 from funcnn.gradient.verdict.judge import ZERO, Row, judge_rounding
+from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, Function
 
 _DRAWS = 2  # of changed operands, for the noise floor
 # Ties and kinks are broken by a shake of this relative size. An element of a derivative that moves
 # by more than _JUMP of itself, and by more than ten shakes of the whole, stands on one, and any
 # rule may then take either side.
 _SHAKE, _JUMP = 1e-9, 1e-3
+
+
+# An operand or a cotangent.
+Leaf = Array | np.ndarray | np.number
+# (operands, cotangents of the float results) of a site.
+Inputs = tuple[list[Any], list[Any]]
+# (values, cotangents of the float operands) of a site.
+Side = tuple[Sequence[Any], Sequence[Any]]
+# (row, operand, its cotangent by the rule, its truth) -> row.
+Question = Callable[[Row, int, np.ndarray, np.ndarray], Row]
 
 
 class Arms(NamedTuple):
@@ -43,14 +54,14 @@ class Arms(NamedTuple):
         moved: that at operands which were changed in their last place, several times.
     """
 
-    manual: Any
-    automatic: Any
-    truth: Any
-    shaken: Any
-    moved: Any
+    manual: Side
+    automatic: Side
+    truth: Side
+    shaken: Side
+    moved: Sequence[Side]
 
 
-def follow(tap: Tap, given: list[Any], reference: Callable[..., Any]) -> Any:
+def follow(tap: Tap, given: list[Any], reference: Function) -> ClosedJaxpr:
     """A closed jaxpr with the value of a site's rule, and the derivative of another function.
 
     Raises:
@@ -59,7 +70,7 @@ def follow(tap: Tap, given: list[Any], reference: Callable[..., Any]) -> Any:
     own = without_any_rule(alone(tap.eqn))
     plain = jex.jaxpr_as_fun(own)
 
-    def run(*x: Any) -> list[Any]:
+    def run(*x: Array) -> list[Array]:
         value, followed = plain(*x), jax.tree.leaves(reference(*x))
         if [y.shape for y in value] != [np.shape(y) for y in followed]:
             raise ValueError(f"reference of {tap.site}: it returns other shapes than the rule")
@@ -72,7 +83,10 @@ def follow(tap: Tap, given: list[Any], reference: Callable[..., Any]) -> Any:
 
 
 def evaluate_sites(
-    taps: Sequence[Tap], operands: Any, cotangents: Any, true: Any = None
+    taps: Sequence[Tap],
+    operands: Sequence[Sequence[Leaf]],
+    cotangents: Sequence[Sequence[Leaf]],
+    true: ClosedJaxpr | None = None,
 ) -> list[Arms]:
     """Each site's arms at the given operands and cotangents of its float results.
 
@@ -93,7 +107,7 @@ def evaluate_sites(
     manual = [alone(tap.eqn) for tap in taps]
     automatic = [without_any_rule(one) if true is None else true for one in manual]
 
-    def all_of(evaluators: list[Any]) -> Callable[[Any], Any]:
+    def all_of(evaluators: list[Function]) -> Callable[[Any], Any]:
         return lambda inputs: [
             _over_loops(*each) for each in zip(taps, evaluators, inputs, strict=True)
         ]
@@ -110,7 +124,7 @@ def evaluate_sites(
     return [Arms(m, a, t, s, moved) for m, a, t, s, moved in in_turn]
 
 
-def without_any_rule(program: Any, *, further: bool = False) -> Any:
+def without_any_rule(program: ClosedJaxpr, *, further: bool = False) -> ClosedJaxpr:
     """A closed jaxpr without rules, and with a reverse mode wherever JAX has a derivative.
 
     >>> "custom_jvp" in str(without_any_rule(jax.make_jaxpr(jax.nn.relu)(1.0)))
@@ -120,8 +134,11 @@ def without_any_rule(program: Any, *, further: bool = False) -> Any:
 
 
 def questioned(
-    tap: Tap, given: Any, cotangents: Any, true: Any = None
-) -> Callable[[Row, int, Any, Any], Row]:
+    tap: Tap,
+    given: Sequence[Leaf],
+    cotangents: Sequence[Leaf],
+    true: ClosedJaxpr | None = None,
+) -> Question:
     """`(row, operand, its cotangent by the rule, its truth) -> row` after an appeal: see `Appeal`.
 
     Args:
@@ -136,11 +153,11 @@ def questioned(
     def subject() -> Subject:
         high = [raised(v) for v in values]
 
-        def of_floats(further: bool) -> Callable[..., list[Any]]:
+        def of_floats(further: bool) -> Callable[..., list[Array]]:
             own = without_any_rule(alone(tap.eqn), further=further)
             program = own if true is None else true
 
-            def run(*x: Any) -> list[Any]:
+            def run(*x: Array) -> list[Array]:
                 y = evaluate_raised(program, filled(high, floats, x))
                 return [v for v in y if is_float(v)]
 
@@ -150,7 +167,7 @@ def questioned(
         names = tuple(f"operand {i}" for i in range(len(floats)))
         return Subject(names, x, list, of_floats(False), False, further=of_floats(True))
 
-    def question(row: Row, i: int, manual: Any, truth: Any) -> Row:
+    def question(row: Row, i: int, manual: np.ndarray, truth: np.ndarray) -> Row:
         with jax.enable_x64(True):
             one = subject()
             w = [np.asarray(dy, np.float64) for dy in dys]
@@ -159,10 +176,10 @@ def questioned(
     return question
 
 
-def _rounded(tap: Tap, operands: list[Any], cotangents: list[Any]) -> tuple[Any, Any]:
+def _rounded(tap: Tap, operands: Sequence[Leaf], cotangents: Sequence[Leaf]) -> Inputs:
     """Both in the dtypes of the site."""
 
-    def low(x: Any, aval: Any) -> Any:
+    def low(x: Leaf, aval: Aval) -> Leaf:
         return np.asarray(x).astype(aval.dtype) if is_float(aval) else x
 
     return (
@@ -171,7 +188,7 @@ def _rounded(tap: Tap, operands: list[Any], cotangents: list[Any]) -> tuple[Any,
     )
 
 
-def _moved(taps: Sequence[Tap], inputs: Any, seed: int) -> Any:
+def _moved(taps: Sequence[Tap], inputs: Sequence[Inputs], seed: int) -> list[Inputs]:
     """The operands, raised to float64, changed in the last place of their own dtype."""
     out = []
     for tap, (operands, dys) in zip(taps, inputs, strict=True):
@@ -182,14 +199,14 @@ def _moved(taps: Sequence[Tap], inputs: Any, seed: int) -> Any:
     return out
 
 
-def _over_loops(tap: Tap, evaluate: Any, given: tuple[list[Any], list[Any]]) -> Any:
+def _over_loops(tap: Tap, evaluate: Function, given: Inputs) -> Side:
     """(values, cotangents of the float operands), one step of the scans around it after another."""
     chosen = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
 
-    def one(given: tuple[list[Any], list[Any]]) -> Any:
+    def one(given: Inputs) -> Side:
         operands, dys = given
 
-        def values(*floats: Any) -> list[Any]:
+        def values(*floats: Array) -> list[Array]:
             return [y for y in evaluate(*filled(operands, chosen, floats)) if is_float(y)]
 
         y, pull = jax.vjp(values, *(operands[i] for i in chosen))
@@ -228,7 +245,7 @@ def shake(leaves: list[Any], seed: int, size: float | None = None) -> list[Any]:
     ]
 
 
-def smooth_elements(truth: Any, shaken: Any) -> np.ndarray:
+def smooth_elements(truth: ArrayLike, shaken: ArrayLike) -> np.ndarray:
     """Where a derivative does not jump under a shake.
 
     >>> smooth_elements(np.array([0.0, 1.0]), np.array([1.0, 1.0 + 1e-9]))
@@ -240,7 +257,7 @@ def smooth_elements(truth: Any, shaken: Any) -> np.ndarray:
     return ~((by > itself) & (by > 10 * _SHAKE * rms([truth])))  # NaN is no jump
 
 
-def only(smooth: np.ndarray, x: Any) -> np.ndarray:
+def only(smooth: np.ndarray, x: ArrayLike) -> np.ndarray:
     """x with zeros where it stands on a kink: they add nothing to any error.
 
     >>> only(np.array([True, False]), np.array([2.0, 3.0]))
@@ -251,7 +268,7 @@ def only(smooth: np.ndarray, x: Any) -> np.ndarray:
     return kept
 
 
-def judge_site(arms: Arms, question: Any = None) -> tuple[Row | None, str]:
+def judge_site(arms: Arms, question: Question | None = None) -> tuple[Row | None, str]:
     """The worst of a site's values and operands, and a note; None where nothing can be said.
 
     Elements that stand on a kink are left out; with a `question`, see `questioned`, each operand
@@ -290,7 +307,7 @@ def judge_surrogate(arms: Arms) -> tuple[Row, str]:
     return Row("", (), "", nan, nan, nan, "SURROGATE"), note
 
 
-def _judged(arms: Arms, question: Any) -> tuple[list[Row], int]:
+def _judged(arms: Arms, question: Question | None) -> tuple[list[Row], int]:
     """A row for each value of a site and each cotangent, and how many elements stand on kinks."""
     manual, automatic, truth, shaken, moved = arms
     rows: list[Row] = []

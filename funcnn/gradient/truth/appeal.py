@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.truth.oracle import sure_slopes
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import ZERO, Row, relative_error
+from funcnn.types import Array, ArrayLike, Verdict
 
 SIDES = (1e-8, 1e-10)  # how far to either side of a point its slopes are looked for, relative
 _TINY = 1e-290  # what is below, and what it times 1e-9 is, XLA may take for 0
@@ -35,7 +37,7 @@ SOLVED = 1e-4  # relative: what a loop that stops at a tolerance may leave open
 _SOLVER = 1e-6  # relative: a solver's usual tolerance
 _STOPPED = 10.0  # of what more iterations change
 
-Found = tuple[str, str]  # verdict and note
+Found = tuple[Verdict, str]  # verdict and note
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,8 +184,8 @@ class Rounded:
     x: tuple[Any, ...]
     w: list[Any]
     leaf: int
-    manual: Any
-    truth: Any
+    manual: Array | np.ndarray | np.number
+    truth: Array | np.ndarray | np.number
 
     @functools.cached_property
     def explained(self) -> np.ndarray:
@@ -252,13 +254,15 @@ def appealed(row: Row, rounded: Rounded) -> Row:
     return dataclasses.replace(row, verdict=verdict, note=found[1])
 
 
-def _change(a: Any, b: Any) -> float:
+def _change(a: ArrayLike, b: ArrayLike) -> float:
     a, b = np.asarray(a), np.asarray(b)
     size = float(np.linalg.norm(a))
     return float(np.linalg.norm(a - b)) / size if size else float(np.any(a != b))
 
 
-def rounding_of(subject: Subject, x: Any, w: Any, unit: float) -> list[np.ndarray]:
+def rounding_of(
+    subject: Subject, x: Sequence[Any], w: Sequence[Any], unit: float
+) -> list[np.ndarray]:
     """What rounding errors of a size upon every number on the way do to the automatic gradient.
 
     An array of absolute errors for each leaf. x64 is enabled by the caller.

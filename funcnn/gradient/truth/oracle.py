@@ -22,6 +22,7 @@ from funcnn.gradient.truth.richardson import (
     steps_from,
     unit_direction,
 )
+from funcnn.types import Function, Verdict
 
 _ALLOWED = 1e-9  # relative, beside ten times the error bar
 _TOO_WIDE = 1e-4  # an error bar that says nothing
@@ -55,13 +56,18 @@ class Oracle:
     pulls: Mapping[str, Pull]
     w: list[np.ndarray]
     v: tuple[np.ndarray, ...]
-    program: Callable[..., Any]
+    program: Function
     seed: int
     slack: float = 0.0
 
     @classmethod
     def of(
-        cls, f: Any, x: Any, pulls: Mapping[str, Pull], seed: int = 0, slack: float = 0.0
+        cls,
+        f: Callable[..., list[Any]],
+        x: Sequence[Any],
+        pulls: Mapping[str, Pull],
+        seed: int = 0,
+        slack: float = 0.0,
     ) -> Oracle:
         """With a random direction of each leaf, and a random cotangent. Needs x64 to be enabled.
 
@@ -77,7 +83,7 @@ class Oracle:
         w = cotangents(jax.eval_shape(f, *x), seed)[0][1] if x else []
         return cls(f, x, pulls, w, v, along(f, compiled), seed, slack)
 
-    def verdicts(self) -> list[tuple[str, str]]:
+    def verdicts(self) -> list[tuple[Verdict, str]]:
         """("pass", "fail" or "inconclusive", why) for each leaf.
 
         "note" where the automatic derivative alone is contradicted: then the manual one is right.
@@ -89,7 +95,7 @@ class Oracle:
         with np.errstate(over="ignore", invalid="ignore"):
             return [self._verdict(i) for i in range(len(self.x))]
 
-    def _verdict(self, i: int) -> tuple[str, str]:
+    def _verdict(self, i: int) -> tuple[Verdict, str]:
         if not self.x[i].size:
             return "inconclusive", "no elements"
         found: list[Slope] = []
@@ -184,7 +190,11 @@ class Oracle:
 
 
 def sure_slopes(
-    f: Any, x: Any, w: Any, leaf: int, known: Mapping[str, np.ndarray]
+    f: Callable[..., list[Any]],
+    x: Sequence[Any],
+    w: Sequence[Any],
+    leaf: int,
+    known: Mapping[str, np.ndarray],
 ) -> list[Slope] | None:
     """Differences along three directions of one leaf, beside known gradients of it.
 
@@ -221,7 +231,7 @@ class _Cache(dict[Any, Any]):
         super().__init__()
         self.make = make
 
-    def __missing__(self, key: Any) -> Any:
+    def __missing__(self, key: tuple[Any, ...]) -> Any:
         self[key] = self.make(*key)
         return self[key]
 

@@ -12,12 +12,13 @@ from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.truth.appeal import Appeal
 from funcnn.gradient.verdict.figures import describe_error
+from funcnn.types import ArrayLike, Verdict
 
 _ELEMENT = 1e-9  # relative, as in check 1
 _EPS = float(np.finfo(np.float64).eps)
 LOST = 1e3 * _EPS  # of an ordinary cotangent: autodiff in float64 is no truth below
 
-Found = tuple[str, str]  # verdict and note
+Found = tuple[Verdict, str]  # verdict and note
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,7 +151,7 @@ class Point:
         return float(sum(np.vdot(w, y) for w, y in zip(self.w, pushed, strict=True)))
 
 
-def put(x: tuple[Any, ...], i: int, value: Any) -> tuple[Any, ...]:
+def put(x: tuple[Any, ...], i: int, value: ArrayLike) -> tuple[Any, ...]:
     """The leaves with another one in the place of leaf i.
 
     >>> put((1, 2, 3), 1, 5)

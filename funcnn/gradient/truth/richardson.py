@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcnn.types import Array, ArrayLike, Function
+
 HALVINGS = 5
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -39,7 +41,7 @@ def steps_from(largest: float, halvings: int = HALVINGS) -> np.ndarray:
     return largest * 0.5 ** np.arange(halvings + 1)
 
 
-def along(f: Callable[..., list[Any]], compile_: Callable[..., Any]) -> Callable[..., Any]:
+def along(f: Callable[..., list[Any]], compile_: Callable[[Function], Function]) -> Function:
     """One compiled program `(x, v, factors) -> values`, (K, M), of f at K points x + c v.
 
     Args:
@@ -55,8 +57,8 @@ def along(f: Callable[..., list[Any]], compile_: Callable[..., Any]) -> Callable
            [16.]])
     """
 
-    def values(x: Any, v: Any, factors: Any) -> Any:
-        def at(row: Any) -> Any:
+    def values(x: Sequence[Array], v: Sequence[Array], factors: Array) -> Array:
+        def at(row: Array) -> Array:
             point = [xi + row[i] * vi for i, (xi, vi) in enumerate(zip(x, v, strict=True))]
             return jnp.concatenate([jnp.ravel(y) for y in f(*point)])  # (M,)
 
@@ -99,7 +101,7 @@ def extrapolated(table: Sequence[Any] | np.ndarray, order: int = 2) -> tuple[Any
     return column[-1], change
 
 
-def jumps(right: Any, left: Any, middle: Any, steps: np.ndarray) -> np.ndarray:
+def jumps(right: np.ndarray, left: np.ndarray, middle: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """How much the slope of each output seems to change at once near x, step by step: (K - 1, M).
 
     Five points, -2h, -h, 0, h, 2h: a parabola through three of them misses the other two. Where f
@@ -124,7 +126,7 @@ def jumps(right: Any, left: Any, middle: Any, steps: np.ndarray) -> np.ndarray:
     return np.maximum(even, 6 * np.abs(slopes[:-1] - slopes[1:]))
 
 
-def rounding_noise(values: Any, weights: Any = 1.0) -> float:
+def rounding_noise(values: ArrayLike, weights: ArrayLike = 1.0) -> float:
     """What rounding may do to the weighted sum of the values, once.
 
     >>> rounding_noise(np.array([1.0, -3.0])) == 4 * 2.0**-52

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+
+from funcnn.types import ArrayLike
 
 _INFORMATIVE = 6  # significant digits that are always shown, where they are not zeros
 _ALL = 17  # tell any two numbers in float64 apart
@@ -49,7 +50,7 @@ def factor_figure(c: float, within: float = 0.0) -> str:
     return figures(c, *(v for v in whole if abs(c - v) > within * abs(v)))[0]
 
 
-def describe_error(manual: Any, automatic: Any, truth: Any) -> str:
+def describe_error(manual: ArrayLike, automatic: ArrayLike | None, truth: ArrayLike) -> str:
     """The factor between a gradient and its truth, where there is one, and the worst element.
 
     >>> describe_error(np.array([-2.0, -4.0]), None, np.array([1.0, 2.0]))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.gradient.verdict.figures import describe_error
+from funcnn.types import ArrayLike, Verdict
 
 # Phase A of the tolerance policy: both gradients are computed in float64.
 _ALGEBRA_NORM = 1e-10
@@ -51,7 +52,7 @@ class Row:
     zero: bool = False
 
 
-def relative_error(g: Any, truth: Any) -> float:
+def relative_error(g: ArrayLike, truth: ArrayLike) -> float:
     """||g - truth|| / ||truth||; infinite where g is not finite.
 
     >>> relative_error(np.array([3.0, 4.4]), np.array([3.0, 4.0])).__round__(3)
@@ -64,7 +65,9 @@ def relative_error(g: Any, truth: Any) -> float:
     return float(distance / size) if size else (math.inf if distance else 0.0)
 
 
-def judge_rounding(leaf: str, manual: Any, automatic: Any, truth: Any, moved: list[Any]) -> Row:
+def judge_rounding(
+    leaf: str, manual: ArrayLike, automatic: ArrayLike, truth: ArrayLike, moved: list[Any]
+) -> Row:
     """The verdict on one leaf in its own precision.
 
     The hand-derived gradient is wrong where its error exceeds twice that of autodiff, plus twice
@@ -91,7 +94,7 @@ def judge_rounding(leaf: str, manual: Any, automatic: Any, truth: Any, moved: li
     return Row(leaf, shape, dtype, m / ulp, a / ulp, k / ulp, verdict, note)
 
 
-def _verdict(m: float, a: float, k: float, ulp: float, truth: Any) -> tuple[str, str]:
+def _verdict(m: float, a: float, k: float, ulp: float, truth: ArrayLike) -> tuple[str, str]:
     if not np.all(np.isfinite(truth)):
         return "INCONCLUSIVE", "the truth is not finite"
     if not np.any(truth):
@@ -107,7 +110,9 @@ def _verdict(m: float, a: float, k: float, ulp: float, truth: Any) -> tuple[str,
     return ("AUTO", "") if m > 2 * a and m > k + ulp else ("TIE", "")
 
 
-def judge_algebra(manual: Any, truth: Any, moved: list[Any], size: float = 0.0) -> tuple[str, str]:
+def judge_algebra(
+    manual: ArrayLike, truth: ArrayLike, moved: list[Any], size: float = 0.0
+) -> tuple[Verdict, str]:
     """("pass", "fail" or "inconclusive", why): the rule's own code in float64 against the truth.
 
     Args:
@@ -157,7 +162,7 @@ def judge_algebra(manual: Any, truth: Any, moved: list[Any], size: float = 0.0) 
     return "fail", describe_error(manual, None, truth)
 
 
-def allowed_in_algebra(truth: Any, size: float = 0.0) -> np.ndarray:
+def allowed_in_algebra(truth: ArrayLike, size: float = 0.0) -> np.ndarray:
     """By how much each element may differ from the truth in float64, its noise not counted.
 
     >>> float(allowed_in_algebra(np.array([3.0, 4.0]))[0]) < 1e-8

@@ -6,6 +6,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from funcnn.types import Verdict
+
 _SHOWN = 3  # failures of each check that are printed in full
 
 
@@ -41,7 +43,7 @@ class Result:
     check: str
     case: str
     leaf: str
-    verdict: str
+    verdict: Verdict
     note: str = ""
     seed: int = 0
     dtype: str = ""

@@ -1,6 +1,6 @@
 """A convolution and its two gradients, each in the form that its platform runs fastest.
 
-The derivation stands in convolution.py. On a CPU: matrix products, or convolutions of forward form.
+The derivation stands in conv.py. On a CPU: matrix products, or convolutions of forward form.
 Elsewhere: the convolutions, forward and transposed, that the vendor's library knows.
 """
 

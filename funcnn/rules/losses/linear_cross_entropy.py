@@ -192,7 +192,7 @@ def _like(mask: Array, a: Array) -> Array:
     return mask.reshape(mask.shape + (1,) * (a.ndim - 1))
 
 
-def _add_at(a: Array, start: Array | int, new: Array) -> Array:
+def _add_at(a: Array, start: Array, new: Array) -> Array:
     there = jax.lax.dynamic_slice_in_dim(a, start, new.shape[0])
     return jax.lax.dynamic_update_slice_in_dim(a, there + new, start, 0)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.core.registry import Case, rule
-from funcnn.rules.normalization.rows import along_last, checked, moments, over_rows
+from funcnn.rules.normalization.rows import Moments, along_last, checked, moments, over_rows
 from funcnn.rules.shared.arguments import describe
 from funcnn.rules.shared.case_data import normal, uniform
 from funcnn.rules.shared.numerics import accumulator

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from funcnn.core.registry import Case, rule
 from funcnn.rules.normalization.rows import (
+    Moments,
     along_last,
     checked,
     moments,

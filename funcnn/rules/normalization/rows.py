@@ -1,6 +1,6 @@
 """Normalisation of each row by its own statistics: layer norm and RMS norm.
 
-Group and instance norm (group_norm.py) and batch norm (batch_norm.py) use the `Moments` below.
+Group and instance norm (group.py) and batch norm (batch.py) use the `Moments` below.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from typing import TypeGuard
 import jax
 import jax.numpy as jnp
 
-from funcnn.types import Array, ArrayLike
+from funcnn.types import ArrayLike
 
 
-def floating(rule: str, **arguments: ArrayLike) -> tuple[Array, ...]:
+def floating(rule: str, **arguments: ArrayLike) -> tuple[jax.Array, ...]:
     """The arguments as arrays, or a TypeError that names the one that is not floating point.
 
     >>> floating("relu", x=3)
@@ -28,7 +28,7 @@ def floating(rule: str, **arguments: ArrayLike) -> tuple[Array, ...]:
     return arrays
 
 
-def _array(rule: str, name: str, a: ArrayLike) -> Array:
+def _array(rule: str, name: str, a: object) -> jax.Array:
     try:
         return jnp.asarray(a)
     except (TypeError, ValueError):
@@ -37,7 +37,7 @@ def _array(rule: str, name: str, a: ArrayLike) -> Array:
         raise TypeError(f"{rule}: {name} must be an array, found a {type(a).__name__}") from None
 
 
-def same_dtype(rule: str, **arguments: Array | None) -> None:
+def same_dtype(rule: str, **arguments: jax.Array | None) -> None:
     """A TypeError unless the arguments have one dtype; None counts as having it.
 
     >>> same_dtype("linear", x=jnp.zeros(2), w=jnp.zeros((2, 3), jnp.bfloat16))
@@ -74,7 +74,7 @@ def at_least(size: object) -> int:
     return size if is_known(size) else 1
 
 
-def describe(x: Array) -> str:
+def describe(x: jax.Array) -> str:
     """Dtype and shape in a word, for messages.
 
     >>> describe(jnp.zeros((2, 3)))

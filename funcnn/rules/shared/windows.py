@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from funcnn.types import Array, Padding, Shape
+from funcnn.types import Array, Function, Padding, Shape
 
 
 # A node without leaves: among the residuals it takes the shapes to the backward pass.
@@ -261,7 +261,7 @@ def _interleaved(sums: dict[tuple[int, ...], Array], stride: tuple[int, ...]) ->
     return sums[()]
 
 
-def tile(windows: Windows, of_window: Callable[..., Array], *arrays: Array) -> Array:
+def tile(windows: Windows, of_window: Function, *arrays: Array) -> Array:
     """The transpose of `cut` for windows that do not overlap and have no gaps: no sum, one pass.
 
     `of_window` maps the numbers of the elements of a window and the `arrays` (N, *output, C), all

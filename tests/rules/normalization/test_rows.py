@@ -118,7 +118,7 @@ def test_evaluation_is_training_with_the_batch_s_own_statistics():
     y, mean, variance = rules.batch_norm(x, scale, bias)
     given = rules.batch_norm_evaluation(x, scale, bias, mean, variance)
     np.testing.assert_allclose(given, y, rtol=1e-5, atol=1e-6)
-    low = [a.astype(jnp.bfloat16) for a in (x, scale, bias)]
+    low = x.astype(jnp.bfloat16), scale.astype(jnp.bfloat16), bias.astype(jnp.bfloat16)
     assert rules.batch_norm_evaluation(*low, mean, variance).dtype == jnp.bfloat16
 
 
