@@ -3,6 +3,11 @@
 A model is a pure function `f(params, x)`; every operation carries two derivatives, the one derived
 by hand and the one that JAX derives; the tools compare the two.
 
+core, rules, layers and models are what a network is made of; data, train and pictures are for
+training it; gradient compares, testing does so in your tests, bench measures. experiment makes all
+of it from a config, foreign finds what a config names, commands and cli are the command line,
+report prints. types has the words of signatures, version the version.
+
 The names are resolved when they are first used (PEP 562), so that `import funcnn`, and the command
 line's help and errors, do not import jax.
 """
@@ -17,9 +22,10 @@ from funcnn.version import __version__ as __version__
 if TYPE_CHECKING:
     from funcnn import data, models, rules, testing, train
     from funcnn.core.backprop import backprop, backprop_steps
-    from funcnn.core.composition import chain, parallel, repeat, residual
+    from funcnn.core.composition import chain, parallel, residual
     from funcnn.core.layer import Layer, as_layer, layer_from_rule
     from funcnn.core.registry import Case, Rule, rule
+    from funcnn.core.stack import repeat
     from funcnn.core.summary import summary
     from funcnn.gradient.check import CheckReport, GradientError, check
     from funcnn.gradient.comparison.compare import Comparison, compare
@@ -67,7 +73,8 @@ _HOME = {
     "funcnn.core.registry": ("Case", "Rule", "rule"),
     "funcnn.rules": ("registered_rules",),
     "funcnn.core.layer": ("Layer", "as_layer", "layer_from_rule"),
-    "funcnn.core.composition": ("chain", "parallel", "repeat", "residual"),
+    "funcnn.core.composition": ("chain", "parallel", "residual"),
+    "funcnn.core.stack": ("repeat",),
     "funcnn.core.summary": ("summary",),
     "funcnn.layers": (
         *("dense", "conv", "conv_transposed", "embedding", "dropout", "flatten"),

@@ -15,7 +15,7 @@ from funcnn.core.registry import Case, Rule
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.check import check
 from funcnn.gradient.verdict.results import CheckReport, GradientError
-from funcnn.types import Function, PyTree
+from funcnn.types import Function, Intent, Level, PyTree
 
 __all__ = ["GradientError", "assert_gradients", "gradient_cases", "rule_tests"]
 
@@ -23,9 +23,9 @@ __all__ = ["GradientError", "assert_gradients", "gradient_cases", "rule_tests"]
 def assert_gradients(
     target: Rule | Function,
     *args: PyTree,
-    level: str = "fast",
+    level: Level = "fast",
     static: Mapping[str, Any] | None = None,
-    intent: str = "derivative",
+    intent: Intent = "derivative",
     reference: Function | None = None,
     seed: int = 0,
     case: str | None = None,
@@ -94,7 +94,7 @@ def gradient_cases(*rules: Rule) -> list[Any]:
 
 
 def rule_tests(
-    rules: Rule | Iterable[Rule], *, level: str = "fast", strict: bool | None = None
+    rules: Rule | Iterable[Rule], *, level: Level = "fast", strict: bool | None = None
 ) -> Callable[..., None]:
     """A parametrized test: one for each case, and one that every argument was really compared.
 

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.extend.core as jex
 import jax.typing
-import numpy as np
 
 Array: TypeAlias = jax.Array
 # What JAX takes for an array: also NumPy's, and numbers.
@@ -33,9 +32,9 @@ Residuals: TypeAlias = Any
 # What a step of training takes: a tree of arrays, JAX's or NumPy's.
 Batch: TypeAlias = Any
 # What a step of training returns, by name: scalars, or one for each update of the call.
-Metrics: TypeAlias = Mapping[str, jax.Array | np.ndarray]
+Metrics: TypeAlias = Mapping[str, Any]
 # loss(params, batch, key) -> scalar, or (scalar, metrics).
-Loss: TypeAlias = Callable[[PyTree, Batch, Key], Any]
+Loss: TypeAlias = Callable[..., Any]
 # A function of arrays, of any number and in any trees.
 Function: TypeAlias = Callable[..., Any]
 ClosedJaxpr: TypeAlias = jex.ClosedJaxpr
@@ -47,3 +46,5 @@ Atom: TypeAlias = jex.Var | jex.Literal
 Aval: TypeAlias = Any
 Verdict = Literal["pass", "fail", "inconclusive", "skip", "note"]
 Level = Literal["fast", "full", "release"]
+# What a gradient is meant to be: the derivative, or that of another function, on purpose.
+Intent = Literal["derivative", "surrogate"]

@@ -32,8 +32,8 @@ ORDER = {
         *("gradient", "testing", "bench", "foreign", "experiment", "commands", "cli", "__main__"),
     ],
     "funcnn.core": [
-        *("contract", "errors", "registry", "usage", "layer", "parts", "composition", "summary"),
-        "backprop",
+        *("contract", "errors", "removal", "registry", "usage", "layer", "parts", "composition"),
+        *("stack", "summary", "backprop"),
     ],
     "funcnn.rules": [
         *("shared", "activation", "gate", "linear", "embedding", "dropout", "softmax", "losses"),
@@ -221,7 +221,7 @@ def absent_files(path, text):
 
 
 # Names in examples.
-ELSEWHERE = {"a.py", "linear.py"}
+ELSEWHERE = {"a.py", "linear.py", "model.py", "elementwise.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

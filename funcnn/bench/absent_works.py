@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from funcnn import layers, rules
 from funcnn.bench.networks import Network, loss_of
 from funcnn.bench.training import CNN, MLP
-from funcnn.core.composition import chain, repeat
+from funcnn.core.composition import chain
+from funcnn.core.stack import repeat
 from funcnn.gradient.program.without_rules import without_rules
 from funcnn.types import Array, DType, Function, Params, PyTree, Shape
 

@@ -14,7 +14,8 @@ import numpy as np
 from funcnn import layers, rules
 from funcnn.bench.measure import Arm
 from funcnn.bench.peers import missing
-from funcnn.core.composition import chain, repeat
+from funcnn.core.composition import chain
+from funcnn.core.stack import repeat
 from funcnn.gradient.cost.flops import compiled_expense, count_operations
 from funcnn.gradient.program.without_rules import without_rules
 from funcnn.rules.losses.cross_entropy import softmax_cross_entropy

@@ -25,6 +25,7 @@ from funcnn.gradient.check import check
 from funcnn.gradient.pages import check_rows, write_page
 from funcnn.gradient.verdict.results import CheckReport
 from funcnn.rules import registered_rules
+from funcnn.types import Level
 
 _MOST_PROCESSES = 8  # each holds JAX and what it has compiled, about half a gigabyte
 
@@ -32,7 +33,7 @@ _MOST_PROCESSES = 8  # each holds JAX and what it has compiled, about half a gig
 def check_rules(
     names: Sequence[str],
     *,
-    level: str,
+    level: Level,
     case: str | None = None,
     seed: int = 0,
     target: str | None = None,
@@ -118,7 +119,7 @@ def _known(what: str, name: str, known: list[str]) -> None:
 def _check_target(
     path: str,
     arguments: str | None,
-    level: str,
+    level: Level,
     case: str | None,
     seed: int,
     strict: bool | None,

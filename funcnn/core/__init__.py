@@ -3,8 +3,8 @@
 In: functions of arrays. Out: `Rule`, `Layer`, `chain`, and the recursion of backprop over them.
 
 registry: a rule (reference, forward, backward, cases) and the table of all; the first file to read.
-contract: what holds for every rule. errors: what an error says, in one line. usage: what went wrong
-in a call of a layer, in the words of its user. layer, parts, composition: a layer from a rule, and
-`chain`, `residual`, `parallel`, `repeat`. summary: a table of a model. backprop: the recursion,
-without automatic differentiation.
+contract: what holds for every rule. removal: which rules are out of force. layer: a layer from a
+rule. parts, composition, stack: `chain`, `residual`, `parallel`; `repeat`. summary: a table of a
+model. backprop: the recursion, without automatic differentiation. errors: what an error says, in
+one line. usage: what went wrong in a call of a layer, in the words of its user.
 """

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import Any, Generic, NoReturn, ParamSpec, TypeAlias, TypeVar
 
 import jax
@@ -20,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.contract import Contract, explained, without_types
-from funcnn.types import Function, Key, PyTree, Residuals
+from funcnn.core.removal import removal_in_force
+from funcnn.types import Function, Intent, Key, PyTree, Residuals
 
 # The arguments of a rule and its value, as its reference has them.
 Arguments = ParamSpec("Arguments")
@@ -61,47 +61,7 @@ class Case:
         default_factory=dict
     )
     reference: Function | None = None
-    intent: str = "derivative"
-
-
-@dataclasses.dataclass(frozen=True)
-class Removal:
-    """Which rules, by name, are out of force in the context that `without_rules` opens."""
-
-    only: frozenset[str] | None = None
-    exclude: frozenset[str] = frozenset()
-
-    def covers(self, name: str) -> bool:
-        """Whether the rule of this name is to be removed.
-
-        >>> Removal(exclude=frozenset({"relu"})).covers("relu")
-        False
-        """
-        return (self.only is None or name in self.only) and name not in self.exclude
-
-
-# A user context is part of every cache key of jax.jit: a program that was traced with its rules is
-# traced again without them.
-_removal = jax.make_user_context(default_value=None)
-
-
-def removing(removal: Removal) -> AbstractContextManager[None]:
-    """A context in which the rules that `removal` covers run their references.
-
-    >>> with removing(Removal()):
-    ...     pass
-    """
-    return _removal(removal)
-
-
-def removal_in_force() -> Removal | None:
-    """What the `without_rules` around this call removes; None where there is none around it.
-
-    >>> with removing(Removal(exclude=frozenset({"relu"}))):
-    ...     removal_in_force()
-    Removal(only=None, exclude=frozenset({'relu'}))
-    """
-    return _removal.value
+    intent: Intent = "derivative"
 
 
 class Rule(Generic[Arguments, Value]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -37,7 +37,7 @@ from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.program.operands import rules_never_run
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
-from funcnn.types import ArrayLike, Function, PyTree, Verdict
+from funcnn.types import ArrayLike, Function, Intent, Level, PyTree, Verdict
 
 __all__ = ["CheckReport", "GradientError", "Result", "check"]
 
@@ -50,7 +50,7 @@ _FULL: tuple[Check, ...] = (
     *(rounding, transforms, finite_differences, edge, kink, residuals, second_order, context),
 )
 _RELEASE: tuple[Check, ...] = (mutation, cost)
-LEVELS: dict[str, tuple[Check, ...]] = {
+LEVELS: dict[Level, tuple[Check, ...]] = {
     "fast": _ALGEBRA,
     "full": _ALGEBRA + _FULL,
     "release": _ALGEBRA + _FULL + _RELEASE,
@@ -66,9 +66,9 @@ _ONLY_WITH_TRUTH = {truth, rounding}
 def check(
     target: Rule | Function,
     *args: PyTree,
-    level: str = "fast",
+    level: Level = "fast",
     static: Mapping[str, Any] | None = None,
-    intent: str = "derivative",
+    intent: Intent = "derivative",
     reference: Function | None = None,
     seed: int = 0,
     case: str | None = None,
@@ -131,7 +131,7 @@ def check(
     return _noted(_check_function(target, given, level, seed), strict)
 
 
-def _one_of(name: str, value: str, known: Sequence[str] | Mapping[str, Any]) -> None:
+def _one_of(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise ValueError(f"check: {name} is one of {', '.join(known)}, found {value!r}")
 
@@ -167,7 +167,9 @@ def _noted(report: CheckReport, strict: bool) -> CheckReport:
     return dataclasses.replace(report, results=results)
 
 
-def _check_rule(rule: Rule, cases: list[Case], level: str, seed: int, *, own: bool) -> CheckReport:
+def _check_rule(
+    rule: Rule, cases: list[Case], level: Level, seed: int, *, own: bool
+) -> CheckReport:
     results: list[Result] = []
     leaves: dict[str, None] = {}
     source = ""
@@ -197,7 +199,7 @@ def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:
     return () if _does_not_apply(truth, situation.case) else situation.leaves
 
 
-def _run(situation: Situation, level: str) -> list[Result]:
+def _run(situation: Situation, level: Level) -> list[Result]:
     results: list[Result] = []
     for run in _FIRST + LEVELS[level]:
         found = _results(run, situation)
@@ -246,7 +248,7 @@ def _does_not_apply(run: Check, case: Case) -> str:
     return "declared a surrogate"
 
 
-def _check_function(f: Function, case: Case, level: str, seed: int) -> CheckReport:
+def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckReport:
     name = getattr(f, "__name__", type(f).__name__)
     situation = Situation.of_function(f, case, name, seed)
     program = trace_real(situation.manual, situation.args, case.args)

@@ -156,7 +156,7 @@ def _rough(x: jax.Array) -> jax.Array:
 
 @styled
 def draw_maximized(
-    images: ArrayLike,
+    images: ArrayLike | Sequence[ArrayLike],
     labels: Sequence[str],
     *,
     title: str = "Activation maximisation",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from funcnn.core.layer import Layer
 from funcnn.types import ArrayLike, Params, PyTree
@@ -134,7 +135,10 @@ def winners(model: Model, params: PyTree, images: ArrayLike) -> jax.Array:
 
 
 def chosen_classes(
-    model: Model, params: PyTree, images: jax.Array, classes: ArrayLike | Sequence[int] | None
+    model: Model,
+    params: PyTree,
+    images: jax.Array | np.ndarray,
+    classes: ArrayLike | Sequence[int] | None,
 ) -> jax.Array:
     """The classes asked for, one for each image, int32 (N,); the winners where that is None.
 

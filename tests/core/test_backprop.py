@@ -9,9 +9,10 @@ import pytest
 
 import funcnn as fnn
 from funcnn.core.backprop import backprop, backprop_steps
-from funcnn.core.composition import chain, parallel, repeat, residual
+from funcnn.core.composition import chain, parallel, residual
 from funcnn.core.layer import fold_path
 from funcnn.core.parts import outputs_of
+from funcnn.core.stack import repeat
 from funcnn.gradient.program.without_rules import without_rules
 from funcnn.layers import conv, dense, dropout, flatten, global_average_pool, max_pool, relu, tanh
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
-from funcnn.core.composition import chain, parallel, repeat, residual
+from funcnn.core.composition import chain, parallel, residual
 from funcnn.core.parts import missing_backward, name_parts, outputs_of
+from funcnn.core.stack import repeat
 from funcnn.layers import conv, dense, dropout, flatten, relu, tanh
 
 X = jnp.array([[1.0, -2.0, 3.0], [-1.0, 0.5, 0.0]])

@@ -223,7 +223,7 @@ def test_nested_leaves_are_named():
 
 def test_bad_calls_are_named():
     with pytest.raises(ValueError, match="level is one of fast, full, release, found 'slow'"):
-        check(planted(), level="slow")
+        check(planted(), level="slow")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="give a Rule, or a differentiable function and its"):
         check(jnp.sin)
     assert "dropout(x, key, *, rate): missing a required argument" in str(

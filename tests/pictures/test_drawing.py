@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 
 from funcnn.pictures.activations import draw_activations
 from funcnn.pictures.filters import draw_filters
@@ -66,7 +67,8 @@ def test_saliency_and_occlusion_show_their_maps_in_the_order_of_the_images():
     np.testing.assert_allclose(shown(panels[7]), covered, rtol=1e-6)
     assert panels[7].get_title() == "drop of 2.00"
     (frame,) = panels[7].patches
-    assert frame.get_bbox().extents.tolist() == [5.5, 0.5, 7.5, 3.5]
+    assert isinstance(frame, Rectangle)
+    assert list(frame.get_bbox().extents) == [5.5, 0.5, 7.5, 3.5]
 
 
 def test_a_map_of_every_second_pixel_covers_the_image():

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.errors import first_line
-from funcnn.core.registry import Removal
+from funcnn.core.removal import Removal
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.comparison.arms import (
@@ -40,7 +40,7 @@ from funcnn.gradient.program.without_rules import Program, take_out, trace
 from funcnn.gradient.sites.localize import SiteRow, localize
 from funcnn.gradient.truth.appeal import Rounded, appealed
 from funcnn.gradient.verdict.judge import ZERO, Row, judge_rounding
-from funcnn.types import Array, Function, PyTree
+from funcnn.types import Array, Function, Intent, PyTree
 
 __all__ = ["Comparison", "compare"]
 
@@ -71,7 +71,7 @@ def compare(
     has_aux: bool = False,
     pairs: int = 10,
     cost: bool = True,
-    intent: str = "derivative",
+    intent: Intent = "derivative",
     reference: Function | None = None,
 ) -> Comparison:
     """The hand-derived gradient of a program against the automatic one and the float64 truth.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import numpy as np
 
 from funcnn.gradient.program.jaxprs import (
@@ -131,7 +132,10 @@ def _of_cond(
     eqn: Equation, outs: list[bool], platforms: dict[Any, Any], notes: dict[str, None]
 ) -> float:
     costs = [_count(closed(b).jaxpr, outs, notes) for b in eqn.params["branches"]]
-    choices = platforms.get(eqn.invars[0]) if hasattr(eqn.invars[0], "aval") else None
+    chosen_by = eqn.invars[0]
+    if isinstance(chosen_by, jex.Literal):
+        return costs[int(chosen_by.val)]
+    choices = platforms.get(chosen_by)
     if choices:
         here = jax.default_backend()
         here = {"gpu": "cuda"}.get(here, here)

@@ -12,11 +12,10 @@ import numpy as np
 
 from funcnn.gradient.mutation.mutants import source_of
 from funcnn.gradient.program.float64 import is_float
+from funcnn.gradient.program.jaxprs import CALLS, CALLS_WITH_RULES
 from funcnn.types import Atom, ClosedJaxpr, Equation, Jaxpr
 
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
-_CALLS |= {"remat": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
-_CALLS |= {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+_CALLS = {**CALLS, **CALLS_WITH_RULES}
 _SHOWN = {"select_n": "where", "dot_general": "matmul", "integer_pow": "power"}
 _SHOWN |= {"logistic": "sigmoid", "conv_general_dilated": "conv", "add_any": "add"}
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from funcnn.gradient.mutation.operators import Change, changes, structural_changes
+from funcnn.gradient.mutation.operators import Change, Operand, changes, structural_changes
 from funcnn.gradient.program.float64 import is_float
 from funcnn.types import Array, ArrayLike, Atom, ClosedJaxpr, Equation
 
@@ -246,7 +246,7 @@ class _Run:
                 chosen[i] = self._choose(number, make(self.amount), chosen[i])
         return chosen
 
-    def _choose(self, number: int, mutated: Array, unchanged: Array) -> Array:
+    def _choose(self, number: int, mutated: Operand, unchanged: Operand) -> Array:
         return lax.select(self.number == number, mutated, unchanged)
 
     def swapped(self, kind: str, leaves: list[Any], count: int) -> list[Array]:

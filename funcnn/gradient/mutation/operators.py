@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from funcnn.gradient.program.float64 import is_float
 from funcnn.types import Array, ArrayLike, Equation
 
+Operand = Array | np.ndarray  # a constant may be one of NumPy
 # A family that shares one choice in the program: its name, its mutants (what they do, and by which
 # amount), and what it makes of an amount.
-Change = tuple[str, list[tuple[str, float]], Callable[[Array], Array]]
+Change = tuple[str, list[tuple[str, float]], Callable[[Array], Operand]]
 
 SCALED = 1.001  # the scale that is listed as a mutant; smaller ones are tried by `mutation_score`
 _CONSTANT = 1e-3
@@ -47,7 +49,7 @@ def changes(out: Array) -> Iterator[Change]:
         yield "zero", [("zero", 0.0)], lambda _: full(0)
 
 
-def structural_changes(eqn: Equation, operands: list[Array], out: Array) -> Iterator[Change]:
+def structural_changes(eqn: Equation, operands: list[Operand], out: Array) -> Iterator[Change]:
     """What may happen to a reduction, a product or a transposition alone.
 
     >>> import jax
@@ -74,14 +76,14 @@ def structural_changes(eqn: Equation, operands: list[Array], out: Array) -> Iter
             )
 
 
-def _length(operand: Array, axes: Sequence[int]) -> int:
+def _length(operand: Operand, axes: Sequence[int]) -> int:
     return math.prod(operand.shape[a] for a in axes)
 
 
-def _first(operand: Array, axes: Sequence[int]) -> Array:
+def _first(operand: Operand, axes: Sequence[int]) -> Operand:
     return operand[tuple(0 if a in axes else slice(None) for a in range(operand.ndim))]
 
 
-def _kept(operand: Array, axes: Sequence[int]) -> Array:
+def _kept(operand: Operand, axes: Sequence[int]) -> Operand:
     """The operand with the axes cut to length 1, of which the first element is kept."""
     return operand[tuple(slice(1) if a in axes else slice(None) for a in range(operand.ndim))]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 
 from funcnn.gradient.program.float64 import is_float
+from funcnn.gradient.program.jaxprs import subprograms
 from funcnn.types import Aval, ClosedJaxpr, Jaxpr
 
 
 def pinned_dtypes(closed: Jaxpr | ClosedJaxpr) -> set[str]:
     """The floating-point dtypes below float64 that a program, traced in float64, still computes in.
 
+    >>> import jax
     >>> with jax.enable_x64(True):
     ...     pinned_dtypes(jax.make_jaxpr(lambda x: x.astype("float32"))(1.0))
     {'float32'}
@@ -21,15 +21,10 @@ def pinned_dtypes(closed: Jaxpr | ClosedJaxpr) -> set[str]:
     for eqn in closed.eqns:
         avals: list[Aval] = [v.aval for v in eqn.outvars]
         found |= {str(a.dtype) for a in avals if _is_low(a)}
-        for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(value):
-                found |= pinned_dtypes(value)
+        for inside in subprograms(eqn):
+            found |= pinned_dtypes(inside)
     return found
 
 
 def _is_low(aval: Aval) -> bool:
     return hasattr(aval, "dtype") and is_float(aval) and aval.dtype != jnp.float64
-
-
-def _is_jaxpr(value: object) -> bool:
-    return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))

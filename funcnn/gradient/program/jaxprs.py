@@ -1,6 +1,6 @@
 """Pieces of a jaxpr: run some equations alone, look inside calls and loops, leave out dead ones.
 
-With jaxprs.py this is the only place that depends on what a jaxpr looks like inside.
+With sites.py this is the only place that depends on what a jaxpr looks like inside.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import jax.numpy as jnp
 
 from funcnn.types import ArrayLike, Atom, Aval, ClosedJaxpr, Equation, Jaxpr
 
-# The parameter that holds the program of an equation which only wraps one.
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
-_CALLS |= {"remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
+# The parameter that holds the program of an equation which only wraps one, and of one with a rule.
+CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
+CALLS |= {"remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
+CALLS_WITH_RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 # These move or rename numbers, or are resolved when the program is compiled.
 MOVES = frozenset(
@@ -86,7 +87,7 @@ def inner_program(eqn: Equation) -> tuple[str, ClosedJaxpr] | None:
     >>> name, closed.eqns[0].primitive.name
     ('jaxpr', 'sin')
     """
-    name = _CALLS.get(eqn.primitive.name)
+    name = CALLS.get(eqn.primitive.name)
     return (name, closed(eqn.params[name])) if name and name in eqn.params else None
 
 
@@ -219,10 +220,15 @@ def subprograms(eqn: Equation) -> Iterator[ClosedJaxpr]:
     >>> [inner.eqns[0].primitive.name for inner in subprograms(eqn)]
     ['cos', 'sin']
     """
-    for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
-        if _is_jaxpr(value):
+    for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=is_jaxpr):
+        if is_jaxpr(value):
             yield closed(value)
 
 
-def _is_jaxpr(value: object) -> bool:
+def is_jaxpr(value: object) -> bool:
+    """Whether a value is a jaxpr, open or closed.
+
+    >>> is_jaxpr(jax.make_jaxpr(jnp.sin)(1.0)), is_jaxpr("sin")
+    (True, False)
+    """
     return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))

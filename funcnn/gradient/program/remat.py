@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 
-from funcnn.core.registry import Removal
+from funcnn.core.removal import Removal
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import (
     Piece,

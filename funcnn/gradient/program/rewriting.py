@@ -13,6 +13,7 @@ import jax
 import jax.extend.core as jex
 
 from funcnn.gradient.program.forward_mode import by_forward_mode, iterated_further
+from funcnn.gradient.program.jaxprs import is_jaxpr
 from funcnn.gradient.program.reverse_mode import has_reverse_mode
 from funcnn.gradient.program.sites import Site, inside_of, join, shape_of, site_of, wrapped
 from funcnn.types import ArrayLike, Atom, ClosedJaxpr, Equation, Function, Jaxpr, PyTree
@@ -62,7 +63,7 @@ class Rewriting:
             return self._jaxpr(value, position, path)
         if isinstance(value, jex.ClosedJaxpr):
             return value.replace(jaxpr=self._jaxpr(value.jaxpr, position, path))
-        if isinstance(value, tuple) and any(map(_holds_jaxpr, value)):
+        if isinstance(value, tuple) and any(map(is_jaxpr, value)):
             items = [self._nested(v, (*position, i), path) for i, v in enumerate(value)]
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return value
@@ -197,10 +198,6 @@ def _twin(inner: ClosedJaxpr) -> ClosedJaxpr:
 
 def _bind(eqn: Equation, *x: ArrayLike) -> list[Any]:
     return list(eqn.primitive.bind(*x, **eqn.params))
-
-
-def _holds_jaxpr(value: object) -> bool:
-    return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))
 
 
 def _substitute(substitution: dict[Any, Any], atom: Atom) -> Atom:

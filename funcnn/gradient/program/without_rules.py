@@ -16,7 +16,7 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
-from funcnn.core.registry import Removal, removing
+from funcnn.core.removal import Removal, removing
 from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.gradient.program.sites import Site
 from funcnn.types import ArrayLike, ClosedJaxpr, Function, PyTree

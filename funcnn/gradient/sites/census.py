@@ -36,7 +36,7 @@ from funcnn.gradient.sites.site_error import (
 )
 from funcnn.gradient.verdict.judge import Row
 from funcnn.report import table, write_json_lines
-from funcnn.types import Function, PyTree
+from funcnn.types import Function, Intent, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Census:
 def census(
     f: Function,
     *args: PyTree,
-    intent: str | Mapping[str, str] = "derivative",
+    intent: Intent | Mapping[str, Intent] = "derivative",
     reference: Mapping[str, Function] | None = None,
 ) -> Census:
     """Every hand-written rule that a program calls, with its cost and its error.
@@ -190,7 +190,7 @@ class _Intents:
     @classmethod
     def of(
         cls,
-        intent: str | Mapping[str, str],
+        intent: Intent | Mapping[str, Intent],
         reference: Mapping[str, Function] | None,
         known: set[str],
     ) -> _Intents:
@@ -256,7 +256,7 @@ def _judged(visit: Visit, intents: _Intents) -> tuple[Row | None, str]:
     dys = cotangents(tap.outputs)[0][1]
     given = list(visit.operands)
     try:
-        true = None if reference is None else follow(tap, given, reference)
+        true = None if reference is None else follow(tap, reference)
         (arms,) = evaluate_sites([tap], [given], [dys], true)
         if name in intents.surrogates and true is None:
             return judge_surrogate(arms)

@@ -22,14 +22,12 @@ from funcnn.gradient.program.float64 import evaluate_raised, raised
 from funcnn.gradient.program.perturbations import Tap, Zeros, reach, tapped
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
+from funcnn.gradient.sites.shaken import rms, shake, smooth_elements
 from funcnn.gradient.sites.site_error import (
     Arms,
     evaluate_sites,
     judge_site,
     only,
-    rms,
-    shake,
-    smooth_elements,
 )
 from funcnn.gradient.verdict.judge import relative_error
 from funcnn.types import Array, ArrayLike, ClosedJaxpr

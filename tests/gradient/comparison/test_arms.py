@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from funcnn.core.composition import chain, repeat
-from funcnn.core.registry import Removal
+from funcnn.core.composition import chain
+from funcnn.core.removal import Removal
+from funcnn.core.stack import repeat
 from funcnn.gradient.comparison import arms
 from funcnn.gradient.comparison.arms import Arm, Gradient, build, build_checkpointed, measure
 from funcnn.gradient.comparison.compare import compare

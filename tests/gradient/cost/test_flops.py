@@ -105,6 +105,18 @@ def test_checkpoint_counts_what_is_computed_again():
     assert again == plain + 2 * 3 * 4 * 5 + 3 * 5
 
 
+def test_the_branch_that_a_constant_takes_is_counted():
+    x = jnp.ones((4, 4))
+
+    def count(on):
+        chosen = lambda x: jax.lax.cond(on, lambda x: x @ x, jnp.sin, x)  # noqa: E731
+        return count_operations(jax.make_jaxpr(chosen)(x))
+
+    counts = [count(on) for on in (True, False)]
+    assert [count.flops for count in counts] == [2 * 4**3, 16]
+    assert not any(count.notes for count in counts)
+
+
 def test_one_branch_of_a_cond_on_the_platform_is_counted_and_the_dearest_of_another():
     def by_platform(x):
         return jax.lax.platform_dependent(x, cuda=lambda x: x @ x @ x, default=jnp.sin)
