@@ -21,7 +21,7 @@ extensions = [
     *("mathml", "executed", "reference", "lecture_pages"),
 ]
 html_math_renderer = "mathml"
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "deflist"]
 # sphinx-gallery's own page of thumbnails: lecture/index is the table of contents here.
 exclude_patterns = ["_extensions", "lecture/steps/index.rst", "**/sg_execution_times.rst"]
 
