@@ -17,16 +17,9 @@ import optax
 
 from funcnn import data, models, rules
 from funcnn.config import Config, ConfigError, check_known
+from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
-from funcnn.foreign import (
-    BUILDS,
-    build_foreign,
-    built_by,
-    check_builder,
-    file_of,
-    first_line,
-    no_exit,
-)
+from funcnn.foreign import BUILDS, build_foreign, built_by, check_builder, file_of, no_exit
 from funcnn.train import TrainState, make_optimizer
 from funcnn.train.statistics import Statistics
 from funcnn.types import Array, Key, Params, PyTree

@@ -19,6 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from funcnn.config import ConfigError, check_known
+from funcnn.core.errors import first_line
 from funcnn.core.layer import Init, Layer, as_layer
 from funcnn.types import Array, Function, Key, PyTree, Shaped
 
@@ -151,16 +152,6 @@ def built_by(build: Function, options: dict[str, Any], source: str) -> Layer:
             return _as_model(build(**options))
     except (TypeError, ValueError, IndexError) as error:
         raise ConfigError([f"{source}: {first_line(error)}"]) from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, its kind where it says nothing.
-
-    >>> first_line(KeyError("w")), first_line(ValueError())
-    ('w', 'ValueError')
-    """
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return text.splitlines()[0] if text.strip() else type(error).__name__
 
 
 def _as_model(built: Any) -> Layer:

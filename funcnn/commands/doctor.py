@@ -9,6 +9,7 @@ import platform
 import jax
 
 from funcnn.commands.folder import version
+from funcnn.core.errors import first_line
 from funcnn.report import table
 
 _PACKAGES = ("funcnn", "jax", "jaxlib", "numpy", "optax", "chex", "orbax-checkpoint")
@@ -26,7 +27,7 @@ def doctor(*, as_json: bool = False) -> int:
         total = float(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((8, 8))))
         found["a matrix product"] = "right" if total == 512.0 else f"wrong: {total}"
     except RuntimeError as error:
-        found["devices"] = f"none: {str(error).splitlines()[0]}"
+        found["devices"] = f"none: {first_line(error)}"
     if found.get("a matrix product") != "right":
         code = 1
     found["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "not set")

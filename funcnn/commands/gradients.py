@@ -14,6 +14,7 @@ import jax
 from funcnn.commands.platform import choose_platform
 from funcnn.commands.target import check_writable, load_arguments, load_target
 from funcnn.config import Config, ConfigError
+from funcnn.core.errors import first_line
 from funcnn.experiment import build_experiment
 from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.pages import write_page
@@ -59,7 +60,7 @@ def subject_of_target(target: str, arguments: str | None) -> Subject:
     try:
         shapes = jax.eval_shape(function, *args)
     except Exception as error:
-        line = (str(error) or type(error).__name__).splitlines()[0]
+        line = first_line(error)
         raise ConfigError([f"--target {target}: cannot be called with --args: {line}"]) from error
     has_aux = isinstance(shapes, tuple) and len(shapes) == 2
     device = jax.devices()[0]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from funcnn.config import ConfigError
-from funcnn.foreign import find, first_line, no_exit
+from funcnn.core.errors import first_line
+from funcnn.foreign import find, no_exit
 
 
 def load_target(path: str) -> Any:

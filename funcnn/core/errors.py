@@ -12,13 +12,16 @@ def first_line(error: BaseException) -> str:
 
     >>> first_line(ValueError("too long\\nfor a line")), first_line(NotImplementedError())
     ('too long', 'NotImplementedError')
+    >>> first_line(KeyError("w"))
+    'w'
     """
     if isinstance(error, jax.errors.UnexpectedTracerError):
         return (
             "a value of another trace is used: the rule closes over a tracer, or keeps one outside "
             "its residuals; pass it as an argument or a residual"
         )
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
 from funcnn.types import ArrayLike, Params, PyTree
 
@@ -92,9 +93,10 @@ def fitting(model: Model, params: PyTree, images: ArrayLike) -> jax.Array:
     try:
         logits = jax.eval_shape(model, params, images)
     except (TypeError, ValueError, KeyError) as error:
-        told = (str(error) or type(error).__name__).splitlines()[0]
         shape = tuple(images.shape[1:])
-        raise ValueError(f"images of shape {shape} do not fit the model: {told}") from error
+        raise ValueError(
+            f"images of shape {shape} do not fit the model: {first_line(error)}"
+        ) from error
     shape = getattr(logits, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != len(images):
         raise ValueError(f"the model returns {shape} for {len(images)} images, not (N, classes)")

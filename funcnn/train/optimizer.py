@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import optax
 
+from funcnn.core.errors import first_line
 from funcnn.types import ArrayLike, Function
 
 Made = TypeVar("Made")
@@ -143,7 +144,7 @@ def _make(
     try:
         return factory(**options)
     except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"{kind} '{name}' cannot be made: {reason}") from error
 
 
