@@ -188,7 +188,7 @@ def test_the_check_fails_where_mutants_survive():
     ones = Case("ones", (draw(1, 1), jnp.ones(1)))
     (found,) = mutation(Situation.of_rule(make(right, cases=[]), ones))
     assert found.verdict == "fail"
-    assert "survived test_mutate.py:" in found.note
+    assert "survived test_score.py:" in found.note
 
 
 def test_the_check_skips_functions_and_says_where_nothing_was_compared():

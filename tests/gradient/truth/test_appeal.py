@@ -114,7 +114,7 @@ def test_a_loop_is_known_as_far_as_it_has_settled(factor, right):
 
 
 def test_what_a_loop_hides_is_stopped_and_counted(monkeypatch):
-    monkeypatch.setattr("funcnn.gradient.case.pullbacks.SECONDS", 0.3)
+    monkeypatch.setattr("funcnn.gradient.program.compiling.SECONDS", 0.3)
 
     def settle(x):
         # In bfloat16 the steps are too coarse for the tolerance.
