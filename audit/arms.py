@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import Case
-from funcnn.core.removal import Removal
 
+from funcnn.core.removal import Removal
 from funcnn.gradient.program.float64 import raise_function, raised
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.sites import Site

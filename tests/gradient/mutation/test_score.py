@@ -261,8 +261,8 @@ def test_score(name):
     assert_score(name)
 
 
-# Known to fail for relu, elu, sigmoid and tanh: mutants whose gradient is infinite survive (sigmoid:
-# 30 of 32 killed). Until that is mended these are run by hand, and the counts below stand.
+# Known to fail for relu, elu, sigmoid and tanh: of sigmoid's 32 mutants two survive whose gradient
+# is infinite. Until that is mended these are run by hand, and the counts above stand.
 @pytest.mark.battery
 @pytest.mark.parametrize("name", [name for name in SCORES if name not in QUICK])
 def test_score_of_every_rule(name):

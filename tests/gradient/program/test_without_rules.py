@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from funcnn.core.removal import Removal
 
 from funcnn.core.registry import Rule
+from funcnn.core.removal import Removal
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.without_rules import take_out, trace, without_rules
 

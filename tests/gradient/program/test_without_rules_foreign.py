@@ -10,10 +10,10 @@ import jax.experimental.pallas as pl
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from funcnn.core.removal import Removal
 from jax.sharding import AxisType, PartitionSpec
 
 from funcnn.core.registry import Rule
+from funcnn.core.removal import Removal
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.without_rules import take_out, without_rules
 
