@@ -17,8 +17,9 @@ from funcnn.gradient.checks.laws import homogeneity
 from funcnn.gradient.mutation.mutants import UNCHANGED, Mutants, Switch
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import is_float
+from funcnn.gradient.program.loops import Ending
 from funcnn.gradient.verdict.results import Result
-from funcnn.types import Array, ArrayLike, DType, Function, PyTree
+from funcnn.types import Array, ArrayLike, DType, PyTree
 
 Check = Callable[[Situation], Iterator[Result]]
 
@@ -97,8 +98,8 @@ class Specimen:
         """The subject; its automatic side is computed once for all mutants."""
         subject = dataclasses.replace(self.situation.subject("float64"))
         # Set before they are first read, these take the place of the cached properties.
-        vars(subject)["pull_automatic"] = _remembering(subject.pull_automatic)
-        vars(subject)["push_automatic"] = _remembering(subject.push_automatic)
+        vars(subject)["pull_automatic"] = _Remembering(subject.pull_automatic)
+        vars(subject)["push_automatic"] = _Remembering(subject.push_automatic)
         return subject
 
     def pull(self, switch: Switch, dys: Sequence[ArrayLike]) -> list[np.ndarray]:
@@ -183,17 +184,19 @@ def _difference(mutant: np.ndarray, rule: np.ndarray, largest: float) -> float:
     return off / size if size and np.isfinite(off / size) else np.inf
 
 
-def _remembering(f: Function) -> Function:
-    """f, which computes its value once for each set of arguments."""
-    known: dict[Any, Any] = {}
+class _Remembering:
+    """A compiled function, which computes its value once for each set of arguments."""
 
-    def remembered(*args: PyTree) -> PyTree:
+    def __init__(self, function: Ending) -> None:
+        self.eval_shape = function.eval_shape
+        self._function = function
+        self._known: dict[tuple[bytes, ...], PyTree] = {}
+
+    def __call__(self, *args: PyTree) -> PyTree:
         key = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(args))
-        if key not in known:
-            known[key] = jax.tree.map(np.asarray, f(*args))
-        return known[key]
-
-    return remembered
+        if key not in self._known:
+            self._known[key] = jax.tree.map(np.asarray, self._function(*args))
+        return self._known[key]
 
 
 def _is_none(x: object) -> bool:
