@@ -52,6 +52,14 @@ def test_a_cotangent_of_another_dtype_than_its_argument(kept, inside):
 # The truth of a rule is never the rule
 
 
+# The error bar of the differences must not grow with the gradient that they judge.
+@pytest.mark.parametrize("factor", [1, 7, np.inf, np.nan])
+def test_differences_judge_what_is_not_finite(factor):
+    report = check(sine(factor, lambda x: jax.pure_callback(np.sin, x, x)), X)
+    assert report.ok is (factor == 1), str(report)
+    assert bool(report.failures) is (factor != 1)
+
+
 @pytest.mark.parametrize(("factor", "ok"), [(1, True), (7, False)])
 def test_a_reference_that_is_or_calls_the_rule(factor, ok):
     rule = sine(factor)

@@ -49,8 +49,9 @@ def truth(situation: Situation) -> Iterator[Result]:
 
 def _without_reverse_mode(subject: Subject, dys: list[Any]) -> str:
     """Why nothing independent of the rule can be differentiated backwards, or ""."""
+    shapes_of = subject.pull_automatic.eval_shape
     try:
-        subject.pull_automatic.eval_shape(subject.x, dys)
+        shapes_of(subject.x, dys)
     except Exception as error:
         return first_line(error)
     return ""

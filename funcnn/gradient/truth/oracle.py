@@ -139,7 +139,9 @@ class Oracle:
         exact = {name: float(np.sum(d[i] * direction)) for name, d in pulled.items()}
         x = np.abs(self._point(move)[i])
         noise = rounding_noise(middle, w)  # of the sum, and of x + h v itself
-        noise += max(rounding_noise(np.nan_to_num(d[i]), x) for d in pulled.values())
+        # What is infinite is wrong, and no reason to expect noise.
+        finite = [np.where(np.isfinite(d[i]), d[i], 0.0) for d in pulled.values()]
+        noise += max(rounding_noise(d, x) for d in finite)
         sizes = [float(np.sum(np.abs(w * table[-1]))), *map(abs, exact.values())]
         size = max(s for s in sizes if np.isfinite(s))
         bar = float(change) + 2 * noise / steps[-1]
