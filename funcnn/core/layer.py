@@ -253,7 +253,7 @@ def as_layer(f: object, *, init: Init = no_params, kind: str | None = None) -> L
     return Layer(kind or ("function" if name == "<lambda>" else name), init, apply)
 
 
-def fold_path(key: Key | None, name: str) -> Key | None:
+def fold_path(key: Key | None, name: str) -> PyTree:
     """The key of the part called `name`; None stays None.
 
     Keys follow the path and never the order, so that adding a layer leaves the dropout masks of
