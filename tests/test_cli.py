@@ -272,6 +272,7 @@ def test_compare_finds_one_scaled_rule(capsys, monkeypatch, tmp_path):
     )
     monkeypatch.chdir(tmp_path)
     own = ["--set", "model.function=scaled_models:build", "--set", "model.options={}"]
+    own += ["--set", "data.batch_size=4"]
     code, stdout, _ = run(capsys, "compare", ROOT / "configs/digits_cnn.toml", *own)
     assert code == 1
     assert "WRONG rule: conv in conv_1" in stdout

@@ -104,8 +104,10 @@ def scaled_by(x):
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_a_rule_over_a_loop_that_is_wrong_under_vmap_alone(right):
+def test_a_rule_over_a_loop_that_is_wrong_under_vmap_alone(right, monkeypatch):
     """A right rule over a loop is made of its forward mode; the rule itself is no witness."""
+    # Some of the values that are tried make the loop endless.
+    monkeypatch.setattr("funcnn.gradient.program.compiling.SECONDS", 0.3)
 
     @jax.custom_batching.custom_vmap
     def pulled(scale, dy):

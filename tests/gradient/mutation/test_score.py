@@ -121,14 +121,14 @@ def test_a_check_that_only_sees_the_first_argument():
     def half_blind(situation):
         yield from (r for r in truth(situation) if r.leaf == "x")
 
-    score = mutation_score(make(right), checks=[half_blind])
+    score = mutation_score(make(right, cases=[(4, 3)]), checks=[half_blind])
     assert {f.mutant.primitive for f in score.survived} >= {"mul", "reduce_sum"}
     assert {f.mutant.primitive for f in score.killed} >= {"mul", "broadcast_in_dim"}
     assert score.smallest_scale == np.inf
 
 
 def test_a_check_that_notices_nothing():
-    score = mutation_score(make(right), checks=[])
+    score = mutation_score(make(right, cases=[(4, 3)]), checks=[])
     assert (score.killed, score.score) == ((), 0.0)
     assert set(score.scales.values()) == {np.inf}
 

@@ -1,0 +1,51 @@
+"""How every test runs, the examples in docstrings included: on which devices, how compiled."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Most of the suite's time is XLA's, and most of that is the optimising of programs that run once.
+# Whoever sets XLA_FLAGS, to nothing even, has the programs compiled as he says.
+QUICKLY = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
+
+
+def pytest_configure(config):
+    """Before JAX starts: the tests look at the CPU, unless somebody asks for `-m gpu`."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    # The workers have the environment of the process that starts them.
+    if hasattr(config, "workerinput") or config.option.markexpr == "gpu":
+        return
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    # The checks under shard_map need two devices.
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+    if "XLA_FLAGS" not in os.environ:
+        os.environ["XLA_FLAGS"] = " ".join(filter(is_known, QUICKLY))
+    keep_programs(config)
+
+
+def is_known(flag):
+    """Whether this XLA knows a flag: a process ends at one that it does not know."""
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    environment = os.environ | {"XLA_FLAGS": flag}
+    return not subprocess.run(command, env=environment, capture_output=True).returncode
+
+
+def keep_programs(config):
+    """The workers share what they compiled, and the next run has it, too.
+
+    A program's key in the cache is made of its text, the compiler's version and its options.
+    """
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("xla")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Compiled programs live as long as their module's tests, or a worker grows to gigabytes."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
