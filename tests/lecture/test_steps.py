@@ -1,5 +1,6 @@
 """Every script of the lecture runs, verifies what it says, and draws its pictures."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ def run(script, folder):
     return subprocess.run(
         [sys.executable, str(script), "--out", "figures"],
         cwd=folder,
+        env={**os.environ, "XLA_FLAGS": ""},  # its loops are long: let XLA optimise them
         capture_output=True,
         text=True,
         timeout=600,
