@@ -42,7 +42,7 @@ ORDER = {
     ],
     "funcnn.gradient": [
         *("program", "cost", "verdict", "case", "truth", "checks", "mutation", "diagnosis"),
-        *("sites", "comparison", "check", "pages"),
+        *("sites", "comparison", "check"),
     ],
 }
 BESIDE = {"config": ("foreign", "experiment", "commands", "cli")}

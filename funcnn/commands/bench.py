@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from funcnn.bench.suite import BENCHMARKS, describe, run
 from funcnn.commands.platform import choose_platform
 from funcnn.config import Config, ConfigError
 from funcnn.experiment import build_experiment
-from funcnn.report import table
+from funcnn.report import plain, table, write_json_lines
+from funcnn.report.rows import whole
 from funcnn.train import keep_freed_memory
 
 
@@ -45,7 +45,8 @@ def bench(
         found += rows
         _show(rows, as_json)
     if out is not None:
-        _write(Path(out), here, found)
+        # In place of what was measured before.
+        write_json_lines(out, [{"machine": here}, *map(dataclasses.asdict, found)])
     return 1 if any(row.note.startswith("refused") for row in found) else 0
 
 
@@ -60,7 +61,7 @@ def advise_steps_per_call(config: Config, *, rounds: int, as_json: bool = False)
     best, now = recommended(rows), config.train.steps_per_call
     if as_json:
         for row in rows:
-            print(json.dumps(_plain(row)))
+            print(json.dumps(plain(dataclasses.asdict(row))))
         print(json.dumps({"work": "steps_per_call", "recommended": best, "config": now}))
     else:
         print(table([_shown(row) for row in rows]))
@@ -72,7 +73,7 @@ def advise_steps_per_call(config: Config, *, rounds: int, as_json: bool = False)
 def _show(rows: Sequence[Row], as_json: bool) -> None:
     if as_json:
         for row in rows:
-            print(json.dumps(_plain(row)), flush=True)
+            print(json.dumps(plain(dataclasses.asdict(row))), flush=True)
         return
     print(f"\n{rows[0].work}: {describe(rows[0].work)}")
     print(table([_shown(row) for row in rows]), flush=True)
@@ -82,7 +83,6 @@ def _show(rows: Sequence[Row], as_json: bool) -> None:
 
 
 def _shown(row: Row) -> dict[str, Any]:
-    temporary = row.temporary_bytes
     return {
         "arm": row.arm,
         "median, ms": row.median,
@@ -92,19 +92,6 @@ def _shown(row: Row) -> dict[str, Any]:
         "95 % from": row.ratio_low,
         "to": row.ratio_high,
         "rounds": row.rounds,
-        "temporary bytes": int(temporary) if math.isfinite(temporary) else temporary,
+        "temporary bytes": whole(row.temporary_bytes),
         "FLOPs": row.flops,
     }
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    fields = dataclasses.asdict(row).items()
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields}
-
-
-def _write(path: Path, here: dict[str, Any], rows: Sequence[Row]) -> None:
-    """The machine and the rows, in place of what was measured before; whole or not at all."""
-    lines = [json.dumps({"machine": here}), *(json.dumps(_plain(row)) for row in rows)]
-    whole = path.with_name(path.name + ".tmp")
-    whole.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    whole.replace(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from funcnn.commands.gradients import Subject, show
-from funcnn.gradient.pages import write_page
 
 
 def take_census(subject: Subject, *, as_json: bool = False, html: str | None = None) -> int:
@@ -13,5 +12,5 @@ def take_census(subject: Subject, *, as_json: bool = False, html: str | None = N
     report = census(subject.function, *subject.args)
     show(report, f"custom rules in {subject.told}", as_json)
     if html is not None:
-        write_page(html, census=report, title=f"funcnn: custom rules in {subject.told}")
+        report.to_html(html, title=f"funcnn: custom rules in {subject.told}")
     return 0 if report.ok else 1

@@ -22,8 +22,7 @@ from funcnn.commands.target import check_writable, load_arguments, load_target
 from funcnn.config import ConfigError
 from funcnn.core.registry import Rule
 from funcnn.gradient.check import check
-from funcnn.gradient.pages import check_rows, write_page
-from funcnn.gradient.verdict.results import CheckReport
+from funcnn.gradient.verdict.results import CheckReport, CheckReports
 from funcnn.rules import registered_rules
 from funcnn.types import Level
 
@@ -63,7 +62,7 @@ def check_rules(
         reports.append(report)
         _show(report, as_json)
     if html is not None:
-        write_page(html, reports=reports, facts={"level": level, "seed": str(seed)})
+        CheckReports(tuple(reports)).to_html(html, facts={"level": level, "seed": str(seed)})
     wrong = [report.target for report in reports if not report.ok]
     if wrong:
         print(f"wrong or not compared: {', '.join(wrong)}", file=sys.stderr)
@@ -72,7 +71,7 @@ def check_rules(
 
 def _show(report: CheckReport, as_json: bool) -> None:
     if as_json:
-        for row in check_rows([report]):
+        for row in report.rows():
             print(json.dumps(row))
     else:
         print(report, flush=True)

@@ -17,14 +17,17 @@ from funcnn.commands.platform import choose_platform
 from funcnn.commands.streams import warn
 from funcnn.config import Config, ConfigError, dump_config, load_config
 from funcnn.experiment import Experiment, announce_foreign, build_experiment
+from funcnn.report.files import UNFINISHED, in_place_of
 from funcnn.train import CheckpointError, Checkpoints, MetricsError, MetricsLog, TrainState
 
 # What may change between a run and its resumption: how long, how often, where, on what.
 _MAY_CHANGE = {"train", "run.platform", "run.folder", "run.search"}
 _LOCK = ".funcnn-lock"
-_UNFINISHED = ".unfinished"
 # What a run that was killed before it began may have left behind.
-_LEFTOVERS = {_LOCK, "versions.json", "versions.json.unfinished", "config.toml.unfinished"}
+_LEFTOVERS = {
+    *(_LOCK, "versions.json"),
+    *(f"{name}{UNFINISHED}" for name in ("versions.json", "config.toml")),
+}
 
 
 class RunFolder:
@@ -163,18 +166,8 @@ def _flat(tree: dict[str, object], path: str = "") -> dict[str, object]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_name(path.name + _UNFINISHED)
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:  # a full disk, of which Python does not say which file it met
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with in_place_of(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def _is_leftover(path: Path) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from funcnn.config import Config, ConfigError
 from funcnn.core.errors import first_line
 from funcnn.experiment import build_experiment
 from funcnn.gradient.comparison.compare import compare
-from funcnn.gradient.pages import write_page
+from funcnn.report import Report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +73,7 @@ def compare_gradients(subject: Subject, *, as_json: bool = False, html: str | No
     report = compare(subject.function, *subject.args, has_aux=subject.has_aux)
     show(report, f"gradient of {subject.told}", as_json)
     if html is not None:
-        write_page(html, comparison=report, title=f"funcnn: gradient of {subject.told}")
+        report.to_html(html, title=f"funcnn: gradient of {subject.told}")
     return 0 if report.ok else 1
 
 
@@ -97,14 +96,12 @@ def run(
     return command(subject, as_json=as_json, html=html)
 
 
-def show(report: Any, title: str, as_json: bool) -> None:
+def show(report: Report, title: str, as_json: bool) -> None:
     """A report under a title, or as JSON lines with its conclusion on stderr."""
     if not as_json:
         print(title)
         print(report)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "report.jsonl")
-        report.to_json(path)
-        print(path.read_text(encoding="utf-8"), end="")
-    print(str(report).splitlines()[-1], file=sys.stderr)
+    for row in report.rows():
+        print(json.dumps(row))
+    print(report.conclusion(), file=sys.stderr)

@@ -13,7 +13,6 @@ In: a program, or a rule, and arguments. Out: a verdict for each gradient, with 
     sites       every rule in a program, at the operands that flow there
     comparison  the whole gradient by hand, by autodiff and with checkpoints; whole trainings
     check.py    all checks on one rule, from the first to the last line of the report; read it first
-    pages.py    reports of any kind as one page
 
 Each room imports from those above it alone.
 """

@@ -306,6 +306,6 @@ def _in_its_own_dtype(situation: Situation, pinned: set[str]) -> Iterator[Result
         for leaf in situation.leaves:
             yield situation.result("truth", leaf, "inconclusive", comparison.no_truth)
     verdicts: dict[str, Verdict] = {"WRONG": "fail", "INCONCLUSIVE": "inconclusive"}
-    for leaf, row in zip(situation.leaves, comparison.rows, strict=False):
+    for leaf, row in zip(situation.leaves, comparison.leaves, strict=False):
         verdict = verdicts.get(row.verdict, "pass")
         yield situation.result("truth", leaf, verdict, row.note or note, zero=row.zero)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from funcnn.report.files import in_place_of
+
 if TYPE_CHECKING:
     import matplotlib.figure
 
@@ -71,15 +73,10 @@ def save_figure(
     written = []
     for kind in kinds:
         final = path.with_name(f"{path.name}.{kind}")
-        unfinished = path.with_name(f"{path.name}.{kind}.unfinished")
         # A date, or random ids, would make another file of the same picture.
         metadata = {"Date": None} if kind == "svg" else None
         settings: Any = {**SETTINGS, "svg.hashsalt": path.name}
-        try:
-            with mpl.rc_context(settings):
-                figure.savefig(unfinished, format=kind, metadata=metadata)
-            unfinished.replace(final)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with in_place_of(final) as unfinished, mpl.rc_context(settings):
+            figure.savefig(unfinished, format=kind, metadata=metadata)
         written.append(final)
     return written

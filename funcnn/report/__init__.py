@@ -1,9 +1,14 @@
 """Reports: rows become tables of text, JSON lines, or one HTML file with figures.
 
 It knows rows, not what they are about.
+
+report: what every tool hands back, the first file to read. rows: tables of text and JSON lines.
+html: a page of sections. sections: those about rules. program_sections: those about a whole
+program. figures: what they draw. files: whole, or not written.
 """
 
-from funcnn.report.html import Section, write_html
-from funcnn.report.rows import table, write_json_lines
+from funcnn.report.html import Section
+from funcnn.report.report import Report, write_page
+from funcnn.report.rows import plain, table, write_json_lines
 
-__all__ = ["Section", "table", "write_html", "write_json_lines"]
+__all__ = ["Report", "Section", "plain", "table", "write_json_lines", "write_page"]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 # A browser that reads this loads nothing from anywhere, even if a value slipped through unescaped.
@@ -64,43 +62,35 @@ class Section:
         return f"<section>\n{head}\n{self.body}\n</section>"
 
 
-def write_html(
-    path: str | os.PathLike[str],
-    title: str,
-    head: Sequence[str],
-    sections: Sequence[Section],
-    facts: Mapping[str, str],
-) -> None:
-    """Write one page, whole or not at all.
+def page(
+    title: str, parts: Sequence[tuple[str, Sequence[Section]]], facts: Mapping[str, str]
+) -> str:
+    """One page: all conclusions, then part by part what they are drawn from.
 
     Args:
-        path: the file.
         title: of the page, plain text.
-        head: the conclusion, one paragraph each, plain text.
-        sections: what follows.
+        parts: conclusions, plain text, and the sections of each; where there are several, each
+            conclusion stands above its sections once more.
         facts: how it was made: versions, device, seed.
 
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp(), "page.html")
-    >>> write_html(file, "1 < 2", ["OK"], [], {"jax": "0.10"})
-    >>> "<h1>1 &lt; 2</h1>" in file.read_text()
+    >>> "<h1>1 &lt; 2</h1>" in page("1 < 2", [("OK", [])], {"jax": "0.10"})
     True
     """
-    paragraphs = "\n".join(f"<p class=head>{escape(line)}</p>" for line in head)
+    heads = [f"<p class=head>{escape(conclusion)}</p>" for conclusion, _ in parts]
+    body = list(heads)
+    for head, (_, sections) in zip(heads, parts, strict=True):
+        body += [head] if len(parts) > 1 else []
+        body += map(str, sections)
     made = ", ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
-    text = (
+    return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n{paragraphs}\n"
-        + "\n".join(map(str, sections))
+        f"<h1>{escape(title)}</h1>\n"
+        + "\n".join(body)
         + f"\n<p class=how>Made with {made}.</p>\n</body>\n</html>\n"
     )
-    target = Path(path)
-    unfinished = target.with_name(target.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, target)
 
 
 def html_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from funcnn.report.figures import bars, curves, dots
 from funcnn.report.html import Section, html_table
+from funcnn.report.rows import finite
 
 Row = Mapping[str, Any]
 
@@ -89,7 +89,7 @@ def cost_section(rows: Sequence[Row]) -> Section:
     }
     figures = []
     for key, (title, unit) in quantities.items():
-        values = {row["name"]: _number(row[key]) for row in rows}
+        values = {row["name"]: finite(row[key]) for row in rows}
         if any(value is not None for value in values.values()):
             texts = {name: _with_unit(v, unit) for name, v in values.items() if v is not None}
             figures.append(bars(values, title, texts))
@@ -104,10 +104,6 @@ def cost_section(rows: Sequence[Row]) -> Section:
     listed = html_table([{head: row[key] for key, head in columns.items()} for row in rows])
     how = "A bar for each arm, on one scale within a figure: shorter is better."
     return Section("Memory, work and time", how, "".join(figures) + listed)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _with_unit(value: float, unit: str) -> str:
@@ -178,7 +174,7 @@ def census_section(rows: Sequence[Row]) -> Section:
     kept: dict[str, float | None] = {}
     for row in rows:
         for key, arm in (("extra", "by hand"), ("automatic_extra", "autodiff")):
-            label, size = f"{row['name']}, {arm}", _number(row[key])
+            label, size = f"{row['name']}, {arm}", finite(row[key])
             kept.setdefault(label, None)
             if size is not None:
                 kept[label] = (kept[label] or 0.0) + size * row["calls"]

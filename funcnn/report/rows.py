@@ -6,10 +6,10 @@ import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+from funcnn.report.files import in_place_of
 
 _MAX_WIDTH = 160  # characters; a wider row is folded, never cut
 
@@ -60,20 +60,39 @@ def write_json_lines(path: str | os.PathLike[str], rows: Sequence[Mapping[str, A
     {"a": 1.0}
     {"a": null}
     """
-    target = Path(path)
-    lines = [json.dumps({k: _jsonable(v) for k, v in row.items()}) + "\n" for row in rows]
-    with tempfile.NamedTemporaryFile(
-        "w", dir=target.parent, delete=False, encoding="utf-8"
-    ) as file:
-        file.writelines(lines)
-    os.replace(file.name, target)
+    text = "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in rows)
+    with in_place_of(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
-def _jsonable(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as it comes back from JSON: lists for tuples, None for NaN and infinities.
+
+    >>> plain({"shape": (2, 3), "error": float("nan")})
+    {'shape': [2, 3], 'error': None}
+    """
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite(value)
     if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, Mapping):
-        return {k: _jsonable(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     return value
+
+
+def finite(number: float | None) -> float | None:
+    """A number, or None where it is none, is NaN or infinite: it was not measured.
+
+    >>> finite(0.5), finite(float("inf")), finite(None)
+    (0.5, None, None)
+    """
+    return number if number is not None and math.isfinite(number) else None
+
+
+def whole(number: float) -> float | int:
+    """A whole number as an integer, which a table shows as 1,234; NaN and infinities as they are.
+
+    >>> whole(1234.0), whole(float("inf"))
+    (1234, inf)
+    """
+    return int(number) if math.isfinite(number) else number

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.report import plain
+from funcnn.report.files import in_place_of
 from funcnn.types import ArrayLike
 
 EVALUATION = "evaluation_"  # begins the names of metrics over a whole split
@@ -81,13 +83,9 @@ class MetricsLog:
         new = b"".join(line + b"\n" for _, line in kept)
         if new == old:
             return
-        unfinished = self.path.with_name(self.path.name + ".unfinished")
         try:
-            with unfinished.open("wb") as file:
-                file.write(new)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self.path)
+            with in_place_of(self.path) as unfinished:
+                unfinished.write_bytes(new)
         except OSError as error:
             raise MetricsError(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -113,8 +111,7 @@ def _plain(value: ArrayLike | str | None) -> ArrayLike | str | None:
     """A Python number (or text) of a scalar, None for what is not finite."""
     if isinstance(value, str | bool) or value is None:
         return value
-    value = np.asarray(value).item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return plain(np.asarray(value).item())
 
 
 def _is_step(value: object) -> bool:

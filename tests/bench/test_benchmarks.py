@@ -125,7 +125,7 @@ def test_bench_shows_a_table_and_keeps_the_rows(quick, capsys, tmp_path):
     assert "jax" in first["machine"]
     assert [(row["arm"], row["rounds"]) for row in rows] == [("a", 3), ("b", 3), ("d", 0)]
     assert rows[2]["median"] is None
-    assert not list(tmp_path.glob("*.tmp"))
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_refused_arm_is_exit_1_and_json_lines_are_rows(quick, capsys):

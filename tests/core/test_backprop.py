@@ -105,8 +105,8 @@ def test_in_float32_each_leaf_is_as_near_to_the_truth_as_autodiff(name, key):
     loss = lambda p, x: jnp.vdot(dy, model(p, x, key=key))  # noqa: E731
     report = fnn.compare(loss, params, x, argnums=(0, 1), pairs=0)
     assert report.ok, str(report)
-    assert len(report.rows) == len(jax.tree.leaves(params)) + 1
-    for row in report.rows:
+    assert len(report.leaves) == len(jax.tree.leaves(params)) + 1
+    for row in report.leaves:
         assert row.manual <= 2 * row.automatic + 2, row  # in ulps, without the noise floor
 
 

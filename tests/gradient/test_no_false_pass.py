@@ -224,7 +224,7 @@ def test_no_jit_and_a_kernel_that_raises_are_verdicts():
         raise NotImplementedError
 
     silent = custom(lambda x: 2 * x, lambda x: (2 * x, None), backward)
-    (row,) = census(silent, X).rows
+    (row,) = census(silent, X).rules
     assert (row.verdict, row.note) == ("INCONCLUSIVE", "it raised NotImplementedError")
     assert not check(silent, X).ok
 

@@ -114,7 +114,7 @@ def test_a_training_step_without_rules_is_the_same_to_rounding(library):
 def test_a_wrong_rule_three_layers_deep_is_found_and_located(library):
     report = fnn.compare(*LIBRARIES[library](activations(1.0)), pairs=0, cost=False)
     assert report.ok, str(report)
-    assert len(report.rows) == 2 * DEPTH
+    assert len(report.leaves) == 2 * DEPTH
 
     report = fnn.compare(*LIBRARIES[library](activations(1.001)), pairs=0, cost=False)
     assert not report.ok
@@ -122,7 +122,7 @@ def test_a_wrong_rule_three_layers_deep_is_found_and_located(library):
     assert report.culprits == (named[DEEP],)
     assert [r.verdict == "WRONG" for r in report.site_rows] == [i == DEEP for i in range(DEPTH)]
     # Every layer up to the wrong one is off, none behind it.
-    wrong = [row.leaf for row in report.rows if row.verdict == "WRONG"]
+    wrong = [row.leaf for row in report.leaves if row.verdict == "WRONG"]
     assert len(wrong) == 2 * (DEEP + 1)
 
 
@@ -130,5 +130,5 @@ def test_a_wrong_rule_three_layers_deep_is_found_and_located(library):
 def test_the_census_counts_the_activations(library):
     loss, params = LIBRARIES[library](activations(1.001))
     report = fnn.census(loss, params)
-    (row,) = [row for row in report.rows if row.name == "soft_sign"]
+    (row,) = [row for row in report.rules if row.name == "soft_sign"]
     assert (row.sites, row.verdict, report.ok) == (DEPTH, "WRONG", False)

@@ -12,10 +12,11 @@ import pytest
 import funcnn as fnn
 from funcnn.gradient.check import LEVELS
 from funcnn.gradient.comparison.training import Curve, TrainingComparison
-from funcnn.gradient.mutation.score import Fate, Mutant, MutationScore
-from funcnn.gradient.pages import CHECKS, check_rows, score_row, write_page
+from funcnn.gradient.mutation.score import Fate, Mutant, MutationScore, MutationScores
 from funcnn.gradient.program.sites import Site
-from funcnn.gradient.verdict.results import CheckReport, Result
+from funcnn.gradient.verdict.results import CheckReport, CheckReports, Result
+from funcnn.gradient.verdict.sections import CHECKS
+from funcnn.report import write_page
 
 SCHEMA = Path(fnn.__file__).parent.parent / "docs/schema.md"
 
@@ -30,8 +31,8 @@ def report(target, *verdicts, check="truth", leaves=("x",)):
 
 @pytest.fixture
 def page(tmp_path):
-    def write(**found):
-        write_page(tmp_path / "page.html", **found)
+    def write(*reports, **options):
+        write_page(tmp_path / "page.html", reports, **options)
         return (tmp_path / "page.html").read_text(encoding="utf-8")
 
     return write
@@ -39,22 +40,22 @@ def page(tmp_path):
 
 def test_the_conclusion_counts_the_reports(page):
     right, wrong = report("a", "pass", "skip"), report("b", "pass", "fail", "inconclusive")
-    text = page(reports=[right, wrong])
+    text = page(CheckReports((right, wrong)))
     assert "FAILED: 1 of 2 is right; 2 comparisons passed, 1 failed, 1 inconclusive" in text
     assert "FAIL b truth: leaf x case case 1 float32: fail &lt;1&gt;" in text
     assert "<summary>all 1 failures</summary>" in text
-    assert "OK: 1 of 1 is right" in page(reports=[right])
+    assert "OK: 1 of 1 is right" in page(CheckReports((right,)))
 
 
 def test_a_report_that_compared_nothing_is_a_failure(page):
-    text = page(reports=[report("a", "skip")])
+    text = page(CheckReports((report("a", "skip"),)))
     assert "FAILED: 0 of 1 are right" in text
     assert "NOT COMPARED a: leaf x" in text
 
 
 def test_laws_share_a_column(page):
-    laws = [report("a", "pass", check="sum dx = sum dy"), report("b", "fail", check="f(2x) = 2x")]
-    text = page(reports=laws)
+    laws = report("a", "pass", check="sum dx = sum dy"), report("b", "fail", check="f(2x) = 2x")
+    text = page(CheckReports(laws))
     assert re.findall("<th><span>([^<]*)", text) == ["laws"]
     assert "f(2x) = 2x: fail &lt;0&gt;" in text
 
@@ -68,7 +69,7 @@ def test_every_check_has_its_column():
 
 
 def test_rows_of_reports_are_json():
-    rows = check_rows([report("a", "pass", "fail"), report("b", "pass")])
+    rows = CheckReports((report("a", "pass", "fail"), report("b", "pass"))).rows()
     assert [row["kind"] for row in rows] == ["result", "result", "report", "result", "report"]
     assert [row["ok"] for row in rows if row["kind"] == "report"] == [False, True]
     assert json.loads(json.dumps(rows)) == rows
@@ -83,7 +84,7 @@ def test_a_comparison_with_a_wrong_rule(page):
 
     w, x = jax.random.normal(jax.random.key(0), (3, 2)), jnp.ones((4, 3))
     comparison = fnn.compare(loss, {"w": w}, x, pairs=0)
-    text = page(comparison=comparison)
+    text = page(comparison)
     assert "FAILED: 1 leaves against float64 truth: 1 WRONG" in text
     assert "manual = 1.001 x truth" in text
     for title in ("Errors in ulps", "Errors by site", "Memory, work and time"):
@@ -97,7 +98,7 @@ def test_training_curves_are_those_of_the_arms(page):
     losses = (3.0, 2.0, 1.0)
     names = {"automatic": 0.0, "manual": 1e-7, "control": 2e-7}
     arms = tuple(Curve(n, losses, (d,) * 3, {"w": d}) for n, d in names.items())
-    text = page(training=TrainingComparison(arms, (Site((0,), "linear", "", "custom_vjp", ""),)))
+    text = page(TrainingComparison(arms, (Site((0,), "linear", "", "custom_vjp", ""),)))
     assert "<p class=head>OK: 3 steps</p>" in text
     assert text.count("<polyline") == 3 + 3 + 2 + 2  # the automatic arm is at no distance
     assert ">control<" in text
@@ -106,11 +107,11 @@ def test_training_curves_are_those_of_the_arms(page):
 def test_scores_and_their_sum(page):
     mutant = Mutant("times -1", "mul", "loss.py:52")
     killed, survived = Fate(mutant, "killed", "truth"), Fate(mutant, "survived", "off by 1e-14")
-    scores = [
+    scores = (
         MutationScore("a", (killed, killed, survived), {mutant: 1e-9}),
         MutationScore("b", (killed,), {mutant: math.inf}),
-    ]
-    text = page(scores=scores)
+    )
+    text = page(MutationScores(scores))
     assert "3 of 4 mutants of 2 rules killed (75.0 %)" in text
     assert "66.7 %" in text
     assert "not finite" in text
@@ -118,28 +119,30 @@ def test_scores_and_their_sum(page):
 
 
 # docs/schema.md names each kind of line, and each of its keys.
-def test_the_schema_is_documented(tmp_path):
+def test_the_schema_is_documented():
     linear = fnn.rules.linear
     comparison = fnn.compare(lambda w, x: linear(x, w).sum(), jnp.ones((2, 3)), jnp.ones((1, 2)))
     arms = tuple(Curve(name, (1.0,), (0.0,), {"w": 0.0}) for name in ("a", "b", "c"))
-    comparison.to_json(tmp_path / "compare")
-    TrainingComparison(arms, ()).to_json(tmp_path / "training")
-    lines = [line for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
-    rows = [*map(json.loads, lines), score_row(MutationScore("a", (), {}))]
-    rows += check_rows([report("a", "pass")])
+    census = fnn.census(lambda x: jnp.sum(fnn.rules.tanh(x)), jnp.ones(3))
+    reports = (
+        *(report("a", "pass"), comparison, census),
+        *(TrainingComparison(arms, ()), MutationScore("a", (), {})),
+    )
+    rows = [row for each in reports for row in each.rows()]
     documented = set(re.findall(r"`(\w+)`", SCHEMA.read_text(encoding="utf-8")))
     kinds = {"result", "report", "leaf", "site", "arm", "program", "step", "mutation"}
+    kinds |= {"rule", "census"}
     assert {row["kind"] for row in rows} == kinds
     assert {*kinds, *(key for row in rows for key in row)} <= documented
 
 
 def test_a_page_of_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing to show"):
-        write_page(tmp_path / "page.html")
+        write_page(tmp_path / "page.html", [])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_page_says_how_it_was_made(page):
-    text = page(reports=[report("a", "pass")], facts={"level": "full", "seed": "3"})
+    text = page(report("a", "pass"), facts={"level": "full", "seed": "3"})
     assert f"jax {jax.__version__}" in text
     assert "level full, seed 3." in text

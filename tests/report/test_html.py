@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from funcnn.report import Section, program_sections, sections, write_html
-from funcnn.report.html import html_table, shown
+from funcnn.report import Section, program_sections, sections
+from funcnn.report.html import html_table, page, shown
 
 NASTY = "<script>alert('1')</script> & \"quoted\""
 VOID = {"meta", "br", "rect", "circle", "path", "polyline"}
@@ -87,19 +87,18 @@ def everything(text):
     ]
 
 
-def test_every_value_is_escaped_and_nothing_is_loaded(tmp_path):
-    write_html(tmp_path / "page.html", NASTY, [NASTY], everything(NASTY), {NASTY: NASTY})
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    page = Page(text)
-    assert not {"script", "link", "img", "iframe", "object", "image", "use"} & set(page.tags)
-    assert not {"src", "href", "onclick", "onload"} & {name for name, _ in page.attributes}
+def test_every_value_is_escaped_and_nothing_is_loaded():
+    text = page(NASTY, [(NASTY, everything(NASTY))], {NASTY: NASTY})
+    parsed = Page(text)
+    assert not {"script", "link", "img", "iframe", "object", "image", "use"} & set(parsed.tags)
+    assert not {"src", "href", "onclick", "onload"} & {name for name, _ in parsed.attributes}
     assert re.findall(r"https?://[^\"' ]+", text).count("http://www.w3.org/2000/svg") == len(
         re.findall("https?://", text)
     )
     assert "@import" not in text
     assert "url(" not in text
-    assert page.text.count(NASTY) >= 15
-    assert [v for n, v in page.attributes if n == "title"] == [f"fail {NASTY}, {NASTY}: {NASTY}"]
+    assert parsed.text.count(NASTY) >= 15
+    assert [v for n, v in parsed.attributes if n == "title"] == [f"fail {NASTY}, {NASTY}: {NASTY}"]
 
 
 def test_each_section_has_a_heading_and_one_sentence_on_how_to_read_it():
@@ -109,14 +108,17 @@ def test_each_section_has_a_heading_and_one_sentence_on_how_to_read_it():
         assert section.how.endswith(".") or section.how == "relu"
 
 
-def test_the_page_is_whole_or_not_there(tmp_path):
-    path = tmp_path / "page.html"
-    path.write_text("before")
-    with pytest.raises(FileNotFoundError):
-        write_html(tmp_path / "absent/page.html", "t", [], [], {})
-    write_html(path, "t", ["OK"], [Section("a", "b.", "<p>c</p>")], {"jax": "1"})
-    assert Page(path.read_text()).text.count("Made with jax 1.") == 1
-    assert list(tmp_path.iterdir()) == [path]
+def words(parts):
+    """What a page says from its heading on."""
+    text = Page(page("title", parts, {"jax": "1"})).text
+    return " ".join(text.split("title")[-1].split())
+
+
+def test_one_conclusion_stands_at_the_head_of_several_each_above_its_sections_again():
+    first, second = Section("a", "b.", "<p>1</p>"), Section("c", "d.", "<p>2</p>")
+    assert words([("OK", [first, second])]) == "OK a b. 1 c d. 2 Made with jax 1."
+    told = words([("OK", [first]), ("FAILED", [second])])
+    assert told == "OK FAILED OK a b. 1 FAILED c d. 2 Made with jax 1."
 
 
 def cells(rows):

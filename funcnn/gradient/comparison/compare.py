@@ -98,7 +98,7 @@ def compare(
     >>> def loss(params, x):
     ...     return fnn.rules.linear(x, params["w"]).sum()
     >>> report = compare(loss, {"w": jnp.ones((3, 2))}, jnp.ones((4, 3)), pairs=0)
-    >>> report.ok, [row.leaf for row in report.rows], [arm.name for arm in report.arms]
+    >>> report.ok, [row.leaf for row in report.leaves], [arm.name for arm in report.arms]
     (True, ['w'], ['automatic', 'checkpointed', 'manual'])
     """
     if intent not in INTENTS:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import os
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -15,15 +14,17 @@ from funcnn.gradient.cost.timing import Timing
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.sites.localize import SiteRow
 from funcnn.gradient.verdict.judge import Row
-from funcnn.report import table, write_json_lines
+from funcnn.report import Report, Section, plain, table
+from funcnn.report.program_sections import accuracy_section, cost_section, sites_section
+from funcnn.report.rows import whole
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Report):
     """What `compare` found; `str()` is the report.
 
     Attributes:
-        rows: one for each leaf of the gradient.
+        leaves: the errors of each leaf of the gradient.
         sites: every place where the program calls a hand-written rule.
         kept: those among them that could not be taken out of the automatic arm.
         culprits: where the manual gradient is wrong, the sites at which it becomes so.
@@ -41,7 +42,7 @@ class Comparison:
     OK: 1 leaves against float64 truth: 1 MANUAL
     """
 
-    rows: tuple[Row, ...]
+    leaves: tuple[Row, ...]
     sites: tuple[Site, ...]
     kept: tuple[Site, ...] = ()
     culprits: tuple[Site, ...] = ()
@@ -54,14 +55,12 @@ class Comparison:
     def ok(self) -> bool:
         """Whether each leaf was compared with a truth, not all of them zero, and none is wrong."""
         right = {"MANUAL", "AUTO", "TIE", "SURROGATE"}
-        judged = all(row.verdict in right for row in self.rows)
-        proved = any(not row.zero for row in self.rows)
+        judged = all(row.verdict in right for row in self.leaves)
+        proved = any(not row.zero for row in self.leaves)
         return bool(proved and self.sites and judged and not self.no_truth)
 
-    def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON object a line; what was not measured, or is infinite, is null.
-
-        The key "kind" says what a line is:
+    def rows(self) -> list[dict[str, Any]]:
+        """The key "kind" says what a row is; what was not measured, or is infinite, is None.
 
         - "leaf": leaf (its path), shape, dtype, manual, automatic and floor (ulps), verdict, note;
         - "site": site (rule and layer), source, contributed, inherited and floor (ulps), verdict,
@@ -71,7 +70,7 @@ class Comparison:
         - "program", once, last: ok, rules (name -> how many), kept, culprits, no_truth, device,
           jax (its version).
         """
-        leaves = [{"kind": "leaf", **dataclasses.asdict(row)} for row in self.rows]
+        leaves = [{"kind": "leaf", **dataclasses.asdict(row)} for row in self.leaves]
         sites = [
             {
                 "kind": "site",
@@ -82,7 +81,7 @@ class Comparison:
             for row in self.site_rows
         ]
         arms = [{"kind": "arm", **dataclasses.asdict(arm)} for arm in self.arms]
-        write_json_lines(path, [*leaves, *sites, *arms, self._program()])
+        return [plain(row) for row in (*leaves, *sites, *arms, self._program())]
 
     def _program(self) -> dict[str, Any]:
         return {
@@ -96,17 +95,26 @@ class Comparison:
             "jax": jax.__version__,
         }
 
-    def __str__(self) -> str:
-        notes = [f"{r.verdict} {r.leaf}: {r.note}" for r in self.rows if r.note]
+    def sections(self) -> Sequence[Section]:
+        """Its errors by leaf and by site, and what each arm costs."""
+        found = [accuracy_section([dataclasses.asdict(row) for row in self.leaves])]
+        if self.site_rows:
+            found.append(sites_section([{**vars(r), "site": str(r.site)} for r in self.site_rows]))
+        if self.arms:
+            found.append(cost_section([dataclasses.asdict(arm) for arm in self.arms]))
+        return found
+
+    def _details(self) -> Iterable[str]:
+        notes = [f"{r.verdict} {r.leaf}: {r.note}" for r in self.leaves if r.note]
         notes += [f"{r.verdict} {r.site}: {r.note}" for r in self.site_rows if r.note]
         notes += [f"{arm.name}: {arm.note}" for arm in self.arms if arm.note]
         notes += [f"WRONG rule: {site}" for site in self.culprits]
         notes += [f"kept in the automatic arm, no reverse mode: {site}" for site in self.kept]
-        shown = [_leaf(row) for row in self.rows], self._sites(), [_arm(arm) for arm in self.arms]
+        shown = [_leaf(row) for row in self.leaves], self._sites(), [_arm(arm) for arm in self.arms]
         lines = [self._rules(), *(table(rows) for rows in shown if rows), *notes]
         if self.timing:
             lines.append(str(self.timing))
-        return "\n".join([*filter(None, lines), self._conclusion()])
+        return filter(None, lines)
 
     def _sites(self) -> list[dict[str, Any]]:
         return [
@@ -125,16 +133,17 @@ class Comparison:
         named = ", ".join(f"{name} {n}" for name, n in counts.items())
         return f"{len(self.sites)} hand-written rules" + (f": {named}" if named else " found")
 
-    def _conclusion(self) -> str:
+    def conclusion(self) -> str:
+        """OK, FAILED, INCONCLUSIVE, NO TRUTH or NOT COMPARED, and the leaves of each verdict."""
         if self.no_truth:
             return f"NO TRUTH: {self.no_truth}"
         if not self.sites:
             return "NOT COMPARED: the function calls no hand-written rule"
-        counts = Counter(row.verdict for row in self.rows)
+        counts = Counter(row.verdict for row in self.leaves)
         named = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
-        wrong = any(row.verdict == "WRONG" for row in self.rows)
+        wrong = any(row.verdict == "WRONG" for row in self.leaves)
         head = "OK" if self.ok else "FAILED" if wrong else "INCONCLUSIVE"
-        return f"{head}: {len(self.rows)} leaves against float64 truth: {named or 'none'}"
+        return f"{head}: {len(self.leaves)} leaves against float64 truth: {named or 'none'}"
 
 
 def _leaf(row: Row) -> dict[str, Any]:
@@ -154,16 +163,12 @@ def _arm(arm: Arm) -> dict[str, Any]:
     return {
         "arm": arm.name,
         "FLOPs": arm.flops,
-        "bytes accessed": _whole(arm.bytes_accessed),
-        "temporary bytes": _whole(arm.temporary_bytes),
-        "residual bytes": _whole(arm.residual_bytes),
+        "bytes accessed": whole(arm.bytes_accessed),
+        "temporary bytes": whole(arm.temporary_bytes),
+        "residual bytes": whole(arm.residual_bytes),
         "compile, s": arm.compile_seconds,
         **{
             f"{name}, ms": 1e3 * seconds
             for name, seconds in zip(("median", "low", "high"), times, strict=True)
         },
     }
-
-
-def _whole(number: float) -> float | int:
-    return int(number) if math.isfinite(number) else number

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +17,8 @@ from funcnn.gradient.program.remat import checkpointed
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import trace, without_rules
-from funcnn.report import table, write_json_lines
+from funcnn.report import Report, Section, plain, table
+from funcnn.report.program_sections import curves_section
 from funcnn.train.state import TrainState
 from funcnn.train.step import Update, make_step
 from funcnn.types import Array, Batch, Key, Loss, PyTree
@@ -47,7 +47,7 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingComparison:
+class TrainingComparison(Report):
     """What `compare_training` found; `str()` is the report.
 
     Attributes:
@@ -86,8 +86,8 @@ class TrainingComparison:
         finite = bool(losses) and all(map(math.isfinite, losses))
         return bool(self.sites) and finite and not self.parted
 
-    def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON object a line. The key "kind" says what it is:
+    def rows(self) -> list[dict[str, Any]]:
+        """The key "kind" says what a row is.
 
         - "step": arm, step, loss, distance;
         - "leaf": arm, leaf (its path), distance, at the end;
@@ -95,20 +95,20 @@ class TrainingComparison:
         """
         rows: list[dict[str, Any]] = []
         for arm in self.arms:
-            each = enumerate(zip(arm.losses, arm.distances, strict=True))
-            rows += [
-                {"kind": "step", "arm": arm.name, "step": i, "loss": loss, "distance": distance}
-                for i, (loss, distance) in each
-            ]
+            rows += [{"kind": "step", **step} for step in _steps(arm)]
             rows += [
                 {"kind": "leaf", "arm": arm.name, "leaf": leaf, "distance": distance}
                 for leaf, distance in arm.leaves.items()
             ]
         steps = len(self.arms[0].losses)
         last = {"ok": self.ok, "parted": self.parted, "steps": steps, "rules": len(self.sites)}
-        write_json_lines(path, [*rows, {"kind": "program", **last}])
+        return [plain(row) for row in (*rows, {"kind": "program", **last})]
 
-    def __str__(self) -> str:
+    def sections(self) -> Sequence[Section]:
+        """Its curves of the loss and of the distance."""
+        return [curves_section([step for arm in self.arms for step in _steps(arm)])]
+
+    def _details(self) -> Iterable[str]:
         shown = [
             {
                 "arm": arm.name,
@@ -120,9 +120,10 @@ class TrainingComparison:
             }
             for arm in self.arms
         ]
-        return "\n".join([table(shown), self._conclusion()])
+        return [table(shown)]
 
-    def _conclusion(self) -> str:
+    def conclusion(self) -> str:
+        """OK, FAILED or NOT COMPARED, and where an arm went another way."""
         if not self.sites:
             return "NOT COMPARED: the loss calls no hand-written rule"
         parted = [f"{name} at step {step}" for name, step in self.parted.items()]
@@ -130,6 +131,13 @@ class TrainingComparison:
             return f"FAILED: further apart than rounding explains: {', '.join(parted)}"
         steps = len(self.arms[0].losses)
         return f"OK: {steps} steps" if self.ok else "FAILED: a loss is not finite"
+
+
+def _steps(arm: Curve) -> list[dict[str, Any]]:
+    return [
+        {"arm": arm.name, "step": step, "loss": loss, "distance": distance}
+        for step, (loss, distance) in enumerate(zip(arm.losses, arm.distances, strict=True))
+    ]
 
 
 def compare_training(

@@ -46,7 +46,7 @@ def mutation(situation: Situation) -> Iterator[Result]:
 
 
 def _verdict(score: MutationScore) -> tuple[Verdict, str]:
-    note = "; ".join(str(score).splitlines())
+    note = "; ".join([score.conclusion(), *map(str, score.survived)])
     if not score.killed and not score.survived:
         return "inconclusive", f"{note}: nothing to notice"
     enough = score.score >= _KILLED and score.smallest_scale <= _SCALE

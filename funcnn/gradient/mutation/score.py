@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 
@@ -15,6 +16,8 @@ from funcnn.gradient.checks.laws import declared_laws, homogeneity
 from funcnn.gradient.mutation.mutants import Mutant, Switch
 from funcnn.gradient.mutation.mutated_rule import Check, Specimen
 from funcnn.gradient.mutation.operators import SCALED
+from funcnn.report import Report, Section, plain
+from funcnn.report.sections import mutation_section
 
 # Of the level "fast", those that look at what the backward pass computes: no mutant changes the
 # value, or the shape or dtype of a cotangent.
@@ -45,7 +48,7 @@ class Fate:
 
 
 @dataclasses.dataclass(frozen=True)
-class MutationScore:
+class MutationScore(Report):
     """How many mutants of a rule's backward pass the checks notice; `str()` is the report.
 
     Attributes:
@@ -94,17 +97,81 @@ class MutationScore:
         """The d at which x (1 + d) is noticed on every equation; infinite where one never is."""
         return max(self.scales.values(), default=math.inf)
 
-    def __str__(self) -> str:
+    def rows(self) -> list[dict[str, Any]]:
+        """One, of the kind "mutation".
+
+        Its keys: rule, mutants, killed, survived and equivalent (how many), score, smallest_scale
+        (None where it is infinite), survivors (their texts).
+        """
+        return [plain(_row(self))]
+
+    def sections(self) -> Sequence[Section]:
+        """Its numbers, and every survivor."""
+        return [mutation_section([_row(self)])]
+
+    def _details(self) -> Iterable[str]:
+        return map(str, self.survived)
+
+    def conclusion(self) -> str:
+        """How many mutants are killed, and the smallest factor that is noticed."""
         different = len(self.killed) + len(self.survived)
-        head = (
+        told = (
             f"{self.rule}: {len(self.killed)} of {different} mutants killed "
             f"({100 * self.score:.1f} %), {len(self.equivalent)} equivalent"
         )
         if self.scales:
-            head += f"; a factor of 1 + {self.smallest_scale:.0e} is noticed on every equation"
+            told += f"; a factor of 1 + {self.smallest_scale:.0e} is noticed on every equation"
         if self.unreachable:
-            head += f"; {self.unreachable} equations are for other platforms"
-        return "\n".join([head, *map(str, self.survived)])
+            told += f"; {self.unreachable} equations are for other platforms"
+        return told
+
+
+@dataclasses.dataclass(frozen=True)
+class MutationScores(Report):
+    """The scores of several rules as one report, in one table.
+
+    Attributes:
+        scores: one for each rule.
+
+    >>> print(MutationScores((MutationScore("loss", (), {}),)))
+    loss: 0 of 0 mutants killed (0.0 %), 0 equivalent
+    0 of 0 mutants of 1 rules killed (0.0 %).
+    """
+
+    scores: tuple[MutationScore, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The row of each."""
+        return [row for score in self.scores for row in score.rows()]
+
+    def conclusion(self) -> str:
+        """How many mutants of all rules are killed."""
+        killed = sum(len(score.killed) for score in self.scores)
+        different = killed + sum(len(score.survived) for score in self.scores)
+        share = 100 * killed / different if different else 0.0
+        rules = len(self.scores)
+        return f"{killed:,} of {different:,} mutants of {rules} rules killed ({share:.1f} %)."
+
+    def sections(self) -> Sequence[Section]:
+        """The numbers of each, and every survivor."""
+        return [mutation_section([_row(score) for score in self.scores])]
+
+    def _details(self) -> Iterable[str]:
+        return map(str, self.scores)
+
+
+def _row(score: MutationScore) -> dict[str, Any]:
+    return {
+        "kind": "mutation",
+        "rule": score.rule,
+        "mutants": len(score.fates),
+        "killed": len(score.killed),
+        "survived": len(score.survived),
+        "equivalent": len(score.equivalent),
+        "score": score.score,
+        "smallest_scale": score.smallest_scale,
+        "survivors": [str(fate) for fate in score.survived],
+    }
 
 
 def mutation_score(

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,7 +34,9 @@ from funcnn.gradient.sites.site_error import (
     questioned,
 )
 from funcnn.gradient.verdict.judge import Row
-from funcnn.report import table, write_json_lines
+from funcnn.report import Report, Section, plain, table
+from funcnn.report.program_sections import census_section
+from funcnn.report.rows import whole
 from funcnn.types import Function, Intent, PyTree
 
 
@@ -81,65 +82,70 @@ class CensusRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Census:
+class Census(Report):
     """What `census` found; `str()` is the report.
 
     Attributes:
-        rows: one for each rule and kind of operands, in the order of the program.
+        rules: one for each rule and kind of operands, in the order of the program.
 
     >>> print(Census(()))
     NOT COMPARED: 0 hand-written rules found
     """
 
-    rows: tuple[CensusRow, ...]
+    rules: tuple[CensusRow, ...]
 
     @property
     def ok(self) -> bool:
         """Whether something was compared, and no rule is wrong at the operands that flow there."""
-        return self._judged > 0 and all(row.verdict != "WRONG" for row in self.rows)
+        return self._judged > 0 and all(row.verdict != "WRONG" for row in self.rules)
 
     @property
     def _judged(self) -> int:
         """At how many sites a rule was held against a truth that is not zero."""
-        return sum(r.sites for r in self.rows if r.verdict != "INCONCLUSIVE")
+        return sum(r.sites for r in self.rules if r.verdict != "INCONCLUSIVE")
 
-    def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON object a line; what was not measured, or is infinite, is null.
+    def rows(self) -> list[dict[str, Any]]:
+        """The key "kind" says what a row is; what was not measured, or is infinite, is None.
 
-        The key "kind" says what a line is: "rule", with the attributes of `CensusRow`, whose own
-        kind is under "made_by"; "census", once, last: ok, rules, sites, jax (its version).
+        - "rule": the attributes of `CensusRow`, whose own kind is under "made_by";
+        - "census", once, last: ok, rules, sites (how many there are), jax (its version).
         """
-        rows: list[dict[str, Any]] = []
-        for row in self.rows:
+        found: list[dict[str, Any]] = []
+        for row in self.rules:
             fields = dataclasses.asdict(row)
-            rows.append({"kind": "rule", "made_by": fields.pop("kind"), **fields})
+            found.append({"kind": "rule", "made_by": fields.pop("kind"), **fields})
         rules, sites = self._counts()
-        last = {"kind": "census", "ok": self.ok, "rules": rules, "sites": sites}
-        write_json_lines(path, [*rows, {**last, "jax": jax.__version__}])
+        last = {"ok": self.ok, "rules": rules, "sites": sites, "jax": jax.__version__}
+        return [plain(row) for row in (*found, {"kind": "census", **last})]
+
+    def sections(self) -> Sequence[Section]:
+        """Its rules, what they keep, and where they are defined."""
+        return [census_section([dataclasses.asdict(row) for row in self.rules])]
 
     def _counts(self) -> tuple[int, int]:
-        return len({(r.name, r.source) for r in self.rows}), sum(r.sites for r in self.rows)
+        return len({(r.name, r.source) for r in self.rules}), sum(r.sites for r in self.rules)
 
-    def __str__(self) -> str:
-        shown = [_shown(row) for row in self.rows]
+    def _details(self) -> Iterable[str]:
+        shown = [_shown(row) for row in self.rules]
         lines = [table(shown)] if shown else []
-        lines += [f"{r.name}: {r.source}" for r in _first_of_each(self.rows) if r.source]
-        lines += [f"{row.verdict} {_where(row)}: {row.note}" for row in self.rows if row.note]
-        return "\n".join([*lines, self._conclusion()])
+        lines += [f"{r.name}: {r.source}" for r in _first_of_each(self.rules) if r.source]
+        lines += [f"{row.verdict} {_where(row)}: {row.note}" for row in self.rules if row.note]
+        return lines
 
-    def _conclusion(self) -> str:
+    def conclusion(self) -> str:
+        """OK, FAILED or NOT COMPARED, and how many rules and sites there are."""
         rules, sites = self._counts()
         if not rules:
             return "NOT COMPARED: 0 hand-written rules found"
-        wrong = [_where(row) for row in self.rows if row.verdict == "WRONG"]
-        compared = self._judged - sum(r.sites for r in self.rows if r.verdict == "SURROGATE")
+        wrong = [_where(row) for row in self.rules if row.verdict == "WRONG"]
+        compared = self._judged - sum(r.sites for r in self.rules if r.verdict == "SURROGATE")
         told = (
             f"{rules} hand-written rule{'' if rules == 1 else 's'} at {sites} "
             f"site{'' if sites == 1 else 's'}, {compared} of them compared with float64 truth"
         )
         if wrong:
             return f"FAILED: {told}; wrong: {', '.join(wrong)}"
-        left = [_where(row) for row in self.rows if row.verdict == "INCONCLUSIVE"]
+        left = [_where(row) for row in self.rules if row.verdict == "INCONCLUSIVE"]
         head = f"{'OK' if self.ok else 'NOT COMPARED'}: {told}"
         return f"{head}; not compared: {', '.join(left)}" if left else head
 
@@ -169,7 +175,7 @@ def census(
 
     >>> import numpy as np
     >>> report = census(lambda x: jax.nn.relu(jax.nn.relu(x) - 1.0), np.ones((2, 3), np.float32))
-    >>> [(row.name, row.sites, row.operands) for row in report.rows]
+    >>> [(row.name, row.sites, row.operands) for row in report.rules]
     [('relu', 2, 'float32[2,3]')]
     """
     program = trace(of_real_arrays(f), real_arrays(args), {})
@@ -297,15 +303,11 @@ def _shown(row: CensusRow) -> dict[str, Any]:
         "operands": row.operands,
         "sites": row.sites,
         "calls": row.calls,
-        "extra bytes": _whole(row.extra),
-        "autodiff's": _whole(row.automatic_extra),
-        "aliased": _whole(row.aliased),
-        "dead": _whole(row.dead),
+        "extra bytes": whole(row.extra),
+        "autodiff's": whole(row.automatic_extra),
+        "aliased": whole(row.aliased),
+        "dead": whole(row.dead),
         "manual, ulps": row.manual,
         "automatic, ulps": row.automatic,
         "verdict": row.verdict,
     }
-
-
-def _whole(number: float) -> float | int:
-    return int(number) if math.isfinite(number) else number

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from funcnn.gradient.verdict.sections import check_sections
+from funcnn.report import Report, Section, plain
 from funcnn.types import Verdict
 
 _SHOWN = 3  # failures of each check that are printed in full
@@ -59,7 +62,7 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Report):
     """All results of a check; `str()` is the report.
 
     Attributes:
@@ -135,13 +138,37 @@ class CheckReport:
             return "every true gradient is zero at these arguments"
         return ""
 
-    def __str__(self) -> str:
+    def rows(self) -> list[dict[str, Any]]:
+        """The key "kind" says what a row is.
+
+        - "result": the attributes of `Result`;
+        - "report", once, last: target, ok, how many results there are of each verdict, not_compared
+          (leaves), not_run (rules), rules, source.
+        """
+        last = {
+            "kind": "report",
+            "target": self.target,
+            "ok": self.ok,
+            **self.counts,
+            "not_compared": self.uncovered,
+            "not_run": self.unreached,
+            "rules": self.rules,
+            "source": self.source,
+        }
+        results = [{"kind": "result", **dataclasses.asdict(result)} for result in self.results]
+        return [plain(row) for row in (*results, last)]
+
+    def sections(self) -> Sequence[Section]:
+        """Its checks in a line, its failures in full, and what was not settled."""
+        return check_sections([self])
+
+    def _details(self) -> Iterable[str]:
         lines = list(self._shown(self.failures))
         if lines and self.source:
             lines.append(f"  backward: {self.source}")
         lines += self._shown(self.notes)
         lines += [f"NOT COMPARED {self.target}: {what}" for what in self._not_compared()]
-        return "\n".join([*lines, self._summary()])
+        return lines
 
     def _not_compared(self) -> Iterable[str]:
         why = {r.leaf: r.note for r in self.results if r.check == "truth"}
@@ -152,7 +179,8 @@ class CheckReport:
         if self._nothing and not self.failures and not self.uncovered:
             yield self._nothing
 
-    def _summary(self) -> str:
+    def conclusion(self) -> str:
+        """OK, FAILED or INCONCLUSIVE, and how many comparisons there were."""
         n = self.counts
         head = "OK" if self.ok else "FAILED" if self.failures else "INCONCLUSIVE"
         rules = f"{self.rules} hand-written rule" + ("" if self.rules == 1 else "s")
@@ -192,3 +220,43 @@ class CheckReport:
         """Raise `GradientError` unless `ok`."""
         if not self.ok:
             raise GradientError(str(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReports(Report):
+    """The checks of several rules as one report, in one table.
+
+    Attributes:
+        reports: one for each rule or function; at least one.
+
+    >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
+    >>> print(CheckReports((report,)))
+    OK f: 1 comparison passed, 0 failed, 0 inconclusive, 0 skipped; 1 hand-written rule
+    OK: 1 of 1 is right; 1 comparisons passed, 0 failed, 0 inconclusive, 0 skipped.
+    """
+
+    reports: tuple[CheckReport, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of each."""
+        return [row for report in self.reports for row in report.rows()]
+
+    def conclusion(self) -> str:
+        """OK where each is right, or FAILED, and how many comparisons there were in all."""
+        n, right = len(self.reports), sum(report.ok for report in self.reports)
+        total = Counter[str]()
+        for report in self.reports:
+            total.update(report.counts)
+        return (
+            f"{'OK' if right == n else 'FAILED'}: {right} of {n} "
+            f"{'is' if right == 1 else 'are'} right; {total['pass']:,} comparisons passed, "
+            f"{total['fail']:,} failed, {total['inconclusive']:,} inconclusive, "
+            f"{total['skip']:,} skipped."
+        )
+
+    def sections(self) -> Sequence[Section]:
+        """Rules down, checks across; their failures, and what was not settled."""
+        return check_sections(self.reports)
+
+    def _details(self) -> Iterable[str]:
+        return map(str, self.reports)

@@ -54,12 +54,12 @@ def test_a_right_model_passes_leaf_by_leaf():
     params = params_of(model)
     report = compare(loss_of(model), params, X, pairs=0, cost=False)
     assert report.ok, str(report)
-    assert [row.leaf for row in report.rows] == [
+    assert [row.leaf for row in report.leaves] == [
         f"{layer}/{name}"
         for layer in ("again/dense_0", "block/dense_0", "head")
         for name in ("b", "w")
     ]
-    assert all(row.verdict in {"TIE", "MANUAL", "AUTO"} for row in report.rows)
+    assert all(row.verdict in {"TIE", "MANUAL", "AUTO"} for row in report.leaves)
     assert report.culprits == ()
     text = str(report)
     assert text.startswith("5 hand-written rules: ")
@@ -73,7 +73,7 @@ def test_a_rule_scaled_by_1001_is_named_with_its_layer():
     params = params_of(model)
     report = compare(loss_of(model), params, X, pairs=0, cost=False)
     assert not report.ok
-    wrong = {row.leaf for row in report.rows if row.verdict == "WRONG"}
+    wrong = {row.leaf for row in report.leaves if row.verdict == "WRONG"}
     # The head stands behind both, so that its own gradient is right.
     assert wrong == {f"{layer}/dense_0/{n}" for layer in ("block", "again") for n in "bw"}
     assert {str(site) for site in report.culprits} == {
@@ -113,7 +113,7 @@ def test_dead_params_are_zero_as_they_are_by_autodiff():
         return foreign()(params["used"]).sum() + 0 * params["dead"].sum()
 
     report = compare(loss, {"used": X, "dead": X}, pairs=0, cost=False)
-    verdicts = {row.leaf: row.verdict for row in report.rows}
+    verdicts = {row.leaf: row.verdict for row in report.leaves}
     assert verdicts["dead"] == "TIE"
     assert verdicts["used"] != "WRONG"
     assert report.ok
@@ -131,7 +131,7 @@ def test_without_truth_there_is_no_pass():
 
     report = compare(loss, X, pairs=0, cost=False)
     assert not report.ok
-    assert report.rows == ()
+    assert report.leaves == ()
     assert str(report).splitlines()[-1].startswith("NO TRUTH: ")
 
 
@@ -161,11 +161,11 @@ def test_argnums_and_paths():
         return (sine(params["w"] * x) * n.astype(x.dtype)).sum()
 
     args = {"w": X}, jnp.int32(2), X
-    assert [r.leaf for r in compare(loss, *args, pairs=0, cost=False).rows] == ["w"]
-    assert [r.leaf for r in compare(loss, *args, argnums=2, pairs=0, cost=False).rows] == ["x"]
+    assert [r.leaf for r in compare(loss, *args, pairs=0, cost=False).leaves] == ["w"]
+    assert [r.leaf for r in compare(loss, *args, argnums=2, pairs=0, cost=False).leaves] == ["x"]
     both = compare(loss, *args, argnums=(0, 2), pairs=0, cost=False)
     assert both.ok
-    assert [r.leaf for r in both.rows] == ["params/w", "x"]
+    assert [r.leaf for r in both.leaves] == ["params/w", "x"]
     with pytest.raises(TypeError, match=r"no floating-point array in argument \(1,\)"):
         compare(loss, *args, argnums=1, pairs=0, cost=False)
 
@@ -175,7 +175,7 @@ def test_argnums_choose_the_wrong_leaf():
     report = compare(
         lambda a, b: (wrong(a) + right(b)).sum(), X, 2 * X, argnums=(0, 1), pairs=0, cost=False
     )
-    assert {r.leaf: r.verdict == "WRONG" for r in report.rows} == {"a": True, "b": False}
+    assert {r.leaf: r.verdict == "WRONG" for r in report.leaves} == {"a": True, "b": False}
 
 
 def test_aux_is_passed_over():
@@ -265,7 +265,7 @@ def test_bfloat16_is_judged_in_its_own_precision(factor, ok):
     report = compare(
         lambda x: sine(x).astype(jnp.float32).sum(), X.astype("bfloat16"), pairs=0, cost=False
     )
-    assert report.rows[0].dtype == "bfloat16"
+    assert report.leaves[0].dtype == "bfloat16"
     assert report.ok is ok, str(report)
 
 
@@ -294,5 +294,5 @@ def test_models_of_other_libraries(make, factor, ok):
     loss, params = make(foreign(factor))
     report = compare(loss, params, pairs=0, cost=False)
     assert report.ok is ok, str(report)
-    assert len(report.rows) == 4
+    assert len(report.leaves) == 4
     assert {site.name for site in report.culprits} == (set() if ok else {"sine"})

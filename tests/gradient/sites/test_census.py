@@ -38,7 +38,7 @@ RIGHT, WRONG = sine(), sine(1.001)
 
 
 def only_row(f, *args):
-    (row,) = census(f, *args).rows
+    (row,) = census(f, *args).rules
     return row
 
 
@@ -53,7 +53,7 @@ def test_each_rule_is_counted_once_a_kind_of_operands():
     def f(x):
         return RIGHT(RIGHT(x)) + jnp.sum(jax.nn.relu(x[0])) + jnp.sum(RIGHT(x[0]))
 
-    rows = census(f, X).rows
+    rows = census(f, X).rules
     assert [(r.name, r.kind, r.operands, r.sites) for r in rows] == [
         ("sine", "custom_vjp", "float32[4,3]", 2),
         ("relu", "custom_jvp", "float32[3]", 1),
@@ -67,7 +67,7 @@ def test_each_rule_is_counted_once_a_kind_of_operands():
 
 def test_a_program_without_rules_says_so():
     report = census(jnp.tanh, X)
-    assert (report.ok, report.rows) == (False, ())
+    assert (report.ok, report.rules) == (False, ())
     assert str(report) == "NOT COMPARED: 0 hand-written rules found"
 
 
@@ -128,7 +128,7 @@ def test_the_worst_of_several_sites_is_shown_with_its_layer():
     model = fnn.chain(a=fnn.dense(3), b=fnn.tanh, c=fnn.dense(3), d=fnn.tanh)
     params = model.init(jax.random.key(0), X)
     params["c"]["w"] = 40 * params["c"]["w"]
-    rows = {row.name: row for row in census(model, params, X).rows}
+    rows = {row.name: row for row in census(model, params, X).rules}
     assert (rows["tanh"].sites, rows["linear"].sites) == (2, 2)
     assert rows["tanh"].path in {"b", "d"}
 
@@ -174,7 +174,7 @@ def test_a_rule_that_raises_is_told_and_spoils_no_other():
         return 2 * x
 
     broken.defvjp(lambda x: (2 * x, None), lambda _, dy: (dy[0],))
-    rows = {row.name: row for row in census(lambda x: RIGHT(broken(x)), X).rows}
+    rows = {row.name: row for row in census(lambda x: RIGHT(broken(x)), X).rules}
     assert rows["broken"].note.startswith("it raised ")
     assert rows["sine"].verdict == "TIE"
 
@@ -232,7 +232,7 @@ def test_flax_and_equinox_models():
             return WRONG(x)
 
     params = Network().init(jax.random.key(0), X)
-    rows = {row.name: row for row in census(Network().apply, params, X).rows}
+    rows = {row.name: row for row in census(Network().apply, params, X).rules}
     assert (rows["relu"].sites, rows["relu"].verdict) == (3, "TIE")
     assert (rows["sine"].sites, rows["sine"].verdict) == (1, "WRONG")
     assert rows["sine"].path == "Network"

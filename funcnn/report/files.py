@@ -1,0 +1,46 @@
+"""A file is written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+UNFINISHED = ".unfinished"
+
+
+@contextlib.contextmanager
+def in_place_of(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path beside a file, to write to: what is written there takes its place at the end.
+
+    After an error the file is what it was before. What a killed process left behind is overwritten
+    the next time.
+
+    Args:
+        path: the file, there already or not; its folder must be there.
+
+    Raises:
+        OSError: it cannot be written; the error names this file, not the one beside it.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "rows.jsonl")
+    >>> with in_place_of(path) as unfinished:
+    ...     size = unfinished.write_text("{}")
+    >>> path.read_text(), unfinished.exists()
+    ('{}', False)
+    """
+    target = Path(path)
+    unfinished = target.with_name(target.name + UNFINISHED)
+    try:
+        yield unfinished
+        with unfinished.open("r+b") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    except OSError as error:  # a full disk, of which Python does not say which file it met
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""A file is written whole or not at all, and whoever cannot write it is told which file."""
+
+import errno
+import os
+
+import pytest
+
+from funcnn.report.files import in_place_of
+
+
+def write(path, text, error=None):
+    with in_place_of(path) as unfinished:
+        unfinished.write_text(text)
+        if error is not None:
+            raise error
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write(path, "old")
+    with in_place_of(path) as unfinished:
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write(path, "old")
+    with pytest.raises(KeyboardInterrupt):
+        write(path, "ha", KeyboardInterrupt())
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file_that_was_wanted(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left") as info:
+        write(path, "ha", full)
+    assert info.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError) as info:
+        write(tmp_path / "absent/rows.jsonl", "new")
+    assert info.value.filename == str(tmp_path / "absent/rows.jsonl")
+
+
+def test_an_error_without_a_number_keeps_its_words(tmp_path):
+    with pytest.raises(OSError, match="cannot be drawn"):
+        write(tmp_path / "page.html", "ha", OSError("it cannot be drawn"))
+
+
+def test_what_a_killed_process_left_is_overwritten(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    with in_place_of(path) as unfinished:
+        unfinished.write_text("new")
+        name = unfinished.name
+    (tmp_path / name).write_text("a much longer text that was left behind")
+    write(path, "newer")
+    assert path.read_text() == "newer"
+    assert list(tmp_path.iterdir()) == [path]
