@@ -45,12 +45,16 @@ def newest(folder: Path) -> int:
 
 # Name, what must have happened, and the longest time in seconds from there to the kill.
 Event = tuple[str, Callable[[Path], bool], float]
-EARLY: list[Event] = [
-    ("folder made", lambda folder: folder.exists(), 4.0),
-    ("config written", lambda folder: (folder / "config.toml").exists(), 1.5),
-    ("save begun", lambda folder: any((folder / "checkpoints").glob("unfinished-*")), 0.1),
-    ("logging", lambda folder: lines(folder) >= 1, 0.05),
-]
+
+
+def early(seconds: float) -> list[Event]:
+    """Most of these fall before the first checkpoint, which is there after so many seconds."""
+    return [
+        ("folder made", lambda folder: folder.exists(), 0.9 * seconds),
+        ("config written", lambda folder: (folder / "config.toml").exists(), 0.4 * seconds),
+        ("save begun", lambda folder: any((folder / "checkpoints").glob("unfinished-*")), 0.1),
+        ("logging", lambda folder: lines(folder) >= 1, 0.05),
+    ]
 
 
 def late(drawn: random.Random) -> Event:
@@ -77,6 +81,20 @@ def kill(folder: Path, event: Event, delay: float) -> bool:
     return process.wait() < 0
 
 
+def seconds_to_the_first_checkpoint(folder: Path) -> float:
+    """Of a run that nobody disturbs, from its folder on."""
+    process = subprocess.Popen(command(folder), stderr=subprocess.DEVNULL, cwd=ROOT)
+    while process.poll() is None and not folder.exists():
+        time.sleep(0.001)
+    begun = time.monotonic()
+    while process.poll() is None and not newest(folder):
+        time.sleep(0.001)
+    seconds = time.monotonic() - begun
+    if process.wait():
+        raise SystemExit("a run that nobody disturbed did not end well")
+    return seconds
+
+
 def finish(folder: Path, *more: str) -> None:
     done = subprocess.run(command(folder, *more), cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -101,8 +119,13 @@ def main() -> int:
         straight = Path(place) / "straight"
         finish(straight)
         wanted = end(straight, like)
+        # The second run, since the first one may have compiled for those that follow.
+        again = Path(place) / "again"
+        first = early(seconds_to_the_first_checkpoint(again))
+        if end(again, like) != wanted:
+            raise SystemExit("two runs that nobody disturbed differ")
         for number in range(options.kills):
-            event = EARLY[number // 2 % len(EARLY)] if number % 2 == 0 else late(drawn)
+            event = first[number // 2 % len(first)] if number % 2 == 0 else late(drawn)
             delay = drawn.uniform(0, event[2])
             folder = Path(place) / str(number)
             killed = kill(folder, event, delay)

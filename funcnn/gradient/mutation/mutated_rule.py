@@ -19,7 +19,7 @@ from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.loops import Ending
 from funcnn.gradient.verdict.results import Result
-from funcnn.types import Array, ArrayLike, DType, PyTree
+from funcnn.types import Array, ArrayLike, ClosedJaxpr, DType, PyTree
 
 Check = Callable[[Situation], Iterator[Result]]
 
@@ -104,8 +104,10 @@ class Specimen:
 
     def pull(self, switch: Switch, dys: Sequence[ArrayLike]) -> list[np.ndarray]:
         """The cotangents that a mutant makes of those of the outputs."""
-        outs = self._program(switch.number, switch.amount, *self._values[1], *dys)
-        return [np.asarray(out) for out in outs]
+        return [np.asarray(out) for out in self._program(*self._inputs(switch, dys))]
+
+    def _inputs(self, switch: Switch, dys: Sequence[ArrayLike]) -> list[ArrayLike]:
+        return [switch.number, switch.amount, *self._values[1], *dys]
 
     def rejects(self, switch: Switch, checks: Sequence[Check]) -> str:
         """The first check that fails on the mutant and not on the rule itself, or "".
@@ -133,7 +135,7 @@ class Specimen:
     def _fails(self, run: Check, switch: Switch) -> bool:
         subject = dataclasses.replace(self._subject)
         vars(subject).update(
-            pull_manual=lambda x, dys: (self._values[0], self.pull(switch, dys)),
+            pull_manual=_Pull(self, switch),
             pull_automatic=self._subject.pull_automatic,
             push_automatic=self._subject.push_automatic,
         )
@@ -182,6 +184,21 @@ def _difference(mutant: np.ndarray, rule: np.ndarray, largest: float) -> float:
     if off <= _CANCELLED * largest:
         return 0.0
     return off / size if size and np.isfinite(off / size) else np.inf
+
+
+class _Pull:
+    """A mutant in the place of the subject's own backward pass."""
+
+    def __init__(self, specimen: Specimen, switch: Switch) -> None:
+        self._specimen, self._switch = specimen, switch
+
+    def __call__(self, _: PyTree, dys: Sequence[ArrayLike]) -> PyTree:
+        return self._specimen._values[0], self._specimen.pull(self._switch, dys)
+
+    def jaxpr(self, _: PyTree, dys: Sequence[ArrayLike]) -> ClosedJaxpr:
+        """The program of all mutants at once."""
+        specimen = self._specimen
+        return specimen._program.jaxpr(*specimen._inputs(self._switch, dys))
 
 
 class _Remembering:

