@@ -75,8 +75,8 @@ print("done")
 def additions(page):
     """Of each kind: how many files it touches, and its blocks (path, language, text)."""
     found = {}
-    for section in re.split(r"^### ", page, flags=re.M)[1:]:
-        title, count = re.match(r"(.*): (\d+) files?\n", section).groups()
+    parts = iter(re.split(r"^### (.*): (\d+) files?\n", page, flags=re.M)[1:])
+    for title, count, section in zip(parts, parts, parts, strict=True):
         path, blocks = "", []
         for named, language, text in BLOCK.findall(section):
             path = named or path
