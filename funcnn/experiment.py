@@ -5,6 +5,7 @@ Nothing is written here, so that a mistake in a config leaves no half-made run b
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -15,15 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from funcnn import data, models, rules
+from funcnn import data, models
 from funcnn.config import Config, ConfigError, check_known
 from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
 from funcnn.foreign import BUILDS, build_foreign, built_by, check_builder, file_of, no_exit
+from funcnn.names import files, named, parameters
 from funcnn.train import TrainState, make_optimizer
 from funcnn.train.statistics import Statistics
 from funcnn.types import Array, Key, Params, PyTree
 
+LOSSES = "funcnn.losses"
 Loss = Callable[[Params, dict[str, Array], Key], tuple[Array, dict[str, Any]]]
 
 
@@ -82,7 +85,7 @@ def build_experiment(config: Config) -> Experiment:
         classes=wanted if isinstance(wanted, int) else None,
     )
     model = build_model(config)
-    row_losses = _row_losses(config, dataset.classes)
+    row_losses = _row_losses(config)
     optimizer = _optimizer(config)
     params, statistics = _init(config, model, dataset)
 
@@ -158,21 +161,15 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
         raise ConfigError([f"optimizer: {first_line(error)}"]) from error
 
 
-def _row_losses(config: Config, classes: int) -> Callable[[Array, Array], Array]:
+def _row_losses(config: Config) -> Callable[[Array, Array], Array]:
     """`(logits (B, classes), labels (B,)) -> (B,)`."""
     name, smoothing = config.loss.name, config.loss.smoothing
-    check_known("loss.name", name, ["softmax_cross_entropy", "logistic", "squared_error"])
-    if smoothing and name != "softmax_cross_entropy":
+    check_known("loss.name", name, files(LOSSES))
+    losses = named(LOSSES, name)
+    if "smoothing" in parameters(LOSSES, name):
+        return functools.partial(losses, smoothing=smoothing)
+    if smoothing:
         raise ConfigError([f"loss.smoothing: {name} has none; leave it out"])
-
-    def losses(logits: Array, labels: Array) -> Array:
-        if name == "softmax_cross_entropy":
-            return rules.softmax_cross_entropy(logits, labels, smoothing=smoothing)
-        targets = jax.nn.one_hot(labels, classes, dtype=logits.dtype)  # (B, classes)
-        if name == "squared_error":
-            return rules.squared_error(logits, targets)
-        return rules.logistic(logits, targets).sum(-1)  # each class against all others
-
     return losses
 
 

@@ -15,15 +15,17 @@ import funcnn as fnn
 PACKAGE = Path(fnn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Each room imports only from those before it. config stands beside them: it imports none.
+# Each room imports only from those before it. config stands beside them: it imports names alone.
 ORDER = {
     "funcnn": [
         *(
+            "names",
             "version",
             "types",
             "report",
             "core",
             "rules",
+            "losses",
             "layers",
             "models",
             "data",
@@ -36,15 +38,14 @@ ORDER = {
         *("contract", "errors", "removal", "registry", "usage", "layer", "parts", "composition"),
         *("stack", "summary", "backprop"),
     ],
-    "funcnn.rules": [
-        *("shared", "activation", "gate", "linear", "embedding", "dropout", "softmax", "losses"),
-        *("convolution", "pooling", "normalization", "recurrent"),
-    ],
+    "funcnn.rules": ["shared", "activation", "softmax"],
     "funcnn.gradient": [
         *("program", "cost", "verdict", "case", "truth", "checks", "mutation", "diagnosis"),
         *("sites", "comparison", "check"),
     ],
 }
+# What has no place here comes after all that have one, and none of these imports another.
+OPEN = {"funcnn.rules"}
 BESIDE = {"config": ("foreign", "experiment", "commands", "cli")}
 
 
@@ -81,8 +82,10 @@ def upward_imports(module, source):
             if not (module.startswith(prefix) and name.startswith(prefix)):
                 continue
             own, theirs = (m.removeprefix(prefix).split(".")[0] for m in (module, name))
-            before = {*rooms[: rooms.index(own) + 1]} if own in rooms else {own}
+            last = rooms.index(own) + 1 if own in rooms else len(rooms) if house in OPEN else 0
+            before = {own, *rooms[:last]}
             before |= {room for room, users in BESIDE.items() if own in users}
+            before |= {"names"} if own in BESIDE else set()
             if theirs not in before:
                 wrong.add(f"{house}.{theirs}")
     return wrong
@@ -93,7 +96,8 @@ def test_imports_run_one_way(module):
     for house, rooms in ORDER.items():
         if module.startswith(f"{house}."):
             room = module.removeprefix(f"{house}.").split(".")[0]
-            assert room in [*rooms, *BESIDE], f"a new room of {house} needs its place in ORDER"
+            placed = room in [*rooms, *BESIDE] or house in OPEN
+            assert placed, f"a new room of {house} needs its place in ORDER"
     assert upward_imports(module, MODULES[module].read_text()) == set()
 
 
@@ -119,6 +123,11 @@ def test_an_upward_import_is_found():
     assert upward_imports(
         "funcnn.rules.shared.windows", "from funcnn.rules.softmax import softmax"
     ) == {"funcnn.rules.softmax"}
+    assert upward_imports("funcnn.rules.softmax", "import funcnn.rules.gate") == {
+        "funcnn.rules.gate"
+    }
+    assert upward_imports("funcnn.rules.new", "import funcnn.rules.gate") == {"funcnn.rules.gate"}
+    assert upward_imports("funcnn.rules.new", "from funcnn.rules.softmax import softmax") == set()
 
 
 def circle(imports):
@@ -205,15 +214,17 @@ def test_layers_from_rules_show_the_derivation():
 
 
 def test_lazy_names_are_all_there():
-    assert set(fnn._MODULE_OF) | set(fnn._MODULES) == set(fnn.__all__)
-    assert set(fnn.__all__) <= set(dir(fnn))
+    assert set(fnn.__all__) < set(dir(fnn))
+    assert all(getattr(fnn, name) is not None for name in dir(fnn))
     with pytest.raises(AttributeError, match="has no 'relux'"):
         _ = fnn.relux  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_no_top_level_module_has_the_name_of_a_public_function():
     modules = {path.stem for path in PACKAGE.glob("*.py")} | {p.name for p in PACKAGE.iterdir()}
-    assert {name for name in fnn.__all__ if name in modules} == set(fnn._MODULES)
+    found = {name for name in fnn.__all__ if name in modules}
+    assert found == {name for name in fnn.__all__ if isinstance(getattr(fnn, name), type(fnn))}
+    assert len(found) == 5
 
 
 def absent_files(path, text):

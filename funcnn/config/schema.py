@@ -4,16 +4,37 @@ import os
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from funcnn.config.toml import shown, tables
+from funcnn.names import files, parameters
 
 
 def _place(path: str) -> str:
     if "\0" in path:
         raise PydanticCustomError("check", "no path: it holds a NUL character")
     return os.path.expanduser(path)
+
+
+# Their names are read off the files: to import one costs an import of NumPy.
+SETS = "funcnn.data.sets"
+
+
+def _data_set(name: object) -> object:
+    *others, last = files(SETS)
+    if name not in (*others, last):
+        expected = f"{', '.join(map(repr, others))} or {last!r}"
+        raise PydanticCustomError("literal_error", "unknown", {"expected": expected})
+    return name
 
 
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -44,7 +65,7 @@ class RunConfig(Table):
 class DataConfig(Table):
     """[data]: which images, and how many a step."""
 
-    name: Literal["digits", "idx"] = "digits"
+    name: Annotated[str, BeforeValidator(_data_set)] = "digits"
     path: Place | None = Field(default=None, validate_default=True)
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     batch_size: Count = 32
@@ -52,11 +73,16 @@ class DataConfig(Table):
     @field_validator("path")
     @classmethod
     def _path_fits_name(cls, path: str | None, info: ValidationInfo) -> str | None:
-        name = info.data.get("name")
-        if name == "idx" and path is None:
-            raise PydanticCustomError("check", 'needed for data.name = "idx": the folder')
-        if name == "digits" and path is not None:
-            raise PydanticCustomError("check", 'not used by data.name = "digits"; leave it out')
+        if name := info.data.get("name"):
+            wanted, told = "path" in parameters(SETS, name), {"name": name}
+            if wanted and path is None:
+                raise PydanticCustomError(
+                    "check", 'needed for data.name = "{name}": the folder', told
+                )
+            if path is not None and not wanted:
+                raise PydanticCustomError(
+                    "check", 'not used by data.name = "{name}"; leave it out', told
+                )
         return path
 
 

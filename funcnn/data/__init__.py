@@ -1,60 +1,19 @@
 """Data as NumPy arrays: images (N, H, W, C) float32 from 0 to 1, labels (N,) int32.
 
-digits: the default, 1,797 real images that come with scikit-learn. idx: a folder of MNIST's format.
-batches: which images a step sees. dataset: what the others return, and its checks.
+sets: the data sets, a file each; digits is the default, 1,797 real images that come with
+scikit-learn, idx a folder of MNIST's format. loading: one of them by its name. batches: which
+images a step sees. dataset: what the others return, and its checks.
 """
 
-import difflib
-from pathlib import Path
+from funcnn.data.batches import make_batches as make_batches
+from funcnn.data.dataset import DataError as DataError
+from funcnn.data.dataset import Dataset as Dataset
+from funcnn.data.dataset import Split as Split
+from funcnn.data.dataset import check_finite as check_finite
+from funcnn.data.loading import load as load
+from funcnn.data.sets.digits import digits as digits
+from funcnn.data.sets.idx import idx as idx
+from funcnn.data.sets.idx import read_idx as read_idx
+from funcnn.names import reexported as _reexported
 
-from funcnn.data.batches import make_batches
-from funcnn.data.dataset import DataError, Dataset, Split, check_finite
-from funcnn.data.digits import digits
-from funcnn.data.idx import idx, read_idx
-
-__all__ = [
-    "DataError",
-    "Dataset",
-    "Split",
-    "check_finite",
-    "digits",
-    "idx",
-    "load",
-    "make_batches",
-    "read_idx",
-]
-
-NAMES = ("digits", "idx")
-
-
-def load(
-    name: str,
-    *,
-    path: str | Path | None = None,
-    test_fraction: float = 0.2,
-    seed: int = 0,
-    classes: int | None = None,
-) -> Dataset:
-    """A data set by name: "digits", or "idx" with the folder as `path`.
-
-    `test_fraction` matters for a folder with one pair of files only. `classes`: how many the model
-    tells apart; a label beyond them is an error. Raises `DataError`, one line.
-
-    >>> load("digits", seed=1).test.y.shape
-    (360,)
-    """
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, 1)
-        hint = f' (did you mean "{near[0]}"?)' if near else ""
-        raise DataError(f'unknown data "{name}"{hint}; known: {", ".join(NAMES)}')
-    if (path is None) == (name == "idx"):
-        need = "needs a path, the folder of its files" if path is None else "takes no path"
-        raise DataError(f'data "{name}" {need}')
-    if path is not None:
-        dataset = idx(path, test_fraction, seed, classes)
-    else:
-        dataset = digits(seed)
-        if classes is not None and classes < dataset.classes:
-            raise DataError(f'data "digits" has {dataset.classes} classes, the model {classes}')
-    check_finite(dataset)
-    return dataset
+__all__ = _reexported(__file__)

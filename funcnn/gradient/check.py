@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,53 +14,29 @@ from funcnn.core.layer import Layer
 from funcnn.core.registry import Case, Rule, registered_rules
 from funcnn.gradient.case.bound_case import Situation, trace_real
 from funcnn.gradient.case.pullbacks import cotangents
-from funcnn.gradient.checks.algebra import dot, truth
-from funcnn.gradient.checks.context import context
+from funcnn.gradient.checks.algebra import truth
 from funcnn.gradient.checks.contract import contract
-from funcnn.gradient.checks.cost import cost
-from funcnn.gradient.checks.edge import edge
-from funcnn.gradient.checks.finite_differences import finite_differences
-from funcnn.gradient.checks.kink import kink
-from funcnn.gradient.checks.laws import declared_laws, homogeneity
 from funcnn.gradient.checks.native import native
-from funcnn.gradient.checks.primal import primal
-from funcnn.gradient.checks.residuals import residuals
-from funcnn.gradient.checks.rounding import rounding
-from funcnn.gradient.checks.second_order import second_order
-from funcnn.gradient.checks.transforms import transforms
+from funcnn.gradient.checks.registered import Check, by_level, traits
 from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.diagnosis.diagnose import diagnose_failure
-from funcnn.gradient.mutation.check import mutation
 from funcnn.gradient.program.dtypes import pinned_dtypes
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.program.operands import rules_never_run
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
+from funcnn.names import import_files
 from funcnn.types import ArrayLike, Function, Intent, Level, PyTree, Verdict
 
 __all__ = ["CheckReport", "GradientError", "Result", "check"]
 
-Check = Callable[[Situation], Iterator[Result]]
-
-# Where one of these fails, later numbers would mislead.
-_FIRST: tuple[Check, ...] = (contract, primal)
-_ALGEBRA: tuple[Check, ...] = (truth, homogeneity, dot, declared_laws)
-_FULL: tuple[Check, ...] = (
-    *(rounding, transforms, finite_differences, edge, kink, residuals, second_order, context),
-)
-_RELEASE: tuple[Check, ...] = (mutation, cost)
-LEVELS: dict[Level, tuple[Check, ...]] = {
-    "fast": _ALGEBRA,
-    "full": _ALGEBRA + _FULL,
-    "release": _ALGEBRA + _FULL + _RELEASE,
-}
+# The checks register themselves: no file is named here.
+import_files("funcnn.gradient.checks")
+import_files("funcnn.gradient.mutation")
+LEVELS = by_level()
 # What concerns another setting is a failure there, too.
 _STRICT_LEVELS = {"release"}
-# A surrogate need not be linear in its cotangent, nor a derivative.
-_ONLY_DERIVATIVES = {homogeneity, dot, finite_differences, edge, kink, second_order}
-# With a function to follow it has a truth.
-_ONLY_WITH_TRUTH = {truth, rounding}
 
 
 def check(
@@ -201,10 +177,10 @@ def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:
 
 def _run(situation: Situation, level: Level) -> list[Result]:
     results: list[Result] = []
-    for run in _FIRST + LEVELS[level]:
+    for run in LEVELS[level]:
         found = _results(run, situation)
         results += [_diagnosed(situation, r) for r in found]
-        if run in _FIRST and any(r.verdict == "fail" and not r.setting for r in found):
+        if traits(run).stops and any(r.verdict == "fail" and not r.setting for r in found):
             break
     return results
 
@@ -241,9 +217,10 @@ def _diagnosed(situation: Situation, result: Result) -> Result:
 
 
 def _does_not_apply(run: Check, case: Case) -> str:
-    if case.intent == "derivative" or run not in _ONLY_DERIVATIVES | _ONLY_WITH_TRUTH:
+    said = traits(run)
+    if case.intent == "derivative" or not (said.only_derivatives or said.needs_truth):
         return ""
-    if run in _ONLY_WITH_TRUTH and case.reference is not None:
+    if said.needs_truth and case.reference is not None:
         return ""
     return "declared a surrogate"
 

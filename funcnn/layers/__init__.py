@@ -4,59 +4,35 @@ linear: dense and convolutions, the first file to read. embedding: rows of a tab
 pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences.
 """
 
-from funcnn.layers.activation import (
-    elu,
-    gelu,
-    leaky_relu,
-    log_softmax,
-    relu,
-    sigmoid,
-    silu,
-    softmax,
-    softplus,
-    tanh,
-)
-from funcnn.layers.embedding import embedding
-from funcnn.layers.linear import conv, conv_transposed, dense
-from funcnn.layers.normalization import (
-    batch_norm,
-    group_norm,
-    instance_norm,
-    layer_norm,
-    rms_norm,
-)
-from funcnn.layers.pooling import average_pool, global_average_pool, global_max_pool, max_pool
-from funcnn.layers.recurrent import bidirectional, gru, lstm, rnn
-from funcnn.layers.shape import dropout, flatten
+from funcnn.layers.activation import elu as elu
+from funcnn.layers.activation import gelu as gelu
+from funcnn.layers.activation import leaky_relu as leaky_relu
+from funcnn.layers.activation import log_softmax as log_softmax
+from funcnn.layers.activation import relu as relu
+from funcnn.layers.activation import sigmoid as sigmoid
+from funcnn.layers.activation import silu as silu
+from funcnn.layers.activation import softmax as softmax
+from funcnn.layers.activation import softplus as softplus
+from funcnn.layers.activation import tanh as tanh
+from funcnn.layers.embedding import embedding as embedding
+from funcnn.layers.linear import conv as conv
+from funcnn.layers.linear import conv_transposed as conv_transposed
+from funcnn.layers.linear import dense as dense
+from funcnn.layers.normalization import batch_norm as batch_norm
+from funcnn.layers.normalization import group_norm as group_norm
+from funcnn.layers.normalization import instance_norm as instance_norm
+from funcnn.layers.normalization import layer_norm as layer_norm
+from funcnn.layers.normalization import rms_norm as rms_norm
+from funcnn.layers.pooling import average_pool as average_pool
+from funcnn.layers.pooling import global_average_pool as global_average_pool
+from funcnn.layers.pooling import global_max_pool as global_max_pool
+from funcnn.layers.pooling import max_pool as max_pool
+from funcnn.layers.recurrent import bidirectional as bidirectional
+from funcnn.layers.recurrent import gru as gru
+from funcnn.layers.recurrent import lstm as lstm
+from funcnn.layers.recurrent import rnn as rnn
+from funcnn.layers.shape import dropout as dropout
+from funcnn.layers.shape import flatten as flatten
+from funcnn.names import reexported as _reexported
 
-__all__ = [
-    "average_pool",
-    "batch_norm",
-    "bidirectional",
-    "conv",
-    "conv_transposed",
-    "dense",
-    "dropout",
-    "elu",
-    "embedding",
-    "flatten",
-    "gelu",
-    "global_average_pool",
-    "global_max_pool",
-    "group_norm",
-    "gru",
-    "instance_norm",
-    "layer_norm",
-    "leaky_relu",
-    "log_softmax",
-    "lstm",
-    "max_pool",
-    "relu",
-    "rms_norm",
-    "rnn",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "softplus",
-    "tanh",
-]
+__all__ = _reexported(__file__)

@@ -9,37 +9,24 @@ state on the disk, its digests, and what orbax says. metrics_log, progress, curv
 tells. memory: freed memory is kept.
 """
 
-from funcnn.train.checkpoint import Checkpoints
-from funcnn.train.curves import learning_curves
-from funcnn.train.evaluation import make_evaluation
-from funcnn.train.guard import TrainingError
-from funcnn.train.loop import fit
-from funcnn.train.manifest import CheckpointError, DamagedCheckpoint
-from funcnn.train.memory import keep_freed_memory
-from funcnn.train.metrics_log import MetricsError, MetricsLog, read_metrics
-from funcnn.train.optimizer import make_optimizer, make_schedule
-from funcnn.train.progress import make_progress
-from funcnn.train.state import TrainState
-from funcnn.train.statistics import fold_statistics, merge_statistics
-from funcnn.train.step import make_step
+from funcnn.names import reexported as _reexported
+from funcnn.train.checkpoint import Checkpoints as Checkpoints
+from funcnn.train.curves import learning_curves as learning_curves
+from funcnn.train.evaluation import make_evaluation as make_evaluation
+from funcnn.train.guard import TrainingError as TrainingError
+from funcnn.train.loop import fit as fit
+from funcnn.train.manifest import CheckpointError as CheckpointError
+from funcnn.train.manifest import DamagedCheckpoint as DamagedCheckpoint
+from funcnn.train.memory import keep_freed_memory as keep_freed_memory
+from funcnn.train.metrics_log import MetricsError as MetricsError
+from funcnn.train.metrics_log import MetricsLog as MetricsLog
+from funcnn.train.metrics_log import read_metrics as read_metrics
+from funcnn.train.optimizer import make_optimizer as make_optimizer
+from funcnn.train.optimizer import make_schedule as make_schedule
+from funcnn.train.progress import make_progress as make_progress
+from funcnn.train.state import TrainState as TrainState
+from funcnn.train.statistics import fold_statistics as fold_statistics
+from funcnn.train.statistics import merge_statistics as merge_statistics
+from funcnn.train.step import make_step as make_step
 
-__all__ = [
-    "CheckpointError",
-    "Checkpoints",
-    "DamagedCheckpoint",
-    "MetricsError",
-    "MetricsLog",
-    "TrainState",
-    "TrainingError",
-    "fit",
-    "fold_statistics",
-    "keep_freed_memory",
-    "learning_curves",
-    "make_evaluation",
-    "make_optimizer",
-    "make_progress",
-    "make_schedule",
-    "make_step",
-    "merge_statistics",
-    "read_metrics",
-]
+__all__ = _reexported(__file__)

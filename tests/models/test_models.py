@@ -78,5 +78,5 @@ def test_an_activation_that_is_none_is_refused(name):
 
 
 def test_models_are_public():
-    assert models.__all__ == ["lenet", "mlp"]
+    assert {"lenet", "mlp"} <= set(models.__all__)
     assert all(getattr(fnn, name) is getattr(models, name) for name in models.__all__)

@@ -11,6 +11,7 @@ import numpy as np
 from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.truth.appeal import SOLVED, Appeal
 from funcnn.gradient.truth.oracle import Oracle, Pull
 from funcnn.gradient.verdict.judge import UNCERTAIN, ZERO, allowed_in_algebra, judge_algebra
@@ -24,6 +25,7 @@ _DOT = 1e-12  # relative; both sides of the dot test are sums in float64
 Judged = tuple[Verdict | Literal["zero"], str]  # verdict and note
 
 
+@registered("fast", order=3, needs_truth=True)
 @in_float64
 def truth(situation: Situation) -> Iterator[Result]:
     """Each leaf's cotangent, for several cotangents of the output.
@@ -114,6 +116,7 @@ def _zero_here(situation: Situation, subject: Subject, dys: list[Any], i: int) -
     return "zero", f"{ZERO}; at arguments beside these it is right"
 
 
+@registered("fast", order=5, only_derivatives=True)
 @in_float64
 def dot(situation: Situation) -> Iterator[Result]:
     """<w, J v> = <J' w, v> over all leaves at once, with J v from forward mode.

@@ -15,12 +15,14 @@ from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.case.representatives import shown_elsewhere
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import live, subprograms
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import ArrayLike, Aval, ClosedJaxpr, Equation, Function, Jaxpr, PyTree, Verdict
 
 
+@registered("full", order=8)
 def context(situation: Situation) -> Iterator[Result]:
     """What stands around a call reaches its backward pass, and nothing else does.
 

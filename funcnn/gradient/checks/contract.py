@@ -13,6 +13,7 @@ from funcnn.core.contract import describe
 from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import Subject
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.program.operands import listed
 from funcnn.gradient.program.sites import alone
@@ -20,6 +21,7 @@ from funcnn.gradient.verdict.results import Result
 from funcnn.types import Array, Function, Shaped
 
 
+@registered("fast", order=1, stops=True)
 def contract(situation: Situation) -> Iterator[Result]:
     """The cotangents of a rule in each dtype of the case, of a function in the given ones.
 

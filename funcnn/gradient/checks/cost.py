@@ -10,11 +10,13 @@ import jax
 
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import cotangents_of
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.cost.flops import compiled_expense, count_operations
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import Function
 
 
+@registered("release", order=2)
 def cost(situation: Situation) -> Iterator[Result]:
     """Operations and bytes of both gradients; it passes where all of them could be counted.
 

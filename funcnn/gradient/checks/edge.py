@@ -16,6 +16,7 @@ from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.edge_values import extreme_values, smaller_sizes
 from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.truth.appeal import Rounded
@@ -31,6 +32,7 @@ _STOPS = 2  # loops that did not end, of one leaf in one dtype
 Tried = tuple[str, Verdict, str]  # variation, verdict and note
 
 
+@registered("full", order=4, only_derivatives=True)
 def edge(situation: Situation) -> Iterator[Result]:
     """Each leaf in turn at the ends of what it may hold, the others as they are.
 

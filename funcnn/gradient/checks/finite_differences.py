@@ -8,6 +8,7 @@ import jax
 
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import Subject
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.dtypes import pinned_dtypes
 from funcnn.gradient.truth.appeal import SOLVED
 from funcnn.gradient.truth.oracle import Oracle, Pull
@@ -17,6 +18,7 @@ from funcnn.types import Verdict
 NAME = "finite differences"
 
 
+@registered("full", order=3, only_derivatives=True)
 def finite_differences(situation: Situation) -> Iterator[Result]:
     """Each leaf's cotangent along a direction, manual and automatic, against differences.
 

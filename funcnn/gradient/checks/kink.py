@@ -12,6 +12,7 @@ import numpy as np
 
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.truth.richardson import extrapolated, steps_from
 from funcnn.gradient.verdict.results import Result
@@ -26,6 +27,7 @@ _CONVENTION = 1e-9  # relative: the same slope chosen, in other arithmetic
 _TOO_WIDE = 1e-4
 
 
+@registered("full", order=5, only_derivatives=True)
 def kink(situation: Situation) -> Iterator[Result]:
     """At declared kinks and ties each coordinate of the cotangent is held against two things.
 

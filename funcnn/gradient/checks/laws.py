@@ -10,6 +10,7 @@ import numpy as np
 
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.loops import has_loop
 from funcnn.gradient.truth.appeal import SOLVED
@@ -20,6 +21,7 @@ _POWERS = (-6, -1, 1, 6)  # of two: scaling by them is exact
 _LAW = 1e-12  # relative; both sides of a law are sums in float64
 
 
+@registered("fast", order=4, only_derivatives=True)
 @in_float64
 def homogeneity(situation: Situation) -> Iterator[Result]:
     """bwd(0) = 0, bwd(-w) = -bwd(w), bwd(2^k w) = 2^k bwd(w), without any tolerance.
@@ -72,6 +74,7 @@ def _proportional(subject: Subject, w: list[Any], off: dict[float, float]) -> tu
     return "note", f"{note} by {error:.1e}: a loop of the backward pass ends by the cotangent"
 
 
+@registered("fast", order=6)
 @in_float64
 def declared_laws(situation: Situation) -> Iterator[Result]:
     """The laws that a case declares, in float64: the left side equals the right."""

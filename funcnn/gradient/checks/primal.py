@@ -10,12 +10,14 @@ import jax.numpy as jnp
 
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import cotangents_of
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.verdict.judge import judge_algebra
 from funcnn.gradient.verdict.results import Result
 
 
+@registered("fast", order=2, stops=True)
 @in_float64
 def primal(situation: Situation) -> Iterator[Result]:
     """The value beside the gradient, in float64, against that of the reference.

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.cost.residuals import Ledger, ledger
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import Array, Function, PyTree
@@ -16,6 +17,7 @@ from funcnn.types import Array, Function, PyTree
 _LENGTHS = (2, 4)  # of the loops whose residuals are compared
 
 
+@registered("full", order=6)
 def residuals(situation: Situation) -> Iterator[Result]:
     """Bytes kept for the backward pass: none of them dead; n steps keep n times what one keeps.
 

@@ -14,6 +14,7 @@ from funcnn.core.errors import first_line, kind_and_line
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of, is_array_of_floats
 from funcnn.gradient.checks.edge import is_first_case
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.truth.appeal import Rounded
@@ -26,6 +27,7 @@ _DRAWS = 4  # of numbers changed in their last place, for the noise floor
 _QUANTILE = 0.999  # of the elements
 
 
+@registered("full", order=1, needs_truth=True)
 def rounding(situation: Situation) -> Iterator[Result]:
     """Both gradients in each dtype of the case, held against float64 truth at the same numbers.
 

@@ -13,6 +13,7 @@ from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.case.representatives import shown_elsewhere
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.truth.appeal import Appeal
 from funcnn.gradient.verdict.judge import allowed_in_algebra, judge_algebra
@@ -24,6 +25,7 @@ _CANCELLED = 1e-14  # beside the largest leaf: rounding noise
 _DOCUMENTED = "forward-mode"
 
 
+@registered("full", order=7, only_derivatives=True)
 def second_order(situation: Situation) -> Iterator[Result]:
     """Reverse over reverse, in float64, against that of the function without rules.
 

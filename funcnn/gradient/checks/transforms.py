@@ -14,6 +14,7 @@ from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.case.representatives import is_first_shown, shown_elsewhere
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.checks.transformed import (
     Draws,
     Function,
@@ -37,6 +38,7 @@ _SCALES = (1.0, 0.75, 1.25)  # of the draws: exact, and zeros, signs, infinities
 _REFUSAL = "manual axis types do not match"
 
 
+@registered("full", order=2)
 def transforms(situation: Situation) -> Iterator[Result]:
     """The gradient in other ways, in float64, leaf by leaf: batched programs against a loop.
 

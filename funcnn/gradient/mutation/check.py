@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import jax
 
 from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.mutation.score import MutationScore, mutation_score
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import Verdict
@@ -15,6 +16,7 @@ _KILLED = 0.98  # of the mutants that are not equivalent
 _SCALE = 1e-6  # a factor of 1 + this is noticed on every equation
 
 
+@registered("release", order=1)
 def mutation(situation: Situation) -> Iterator[Result]:
     """The score of the rule, over all its cases, and so at the first of them alone.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,18 +12,13 @@ import numpy as np
 
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of, is_array_of_floats
-from funcnn.gradient.checks.algebra import dot
-from funcnn.gradient.checks.laws import homogeneity
+from funcnn.gradient.checks.registered import Check, traits
 from funcnn.gradient.mutation.mutants import UNCHANGED, Mutants, Switch
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.loops import Ending
-from funcnn.gradient.verdict.results import Result
 from funcnn.types import Array, ArrayLike, ClosedJaxpr, DType, PyTree
 
-Check = Callable[[Situation], Iterator[Result]]
-
-_ONLY_DERIVATIVES = {homogeneity, dot}
 _CANCELLED = 1e-14  # of the largest: what is below is the noise of sums that cancel
 
 
@@ -130,7 +125,7 @@ class Specimen:
     def _applies(self, run: Check) -> bool:
         case = self.situation.case
         derivative = case.intent == "derivative"
-        return derivative or (run not in _ONLY_DERIVATIVES and case.reference is not None)
+        return derivative or (not traits(run).only_derivatives and case.reference is not None)
 
     def _fails(self, run: Check, switch: Switch) -> bool:
         subject = dataclasses.replace(self._subject)

@@ -13,8 +13,9 @@ from funcnn.core.registry import Case, Rule
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.checks.algebra import dot, truth
 from funcnn.gradient.checks.laws import declared_laws, homogeneity
+from funcnn.gradient.checks.registered import Check
 from funcnn.gradient.mutation.mutants import Mutant, Switch
-from funcnn.gradient.mutation.mutated_rule import Check, Specimen
+from funcnn.gradient.mutation.mutated_rule import Specimen
 from funcnn.gradient.mutation.operators import SCALED
 from funcnn.report import Report, Section, plain
 from funcnn.report.sections import mutation_section
