@@ -15,11 +15,13 @@ import funcnn as fnn
 PACKAGE = Path(fnn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Each room imports only from those before it. config stands beside them: it imports none.
+# Each room imports only from those before it. config stands beside them: it imports those before
+# types alone, which need no JAX.
 ORDER = {
     "funcnn": [
         *(
             "version",
+            "spelling",
             "types",
             "report",
             "core",
@@ -81,7 +83,8 @@ def upward_imports(module, source):
             if not (module.startswith(prefix) and name.startswith(prefix)):
                 continue
             own, theirs = (m.removeprefix(prefix).split(".")[0] for m in (module, name))
-            before = {*rooms[: rooms.index(own) + 1]} if own in rooms else {own}
+            first = rooms[: rooms.index("types")] if "types" in rooms else []
+            before = {*rooms[: rooms.index(own) + 1]} if own in rooms else {own, *first}
             before |= {room for room, users in BESIDE.items() if own in users}
             if theirs not in before:
                 wrong.add(f"{house}.{theirs}")
@@ -112,6 +115,7 @@ def test_an_upward_import_is_found():
         "funcnn.train"
     }
     assert upward_imports("funcnn.config.toml", "import funcnn.data") == {"funcnn.data"}
+    assert upward_imports("funcnn.config.toml", "import funcnn.types") == {"funcnn.types"}
     assert upward_imports("funcnn.gradient.check", "from funcnn.core.registry import Rule") == set()
     assert upward_imports(
         "funcnn.gradient.verdict.judge", "from funcnn.gradient.checks.laws import laws"
@@ -154,7 +158,8 @@ def test_a_folder_opens_with_its_map(module):
 
 
 def test_config_imports_no_jax():
-    for path in (PACKAGE / "config").glob("*.py"):
+    first = ORDER["funcnn"][: ORDER["funcnn"].index("types")]
+    for path in [*(PACKAGE / "config").glob("*.py"), *(PACKAGE / f"{name}.py" for name in first)]:
         assert "jax" not in path.read_text()
 
 

@@ -4,13 +4,13 @@ digits: the default, 1,797 real images that come with scikit-learn. idx: a folde
 batches: which images a step sees. dataset: what the others return, and its checks.
 """
 
-import difflib
 from pathlib import Path
 
 from funcnn.data.batches import make_batches
 from funcnn.data.dataset import DataError, Dataset, Split, check_finite
 from funcnn.data.digits import digits
 from funcnn.data.idx import idx, read_idx
+from funcnn.spelling import did_you_mean
 
 __all__ = [
     "DataError",
@@ -44,8 +44,7 @@ def load(
     (360,)
     """
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, 1)
-        hint = f' (did you mean "{near[0]}"?)' if near else ""
+        hint = did_you_mean(name, NAMES, quote='"')
         raise DataError(f'unknown data "{name}"{hint}; known: {", ".join(NAMES)}')
     if (path is None) == (name == "idx"):
         need = "needs a path, the folder of its files" if path is None else "takes no path"

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.core.registry import Case, rule
+from funcnn.core.usage import is_positive_integer
 from funcnn.rules.losses.cross_entropy import softmax_cross_entropy
 from funcnn.rules.losses.weighing import counted
 from funcnn.rules.shared.arguments import describe, floating, is_known, same_dtype
@@ -252,7 +253,7 @@ def _checked(
                 f"{name}: {what} must have one number for each row of x {describe(x)}, "
                 f"found {describe(a)}"
             )
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+    if chunk is not None and not is_positive_integer(chunk):
         raise ValueError(f"{name}: chunk is a positive number of rows or None, found {chunk!r}")
     if not 0 <= z_loss < math.inf:
         raise ValueError(f"{name}: z_loss must be at least 0 and finite, found {z_loss}")
