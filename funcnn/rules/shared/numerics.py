@@ -34,7 +34,7 @@ def contract(left: Array, right: Array, left_axis: int, right_axis: int) -> Arra
 
 
 def tanh_slope(x: Array) -> Array:
-    """1 - tanh² x as 4 e / (1 + e)² with e = exp(-2 |x|): no digits are lost where tanh x is near 1.
+    """1 - tanh² x as 4 e / (1 + e)² with e = exp(-2 |x|): no digits are lost near tanh x = 1.
 
     >>> tanh_slope(jnp.array([0.0, 20.0]))
     Array([1.0000000e+00, 1.6993417e-17], dtype=float32)
