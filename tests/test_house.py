@@ -240,3 +240,36 @@ def test_the_files_that_a_source_names_are_there(path):
 def test_a_file_that_has_moved_is_noticed():
     path = PACKAGE / "rules" / "softmax.py"
     assert absent_files(path, "as in precision.py and shared/windows.py") == {"precision.py"}
+
+
+# Ideas of which a second copy would drift: their home, the words that give a copy away, and one.
+SAID_ONCE = {
+    "spelling.py": (r"get_close_matches", "difflib.get_close_matches(name, known, 1)"),
+    "core/usage.py": (
+        r", bool\) or not isinstance\([\w.]+, int\)",
+        "if isinstance(n, bool) or not isinstance(n, int) or n < 1:",
+    ),
+    "foreign.py": (r"import_module\((?!f?\"|_MODULE_OF)", "importlib.import_module(module)"),
+    "layers/parameters.py": (
+        r"else jnp\.zeros\(\(\)\)\.dtype",
+        "x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype",
+    ),
+    "rules/shared/numerics.py": (r"4 \* e / \(", "slope = 4 * e / ((1 + e) * (1 + e))"),
+    "gradient/program/jaxprs.py": (
+        r"\"closed_call\"|\"num_carry\"|\.primitive\.bind\(\*\w+, \*\*eqn\.params",
+        "outs = eqn.primitive.bind(*values, **eqn.params)",
+    ),
+    "gradient/cost/timing.py": (
+        r"perf_counter\(\) - start\) / ",
+        "return (time.perf_counter() - start) / repeats",
+    ),
+}
+
+
+@pytest.mark.parametrize("home", SAID_ONCE)
+def test_an_idea_is_said_once(home):
+    words, copy = SAID_ONCE[home]
+    assert re.search(words, copy)
+    assert (PACKAGE / home).exists()
+    found = {str(p.relative_to(PACKAGE)) for p in FILES if re.search(words, p.read_text("utf-8"))}
+    assert found <= {home}
