@@ -31,6 +31,7 @@ from jax import lax
 
 import funcnn as fnn
 from funcnn.bench.measure import interval, machine
+from funcnn.gradient.cost.timing import seconds
 from funcnn.rules.convolution.choice import convolution, filter_gradient, input_gradient
 from funcnn.rules.shared.windows import Windows
 from funcnn.train.memory import keep_freed_memory
@@ -188,14 +189,6 @@ def in_a_loop(f: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args: lax.scan(lambda carry, xs: (carry, f(*xs)), None, args)[1]
 
 
-def seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Of one call, the mean over so many."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - start) / repeats
-
-
 def torch_arm(shape: Shape, x: Any, w: Any, dy: Any) -> Callable[[], Any]:
     """Forward and backward pass of PyTorch's convolution, (y, dx, dw) of which are checked."""
     torch: Any = importlib.import_module("torch")
@@ -278,7 +271,7 @@ def _timed(
 ) -> dict[str, Any]:
     for call in calls.values():
         call()
-    repeats = {n: max(1, round(shortest / seconds(call, 1))) for n, call in calls.items()}
+    repeats = {n: max(1, round(shortest / seconds(call))) for n, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     ratios: list[float] = []
     while len(ratios) < rounds and not (len(ratios) >= FEWEST_ROUNDS and min(ratios) > CLEAR):

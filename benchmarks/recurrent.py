@@ -18,9 +18,7 @@ import importlib.util
 import json
 import os
 import platform
-import random
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import funcnn as fnn
+from funcnn.bench.measure import PAUSE
+from funcnn.gradient.cost.timing import in_turn
 
 # T, N, H, with D = H: each value of each size three times.
 SHAPES = [
@@ -179,15 +179,7 @@ def measure(name: str, shape: tuple[int, int, int], rounds: int, threads: int) -
     torch = torch_arm(name, args, dys, threads)
     runs |= {"torch": torch} if torch else {}
     error = agree({arm: run() for arm, run in runs.items()}, truth_of(name, args, dys))
-    seconds: dict[str, list[float]] = {arm: [] for arm in runs}
-    order = random.Random(0)
-    for _ in range(rounds):
-        for arm, run in order.sample(list(runs.items()), len(runs)):
-            time.sleep(0.05)  # until the threads of the arm before are at rest
-            run()  # wakes its own
-            start = time.perf_counter()
-            run()
-            seconds[arm].append(time.perf_counter() - start)
+    seconds = in_turn(runs, rounds, rest=PAUSE)
     median = {arm: statistics.median(taken) for arm, taken in seconds.items()}
     automatic = [arm for arm in runs if arm not in ("manual", "torch")]
     best = min(automatic, key=median.__getitem__)

@@ -7,19 +7,19 @@ import importlib.metadata
 import math
 import os
 import platform
-import random
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-_SHORTEST = 2e-3  # seconds; a shorter call is repeated, so that the clock does not matter
+from funcnn.gradient.cost.timing import in_turn
+
+_SHORTEST = 2e-3  # seconds; a shorter call is repeated
 # Seconds before each arm: the threads of a library go on waiting for work, at full speed, for a
 # while after a call, and would take the cores from the arm behind it.
-_PAUSE = 0.05
+PAUSE = 0.05
 _AGREEMENT = 2e-3  # relative, of what the arms compute: other orders of summation, nothing else
 
 
@@ -99,7 +99,8 @@ def measure(
             refused[arm.name] = (
                 f"refused: computes {found} where {arms[0].name} computes {expected}"
             )
-    seconds = _in_turn([arm for arm in arms if arm.name not in refused], rounds)
+    calls = {arm.name: arm.call for arm in arms if arm.name not in refused}
+    seconds = in_turn(calls, rounds, rest=PAUSE, shortest=_SHORTEST)
     first = seconds[arms[0].name]
     rows = []
     for arm in arms:
@@ -118,29 +119,6 @@ def measure(
             )
         )
     return rows + [Row(work, name, note=why) for name, why in (absent or {}).items()]
-
-
-def _in_turn(arms: Sequence[Arm], rounds: int) -> dict[str, list[float]]:
-    """The seconds of one call of each arm, round by round, in another order in each round."""
-    repeats = {}
-    for arm in arms:
-        arm.call()
-        repeats[arm.name] = max(1, math.ceil(_SHORTEST / max(_seconds(arm.call, 1), 1e-9)))
-    seconds: dict[str, list[float]] = {arm.name: [] for arm in arms}
-    order = random.Random(0)
-    for _ in range(rounds):
-        for arm in order.sample(arms, len(arms)):
-            time.sleep(_PAUSE)
-            arm.call()  # wakes its own threads, and has the caches for itself
-            seconds[arm.name].append(_seconds(arm.call, repeats[arm.name]))
-    return seconds
-
-
-def _seconds(call: Callable[[], Any], repeats: int) -> float:
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - start) / repeats
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import optax
 
 from funcnn.bench.measure import Arm, Row, measure
+from funcnn.gradient.cost.timing import seconds
 from funcnn.train import TrainState, make_step
 from funcnn.types import Batch, Loss
 
@@ -77,9 +77,7 @@ def compare_steps_per_call(
     """
     single = _Run(loss, optimizer, first_state, batches, 1)
     single.losses(1)  # compiles
-    start = time.perf_counter()
-    single.losses(1)
-    step_seconds = time.perf_counter() - start
+    step_seconds = seconds(lambda: single.losses(1))
     sizes = [n for n in CANDIDATES if n == 1 or n * step_seconds <= _LONGEST]
     arms = []
     for size in sizes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from funcnn.config import Config, ConfigError
 from funcnn.experiment import build_experiment
 from funcnn.report import plain, table, write_json_lines
 from funcnn.report.rows import whole
+from funcnn.spelling import did_you_mean
 from funcnn.train import keep_freed_memory
 
 
@@ -31,8 +31,7 @@ def bench(
     """
     for name in names:
         if name not in BENCHMARKS:
-            near = difflib.get_close_matches(name, BENCHMARKS, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = did_you_mean(name, BENCHMARKS)
             raise ConfigError([f"bench: unknown benchmark {name}{hint}: {', '.join(BENCHMARKS)}"])
     if out is not None and not Path(out).resolve().parent.is_dir():
         raise ConfigError([f"--out {out}: there is no folder {Path(out).parent}"])

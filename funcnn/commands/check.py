@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import json
 import multiprocessing
@@ -24,6 +23,7 @@ from funcnn.core.registry import Rule
 from funcnn.gradient.check import check
 from funcnn.gradient.verdict.results import CheckReport, CheckReports
 from funcnn.rules import registered_rules
+from funcnn.spelling import did_you_mean
 from funcnn.types import Level
 
 _MOST_PROCESSES = 8  # each holds JAX and what it has compiled, about half a gigabyte
@@ -110,8 +110,7 @@ def _known_case(rule: Rule, case: str, seed: int) -> None:
 
 def _known(what: str, name: str, known: list[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(name, known)
         raise ConfigError([f"check: {what} {name}{hint}; known: {', '.join(known)}"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import types
 import typing
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from funcnn.config.schema import Config, Options, Table
 from funcnn.config.text import parse, read_value, unfit
 from funcnn.config.toml import one_line, shortened, shown
+from funcnn.spelling import did_you_mean, nearest
 
 # An override of one key takes the place of the other: they exclude each other.
 RIVALS: dict[tuple[str, ...], str] = {
@@ -45,8 +45,7 @@ def check_known(what: str, name: str, names: Sequence[str]) -> None:
     funcnn.config.load.ConfigError: loss.name: unknown 'logistics' (did you mean 'logistic'?); ...
     """
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(name, names, quote="'")
         raise ConfigError([f"{what}: unknown {name!r}{hint}; known: {', '.join(names) or 'none'}"])
 
 
@@ -102,8 +101,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = parse(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
-        hint = f' (did you mean "{path.parent / near[0]}"?)' if near else ""
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")])
+        hint = f' (did you mean "{path.parent / near}"?)' if near else ""
         raise ConfigError([f"{path}: no such file{hint}"]) from None
     except IsADirectoryError:
         raise ConfigError([f"{path}: is a folder; a config is one TOML file"]) from None
@@ -212,13 +211,13 @@ def _unknown(keys: tuple[str, ...], value: object) -> str:
     same = [".".join(key) for key in known if key[-1] == keys[-1]]
     lasts = {key[-1]: ".".join(key) for key in known}
     near = (
-        (same if len(same) == 1 else [])
-        or difflib.get_close_matches(".".join(keys), dotted, 1, 0.7)
-        or [lasts[name] for name in difflib.get_close_matches(keys[-1], lasts, 1)]
+        (same[0] if len(same) == 1 else "")
+        or nearest(".".join(keys), dotted, alike=0.7)
+        or lasts.get(nearest(keys[-1], lasts), "")
     )
     siblings = [key[-1] for key in known if key[:-1] == keys[:-1]] or list(Config.model_fields)
     what = "table" if isinstance(value, dict) else "key"
-    hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(siblings)}"
+    hint = f'did you mean "{near}"?' if near else f"known: {', '.join(siblings)}"
     return f'unknown {what} "{_dotted(keys)}" ({hint})'
 
 

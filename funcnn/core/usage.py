@@ -6,7 +6,7 @@ import functools
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +128,27 @@ def in_a_word(x: PyTree) -> str:
     return f"{x.dtype}[{', '.join(map(str, shape))}]"
 
 
+def as_integer(value: object) -> int | None:
+    """The value as an integer, also one of NumPy's; None where it is none, and True is none.
+
+    >>> as_integer(3), as_integer(True), as_integer(3.0)
+    (3, None, None)
+    """
+    try:
+        return None if isinstance(value, bool) else operator.index(cast(Any, value))
+    except TypeError:
+        return None
+
+
+def is_positive_integer(value: object) -> bool:
+    """Whether a value counts something of which there is one at least.
+
+    >>> is_positive_integer(1), is_positive_integer(0), is_positive_integer(True)
+    (True, False, False)
+    """
+    return (as_integer(value) or 0) > 0
+
+
 def positive_integer(layer: str, name: str, value: SupportsIndex) -> int:
     """The value as an integer; a ValueError in the name of the layer where it is none above 0.
 
@@ -135,8 +156,8 @@ def positive_integer(layer: str, name: str, value: SupportsIndex) -> int:
     Traceback (most recent call last):
     ValueError: dense: features is a positive integer, found 0
     """
-    number = operator.index(value) if hasattr(value, "__index__") else 0
-    if isinstance(value, bool) or number < 1:
+    number = as_integer(value)
+    if number is None or number < 1:
         raise ValueError(f"{layer}: {name} is a positive integer, found {value!r}")
     return number
 

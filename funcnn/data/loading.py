@@ -1,10 +1,10 @@
 """A data set by its name, as a config has it."""
 
-import difflib
 from pathlib import Path
 
 from funcnn.data.dataset import DataError, Dataset, check_finite
 from funcnn.names import files, named, parameters
+from funcnn.spelling import did_you_mean
 
 SETS = "funcnn.data.sets"
 
@@ -27,8 +27,7 @@ def load(
     """
     known = files(SETS)
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f' (did you mean "{near[0]}"?)' if near else ""
+        hint = did_you_mean(name, known, quote='"')
         raise DataError(f'unknown data "{name}"{hint}; known: {", ".join(known)}')
     takes = parameters(SETS, name)
     if (path is None) == ("path" in takes):

@@ -2,6 +2,7 @@
 
 linear: dense and convolutions, the first file to read. embedding: rows of a table. activation,
 pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences.
+parameters: the dtype in which they are made.
 """
 
 from funcnn.layers.activation import elu as elu

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from funcnn import rules
 from funcnn.core.layer import Layer, constructor, layer_from_rule
-from funcnn.core.usage import number
+from funcnn.core.usage import as_integer, number
 
 sigmoid = layer_from_rule(rules.sigmoid)
 tanh = layer_from_rule(rules.tanh)
@@ -71,6 +71,7 @@ def log_softmax(axis: int = -1) -> Layer:
 
 
 def _axis(layer: str, axis: object) -> int:
-    if isinstance(axis, bool) or not isinstance(axis, int):
+    number = as_integer(axis)
+    if number is None:
         raise ValueError(f"{layer}: axis is an integer, found {axis!r}")
-    return axis
+    return number

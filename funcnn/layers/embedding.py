@@ -9,6 +9,7 @@ from funcnn import rules
 from funcnn.core.layer import Layer, constructor
 from funcnn.core.parts import require_key
 from funcnn.core.usage import function, parameter, positive_integer
+from funcnn.layers.parameters import parameter_dtype
 from funcnn.types import Array, Function, Key, Params, PyTree, Residuals
 
 # Rows of length about 1, as flax draws them: the variance is 1 / width.
@@ -46,7 +47,7 @@ def embedding(vocabulary: int, width: int, *, initializer: Function = _UNIT_ROWS
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise TypeError(f"embedding: x must be integers, found {x.dtype}{list(x.shape)}")
         require_key(key)
-        return {"table": initializer(key, (vocabulary, width), jnp.zeros(()).dtype)}
+        return {"table": initializer(key, (vocabulary, width), parameter_dtype(x))}
 
     def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         return rules.embedding(parameter("embedding", params, "table"), x)

@@ -11,6 +11,7 @@ from funcnn import rules
 from funcnn.core.layer import Layer, constructor, layer_from_rule
 from funcnn.core.parts import require_key
 from funcnn.core.usage import function, hashable, positive_integer
+from funcnn.layers.parameters import parameter_dtype
 from funcnn.rules.shared.windows import check_windows
 from funcnn.types import Function, Key, Params, PyTree
 
@@ -23,7 +24,7 @@ def _weights(
     shape: tuple[int, ...], x: PyTree, key: Key | None, initializer: Initializer, bias: bool
 ) -> Params:
     """w from the initializer and b = 0, in the dtype of x (float32 where x is not floating)."""
-    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
+    dtype = parameter_dtype(x)
     require_key(key)
     params = {"w": initializer(key, shape, dtype)}
     return {**params, "b": jnp.zeros(shape[-1:], dtype)} if bias else params

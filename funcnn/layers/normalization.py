@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from funcnn import rules
 from funcnn.core.layer import Layer, Statistics, constructor, layer_from_rule
 from funcnn.core.usage import MissingStatistics, number, parameter, positive_integer
+from funcnn.layers.parameters import parameter_dtype
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.types import Array, Key, Params, PyTree, Residuals
 
 
 def _init(key: Key, x: PyTree, bias: bool = True) -> Params:
-    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
+    dtype = parameter_dtype(x)
     params = {"scale": jnp.ones(x.shape[-1:], dtype)}
     return {**params, "bias": jnp.zeros(x.shape[-1:], dtype)} if bias else params
 

@@ -19,6 +19,7 @@ from funcnn.core.layer import Layer, as_layer, constructor, layer_from_rule
 from funcnn.core.parts import Paths, Run, compose, in_order, init_all, require_key, step_back
 from funcnn.core.registry import Rule
 from funcnn.core.usage import in_a_word, parameter, positive_integer
+from funcnn.layers.parameters import parameter_dtype
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.types import Function, Key, Params, PyTree, Residuals
 
@@ -156,7 +157,7 @@ def _init(
 
     def init(key: Key, x: PyTree) -> Params:
         x = _opened("init", x)[1]
-        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype
+        dtype = parameter_dtype(x)
         # An orthogonal matrix cannot be made in a low precision.
         precise = accumulator(jax.ShapeDtypeStruct((), dtype))
         require_key(key)

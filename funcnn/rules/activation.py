@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import floating
 from funcnn.rules.shared.case_data import normal
-from funcnn.rules.shared.numerics import accumulator
+from funcnn.rules.shared.numerics import accumulator, tanh_slope
 from funcnn.types import Array, ArrayLike, Function, Key
 
 
@@ -291,8 +291,7 @@ def tanh_forward(x: Array) -> tuple[Array, Array]:
 
 
 def tanh_backward(x: Array, dy: Array) -> tuple[Array]:
-    e = jnp.exp(-2 * jnp.abs(x.astype(accumulator(x))))
-    return (times(dy, 4 * e / (1 + e) ** 2),)
+    return (times(dy, tanh_slope(x.astype(accumulator(x)))),)
 
 
 tanh.defvjp(tanh_forward, tanh_backward)

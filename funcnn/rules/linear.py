@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.case_data import normal
-from funcnn.rules.shared.numerics import accumulator
+from funcnn.rules.shared.numerics import accumulator, contract
 from funcnn.types import Array, ArrayLike, Key, PyTree
 
 
@@ -63,17 +63,11 @@ def linear_backward(
     depth, width = w.shape
     rows = math.prod(x.shape[:-1])
     x_rows, dy_rows = x.reshape(rows, depth), dy.reshape(rows, width)  # (N, D), (N, K)
-    dx = _contract(dy, w, dy.ndim - 1, 1).astype(x.dtype)  # (..., D)
-    dw = _contract(x_rows, dy_rows, 0, 0).astype(w.dtype)  # (D, K)
+    dx = contract(dy, w, dy.ndim - 1, 1).astype(x.dtype)  # (..., D)
+    dw = contract(x_rows, dy_rows, 0, 0).astype(w.dtype)  # (D, K)
     if b is None:
         return dx, dw, None
     return dx, dw, jnp.sum(dy_rows, axis=0, dtype=accumulator(dy)).astype(b.dtype)  # (K,)
-
-
-def _contract(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
-    """The product that sums over one axis of each; no transposed copy is made."""
-    axes = (((left_axis,), (right_axis,)), ((), ()))
-    return jax.lax.dot_general(left, right, axes, preferred_element_type=accumulator(left))
 
 
 def _checked(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Array, Array | None]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.core.usage import as_integer
 from funcnn.report import plain
 from funcnn.report.files import in_place_of
 from funcnn.types import ArrayLike
@@ -51,7 +52,7 @@ class MetricsLog:
         written.
         """
         line = {name: _plain(value) for name, value in record.items()}
-        if not _is_step(line.get("step")):
+        if as_integer(line.get("step")) is None:
             raise ValueError(f"a metrics record needs a whole number 'step', got {record!r}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,10 +115,6 @@ def _plain(value: ArrayLike | str | None) -> ArrayLike | str | None:
     return plain(np.asarray(value).item())
 
 
-def _is_step(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _whole_lines(content: bytes) -> list[tuple[int, bytes]]:
     """The lines that end in a newline, each with its number from 1."""
     return list(enumerate(content.split(b"\n")[:-1], start=1))
@@ -132,7 +129,7 @@ def _parse(path: Path, line: tuple[int, bytes]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise MetricsError(f"{path}, line {number}: not JSON: {reason}") from error
-    if not isinstance(record, dict) or not _is_step(record.get("step")):
+    if not isinstance(record, dict) or as_integer(record.get("step")) is None:
         raise MetricsError(
             f"{path}, line {number}: not a metrics record with a whole number 'step'"
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import optax
 
 from funcnn.core.errors import first_line
+from funcnn.spelling import nearest
 from funcnn.types import ArrayLike, Function
 
 Made = TypeVar("Made")
@@ -120,9 +120,13 @@ def _rate_option(factory: Function) -> str | None:
 def _find(kind: str, name: str, known: Mapping[str, Callable[..., Made]]) -> Callable[..., Made]:
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f": did you mean '{close[0]}'?" if close else ":"
+    hint = _hint(str(name), known)
     raise ValueError(f"unknown {kind} '{name}'{hint} optax has {', '.join(sorted(known))}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = nearest(name, known)
+    return f": did you mean '{near}'?" if near else ":"
 
 
 def _make(
@@ -131,8 +135,7 @@ def _make(
     parameters = inspect.signature(factory).parameters
     for option, value in options.items():
         if option not in parameters:
-            close = difflib.get_close_matches(option, parameters, n=1)
-            hint = f": did you mean '{close[0]}'?" if close else ":"
+            hint = _hint(option, parameters)
             accepted = ", ".join(parameters)
             raise ValueError(
                 f"{kind} '{name}' takes no option '{option}'{hint} it takes {accepted}"

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from funcnn.core.usage import as_integer
 from funcnn.train.signature import leaf_name
 from funcnn.train.statistics import Statistics, fold_statistics, zero_statistics
 from funcnn.types import Array, ArrayLike, PyTree
@@ -95,7 +96,7 @@ def check_params(params: PyTree) -> None:
 
 
 def _checked_seed(seed: int) -> np.uint32:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+    if as_integer(seed) is None:
         raise ValueError(f"seed must be an integer, got {seed!r}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")

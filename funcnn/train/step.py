@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from funcnn.core.usage import as_integer
 from funcnn.train.signature import differences, first_of, leaf_name, signature
 from funcnn.train.state import TrainState, check_params
 from funcnn.train.statistics import Statistics, merge_statistics
@@ -80,7 +81,7 @@ class Step:
         steps_per_call: int,
         momentum: float = 0.9,
     ):
-        if isinstance(steps_per_call, bool) or not isinstance(steps_per_call, int):
+        if as_integer(steps_per_call) is None:
             raise ValueError(f"steps_per_call must be an integer, got {steps_per_call!r}")
         if steps_per_call < 1:
             raise ValueError(f"steps_per_call must be at least 1, got {steps_per_call}")

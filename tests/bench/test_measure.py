@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from funcnn.bench import measure as module
 from funcnn.bench.measure import Arm, interval, machine, measure
+from funcnn.gradient.cost import timing
 
 
 class Clock:
@@ -15,8 +15,8 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now, self.calls = 0.0, []
-        monkeypatch.setattr(module.time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(timing.time, "sleep", lambda seconds: None)
 
     def arm(self, name, seconds, values=(1.0,), **more):
         def call():

@@ -1,4 +1,4 @@
-"""On which cases of a rule a check that costs compilations is shown."""
+"""Which cases stand for their rule, where a check costs compilations."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def shown_elsewhere(situation: Situation) -> str:
     return "shown on the cases " + " and ".join(case.name for case in shown)
 
 
-def is_first_shown(situation: Situation) -> bool:
-    """Whether this is the one case that stands for its rule.
+def stands_for_its_rule(situation: Situation) -> bool:
+    """Whether this is the one case that stands for its rule, the first of the `shown_cases`.
 
     >>> from funcnn import rules
-    >>> [is_first_shown(Situation.of_rule(rules.tanh, case)) for case in rules.tanh.cases()[:2]]
+    >>> cases = rules.tanh.cases()[:2]
+    >>> [stands_for_its_rule(Situation.of_rule(rules.tanh, case)) for case in cases]
     [True, False]
     """
     return _signature(shown_cases(situation)[0]) == _signature(situation.case)
@@ -50,14 +51,24 @@ def shown_cases(situation: Situation) -> list[Case]:
     >>> [case.name for case in shown_cases(one)]
     ['normal', 'cube']
     """
+    cases = cases_of_its_rule(situation)
+    return _unlike([c for c in cases if not c.kinks and _is_dense(c)] or cases)
+
+
+def cases_of_its_rule(situation: Situation) -> list[Case]:
+    """All cases of the rule of which this is one; where it is none of them, the case itself.
+
+    >>> from funcnn import rules
+    >>> mine = Situation.of_rule(rules.relu, Case("mine", (np.ones(2),)))
+    >>> [case.name for case in cases_of_its_rule(mine)]
+    ['mine']
+    """
     rule, case = situation.rule, situation.case
     if rule is None:
         return [case]
     with jax.enable_x64(False):  # in float64 the draws would be compiled once more
         cases = rule.cases(jax.random.key(situation.seed))
-    if _signature(case) not in {_signature(c) for c in cases}:
-        return [case]
-    return _unlike([c for c in cases if not c.kinks and _is_dense(c)] or cases)
+    return cases if _signature(case) in map(_signature, cases) else [case]
 
 
 def _unlike(cases: Sequence[Case]) -> list[Case]:

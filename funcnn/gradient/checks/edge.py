@@ -16,6 +16,7 @@ from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.edge_values import extreme_values, smaller_sizes
 from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of
+from funcnn.gradient.case.representatives import stands_for_its_rule
 from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.loops import EndlessLoop
@@ -62,25 +63,12 @@ def edge(situation: Situation) -> Iterator[Result]:
             found = list(_values_of(situation, i))
             for verdict, note, name in _summary(found):
                 yield situation.result(NAME, leaf, verdict, note, setting=name)
-        if is_first_case(situation):
+        if stands_for_its_rule(situation):
             found = list(_sizes(situation))
             for verdict, note, name in _summary(found):
                 yield situation.result(NAME, "", verdict, note, setting=name and "sizes")
         else:
             yield situation.result(NAME, "", "skip", "sizes 0 and 1 are tried on the first case")
-
-
-def is_first_case(situation: Situation) -> bool:
-    """Whether this is the first case of its rule, or arguments that are none of its cases.
-
-    >>> from funcnn import rules
-    >>> cases = rules.relu.cases()
-    >>> [is_first_case(Situation.of_rule(rules.relu, case)) for case in cases[:2]]
-    [True, False]
-    """
-    cases = situation.rule.cases() if situation.rule else []
-    names = [case.name for case in cases]
-    return situation.case.name not in names[1:] or situation.case.name == names[0]
 
 
 def _summary(found: list[Tried]) -> Iterator[tuple[Verdict, str, str]]:

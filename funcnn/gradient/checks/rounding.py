@@ -13,7 +13,7 @@ import numpy as np
 from funcnn.core.errors import first_line, kind_and_line
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of, is_array_of_floats
-from funcnn.gradient.checks.edge import is_first_case
+from funcnn.gradient.case.representatives import stands_for_its_rule
 from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.loops import EndlessLoop
@@ -47,7 +47,7 @@ def rounding(situation: Situation) -> Iterator[Result]:
     names: dict[str, Subject] = {d: situation.subject(d) for d in situation.case.dtypes}
     if len(given := _floats(situation)) and len({x.dtype for x in given}) > 1:
         names["mixed"] = dataclasses.replace(situation.subject("float32"), x=given)
-    eager = is_first_case(situation)
+    eager = stands_for_its_rule(situation)
     for name, low in names.items():
         yield from _or_why_not(situation, low, name, eager)
         eager = False  # each operation is compiled by itself: one dtype shows it

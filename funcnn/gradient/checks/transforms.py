@@ -13,7 +13,7 @@ import numpy as np
 from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
-from funcnn.gradient.case.representatives import is_first_shown, shown_elsewhere
+from funcnn.gradient.case.representatives import shown_elsewhere, stands_for_its_rule
 from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.checks.transformed import (
     Draws,
@@ -71,7 +71,7 @@ def _transforms(situation: Situation) -> Iterator[Result]:
     loop = _Loop(subject, drawn, dys)
     draws = loop.draws
     yield from _other_values(situation, loop)
-    if is_first_shown(situation):
+    if stands_for_its_rule(situation):
         yield from _eager(situation, draws, loop)
     yield from _compare(situation, list(on_one_device(leaves, len(drawn))), draws, loop)
     if jax.device_count() < 2:

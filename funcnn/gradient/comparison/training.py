@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from funcnn.core.usage import is_positive_integer
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.remat import checkpointed
 from funcnn.gradient.program.rewriting import sites
@@ -178,7 +179,7 @@ def compare_training(
     >>> report.ok, [arm.name for arm in report.arms]
     (True, ['automatic', 'manual', 'automatic, last place changed'])
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if not is_positive_integer(steps):
         raise ValueError(f"compare_training: steps must be a positive integer, got {steps!r}")
     seed = 0 if key is None else int(jax.random.bits(key, (), "uint32"))
     found = sites(trace(loss, (params, batches(0), jax.random.key(seed)), {}).jaxpr)

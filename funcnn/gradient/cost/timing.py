@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import random
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 
@@ -61,15 +62,54 @@ def time_in_turn(
     >>> {name: len(taken) for name, taken in seconds.items()}
     {'sin': 3, 'cos': 3}
     """
-    jax.block_until_ready(tuple(f(*args) for f in functions.values()))
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+
+    def call(f: Function) -> Callable[[], PyTree]:
+        return lambda: jax.block_until_ready(f(*args))
+
+    return in_turn({name: call(f) for name, f in functions.items()}, rounds)
+
+
+def in_turn(
+    calls: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    rest: float = 0.0,
+    shortest: float = 0.0,
+) -> dict[str, list[float]]:
+    """The seconds of one call of each, round by round, after one call of each to warm up.
+
+    Args:
+        calls: each does a piece of work, and returns when it is done.
+        rounds: how often each is timed.
+        rest: seconds of sleep before each; the rounds then have orders of their own.
+        shortest: seconds; a shorter call is repeated, so that the clock does not matter.
+
+    >>> {name: len(taken) for name, taken in in_turn({"a": dict, "b": list}, 3).items()}
+    {'a': 3, 'b': 3}
+    """
+    repeats = dict.fromkeys(calls, 1)
+    for name, call in calls.items():
+        call()
+        if shortest:
+            repeats[name] = max(1, math.ceil(shortest / max(seconds(call), 1e-9)))
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    order = random.Random(0)
     for _ in range(rounds):
-        for name, f in functions.items():
-            seconds[name].append(_seconds(f, args))
-    return seconds
+        for name in order.sample(list(calls), len(calls)) if rest else calls:
+            if rest:
+                time.sleep(rest)
+                calls[name]()  # wakes its own threads, and has the caches for itself
+            taken[name].append(seconds(calls[name], repeats[name]))
+    return taken
 
 
-def _seconds(f: Function, args: tuple[Any, ...]) -> float:
+def seconds(call: Callable[[], object], repeats: int = 1) -> float:
+    """The seconds of one call, the mean over so many.
+
+    >>> seconds(dict) < 1
+    True
+    """
     start = time.perf_counter()
-    jax.block_until_ready(f(*args))
-    return time.perf_counter() - start
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats

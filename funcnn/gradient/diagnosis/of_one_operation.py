@@ -17,11 +17,12 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.gradient.diagnosis.operations import inside, named, operations
+from funcnn.gradient.diagnosis.operations import named, operations
 from funcnn.gradient.program.compiling import compiled
+from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.float64 import is_float
-from funcnn.gradient.program.jaxprs import filled
-from funcnn.types import Array, Atom, ClosedJaxpr, Equation, Function, Jaxpr
+from funcnn.gradient.program.jaxprs import bind, filled, inside_call
+from funcnn.types import Array, ClosedJaxpr, Equation, Function
 
 # Their derivative needs the numbers, which may be others than the right ones.
 _TAKES_VALUES = frozenset(
@@ -116,7 +117,7 @@ class LocalMistakes:
         def f(*x: Array) -> list[Any]:
             right = _Run(iter(self._operations))
             named = list(map(Value, x, self._names, [True] * len(x)))
-            ys = right.closed(self._closed, named)
+            ys = right(self._closed, named)
             others = [v for v in (*named, *right.made) if is_float(v.value)]
             outputs = {id(y.value): n for y, n in zip(ys, self._outputs, strict=True)}
             others = [
@@ -124,7 +125,7 @@ class LocalMistakes:
                 for v in others
             ]
             run = _Run(iter(self._operations), _Switch(self.all, number, amount, others))
-            return [y.value for y in run.closed(self._closed, named)]
+            return [y.value for y in run(self._closed, named)]
 
         return jax.vjp(f, *x)[1](dys)
 
@@ -148,39 +149,32 @@ class _Switch:
 
 
 @dataclasses.dataclass
-class _Run:
-    """One evaluation of a jaxpr; without a switch it notes the arrays that it makes."""
+class _Run(Evaluation):
+    """One evaluation of a jaxpr on `Value`s; without a switch it notes the arrays that it makes."""
 
     operations: Iterator[str]
     switch: _Switch | None = None
     made: list[Value] = dataclasses.field(default_factory=list)
 
-    def closed(self, closed: ClosedJaxpr | Jaxpr, values: list[Value]) -> list[Value]:
-        jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
-        env: dict[Any, Value] = {}
-        env.update(zip(jaxpr.constvars, [Value(c, "a constant") for c in consts], strict=True))
-        env.update(zip(jaxpr.invars, values, strict=True))
+    def literal(self, atom: jex.Literal) -> Value:
+        return Value(atom.val, f"{atom.val}", True)
 
-        def read(v: Atom) -> Value:
-            return Value(v.val, f"{v.val}", True) if isinstance(v, jex.Literal) else env[v]
+    def constant(self, x: Array | np.ndarray) -> Value:
+        return Value(x, "a constant")
 
-        for eqn in jaxpr.eqns:
-            operands = [read(v) for v in eqn.invars]
-            inner = inside(eqn)
-            outs = self.closed(inner, operands) if inner is not None else self._step(eqn, operands)
-            env.update(zip(eqn.outvars, outs, strict=True))
-        return [read(v) for v in jaxpr.outvars]
-
-    def _step(self, eqn: Equation, operands: list[Value]) -> list[Value]:
+    def equation(self, eqn: Equation, x: list[Value]) -> list[Value]:
+        wrapped = inside_call(eqn)
+        if wrapped is not None:
+            return self(wrapped, x)
         name = next(self.operations)
         values = [
             _literal(v) if isinstance(v, jex.Literal) else o.value
-            for o, v in zip(operands, eqn.invars, strict=True)
+            for o, v in zip(x, eqn.invars, strict=True)
         ]
         if self.switch is None or not any(is_float(v.aval) for v in eqn.outvars):
-            outs = _bind(eqn, values)
+            outs = bind(eqn, values)
         else:
-            outs = _tapped(eqn, name, values, operands, self.switch)
+            outs = _tapped(eqn, name, values, x, self.switch)
         made = [Value(out, f"the result of {name}") for out in outs]
         self.made += made
         return made
@@ -188,11 +182,6 @@ class _Run:
 
 def _literal(v: Any) -> np.ndarray:
     return np.asarray(v.val, v.aval.dtype)
-
-
-def _bind(eqn: Equation, values: Sequence[Any]) -> list[Array]:
-    outs = eqn.primitive.bind(*values, **eqn.params)
-    return list(outs) if eqn.primitive.multiple_results else [outs]
 
 
 def _tapped(
@@ -203,13 +192,13 @@ def _tapped(
     at = _points(eqn, name, values, operands, switch)
 
     def of_floats(point: list[Any]) -> Callable[..., list[Array]]:
-        return lambda *x: [y for y in _bind(eqn, filled(point, floats, x)) if is_float(y)]
+        return lambda *x: [y for y in bind(eqn, filled(point, floats, x)) if is_float(y)]
 
     switched = _switched(eqn, name, operands, floats, switch)
 
     def plain(own: list[Any], point: list[Any]) -> list[Array]:
         del point
-        return _bind(eqn, own)
+        return bind(eqn, own)
 
     def forward(own: list[Any], point: list[Any]) -> tuple[list[Array], list[Any]]:
         return plain(own, point), point

@@ -12,22 +12,11 @@ import numpy as np
 
 from funcnn.gradient.mutation.mutants import source_of
 from funcnn.gradient.program.float64 import is_float
-from funcnn.gradient.program.jaxprs import CALLS, CALLS_WITH_RULES
-from funcnn.types import Atom, ClosedJaxpr, Equation, Jaxpr
+from funcnn.gradient.program.jaxprs import inside_call
+from funcnn.types import Atom, ClosedJaxpr, Jaxpr
 
-_CALLS = {**CALLS, **CALLS_WITH_RULES}
 _SHOWN = {"select_n": "where", "dot_general": "matmul", "integer_pow": "power"}
 _SHOWN |= {"logistic": "sigmoid", "conv_general_dilated": "conv", "add_any": "add"}
-
-
-def inside(eqn: Equation) -> ClosedJaxpr | Jaxpr | None:
-    """The jaxpr of a call that only wraps a program, None of anything else.
-
-    >>> import jax, jax.numpy as jnp
-    >>> inside(jax.make_jaxpr(jnp.tanh)(1.0).eqns[0]) is None
-    True
-    """
-    return eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
 
 
 def operations(jaxpr: ClosedJaxpr | Jaxpr, around: str = "") -> Iterator[tuple[Any, str]]:
@@ -38,12 +27,12 @@ def operations(jaxpr: ClosedJaxpr | Jaxpr, around: str = "") -> Iterator[tuple[A
     ['tanh']
     """
     for eqn in jaxpr.eqns:
-        inner = inside(eqn)
+        inner = inside_call(eqn)
         source = source_of(eqn) or around
         if inner is None:
             yield eqn, source
         else:
-            yield from operations(getattr(inner, "jaxpr", inner), source)
+            yield from operations(inner.jaxpr, source)
 
 
 def named(closed: ClosedJaxpr) -> list[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import jax
-
 from funcnn.gradient.case.bound_case import Situation
+from funcnn.gradient.case.representatives import (
+    cases_of_its_rule,
+    shown_cases,
+    stands_for_its_rule,
+)
 from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.mutation.score import MutationScore, mutation_score
 from funcnn.gradient.verdict.results import Result
@@ -30,20 +33,16 @@ def mutation(situation: Situation) -> Iterator[Result]:
     >>> [result.verdict for result in mutation(one)]
     ['pass']
     """
-    rule, case, seed = situation.rule, situation.case, situation.seed
+    rule, seed = situation.rule, situation.seed
     if rule is None:
         yield situation.result("mutation", "", "skip", "no Rule, whose backward pass could change")
-        return
-    cases = rule.cases(jax.random.key(seed))
-    if not any(situation.leaves) or case.name not in [c.name for c in cases]:
-        cases = [case]
-    if case.name != cases[0].name:
-        note = f"scored once a rule, at case {cases[0].name!r}"
-        yield situation.result("mutation", "", "skip", note)
     elif not situation.leaves:
         yield situation.result("mutation", "", "skip", "no floating-point argument")
+    elif not stands_for_its_rule(situation):
+        note = f"scored once a rule, at case {shown_cases(situation)[0].name!r}"
+        yield situation.result("mutation", "", "skip", note)
     else:
-        score = mutation_score(rule, cases=cases, seed=seed)
+        score = mutation_score(rule, cases=cases_of_its_rule(situation), seed=seed)
         yield situation.result("mutation", "", *_verdict(score))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,14 +19,12 @@ import numpy as np
 from jax import lax
 
 from funcnn.gradient.mutation.operators import Change, Operand, changes, structural_changes
+from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.float64 import is_float
-from funcnn.types import Array, ArrayLike, Atom, ClosedJaxpr, Equation
+from funcnn.gradient.program.jaxprs import bind, closed, inside_call, run_scan
+from funcnn.types import Array, ArrayLike, ClosedJaxpr, Equation, Jaxpr
 
 Position = tuple[Any, ...]
-Parameters = Mapping[str, Any]  # of an equation
-
-_CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"})
-_CALLS |= {"custom_jvp_call", "custom_vjp_call"}
 _JAX = os.path.dirname(jax.__file__) + os.sep
 
 
@@ -102,7 +100,7 @@ class Mutants:
         """The outputs of the mutant with this number, of the program itself with number -1."""
         run = _Run(self, jnp.asarray(number), jnp.asarray(amount))
         inputs = run.swapped("residual", list(leaves), self.residuals)
-        outs = run.closed(self.closed, inputs, (), "")
+        outs = run(self.closed, inputs)
         computed = {v for eqn in self.closed.jaxpr.eqns for v in eqn.outvars}
         for i, v in enumerate(self.closed.jaxpr.outvars):
             # An output that no equation makes is an input handed on.
@@ -125,104 +123,83 @@ class Mutants:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
+class _Run(Evaluation):
     """One evaluation of the program, with the choice of the mutant as tracers."""
 
     mutants: Mutants
     number: Array
     amount: Array
     changeable: str = "everything"  # or "floats", or "nothing"
+    position: Position = ()
+    source: str = ""
+    of_jax: bool = False  # whether this is the program of a function of JAX
 
-    def closed(self, closed: Any, inputs: Sequence[Any], at: Position, caller: str) -> list[Array]:
-        jaxpr = closed.jaxpr if hasattr(closed, "jaxpr") else closed
-        values: dict[jex.Var, Any] = dict(
-            zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=True)
-        )
-        values.update(zip(jaxpr.invars, inputs, strict=True))
+    def __call__(self, program: Jaxpr | ClosedJaxpr, leaves: Sequence[Any]) -> list[Array]:
+        traced_from = str(closed(program).jaxpr.debug_info.func_src_info).partition(" at ")[2]
+        here = dataclasses.replace(self, of_jax=traced_from.startswith(_JAX))
+        return Evaluation.__call__(here, program, leaves)
+
+    def at(self, number: int, eqn: Equation) -> _Run:
         # The lines inside a function of JAX are not the author's: those of its caller count.
-        inside = str(jaxpr.debug_info.func_src_info).partition(" at ")[2].startswith(_JAX)
+        of_caller = self.of_jax and self.source
+        source = self.source if of_caller else source_of(eqn) or self.source
+        return dataclasses.replace(self.inside(number), source=source)
 
-        def read(atom: Atom) -> Any:
-            if not isinstance(atom, jex.Literal):
-                return values[atom]
-            return np.asarray(atom.val, getattr(atom.aval, "dtype"))  # noqa: B009, any aval
+    def inside(self, number: int) -> _Run:
+        return dataclasses.replace(self, position=(*self.position, number))
 
-        for i, eqn in enumerate(jaxpr.eqns):
-            source = caller if inside and caller else source_of(eqn) or caller
-            operands = [read(v) for v in eqn.invars]
-            outs = self._equation(eqn, operands, (*at, i), source)
-            values.update(zip(eqn.outvars, outs, strict=True))
-        return [read(v) for v in jaxpr.outvars]
+    def literal(self, atom: jex.Literal) -> np.ndarray:
+        return np.asarray(atom.val, getattr(atom.aval, "dtype"))  # noqa: B009, any aval
 
-    def _equation(
-        self, eqn: Equation, operands: list[Any], at: Position, source: str
-    ) -> list[Array]:
-        name, params = eqn.primitive.name, eqn.params
-        if name in _CALLS:
-            body = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-            return self.closed(body, operands, at, source)
-        if name == "cond" and params.get("branches_platforms"):
-            return self._on_this_platform(params, operands, at, source)
+    def equation(self, eqn: Equation, x: list[Any]) -> list[Array]:
+        name = eqn.primitive.name
+        wrapped = inside_call(eqn)
+        if wrapped is not None:
+            return self(wrapped, x)
+        if name == "cond" and eqn.params.get("branches_platforms"):
+            return self._on_this_platform(eqn, x)
         if name in {"cond", "scan", "while"}:
-            outs = getattr(self, f"_{name}")(params, operands, at, source)
+            outs = getattr(self, f"_{name}")(eqn, x)
         else:
-            out = eqn.primitive.bind(*operands, **params)
-            outs = list(out) if eqn.primitive.multiple_results else [out]
+            outs = bind(eqn, x)
             if name == "platform_index":  # the branch that it chooses is known
                 return outs
-        more = functools.partial(structural_changes, eqn, operands)
-        return self.changed(at, name, source, outs, more)
+        more = functools.partial(structural_changes, eqn, x)
+        return self.changed(self.position, name, self.source, outs, more)
 
-    def _on_this_platform(
-        self, params: Parameters, operands: list[Any], at: Position, source: str
-    ) -> list[Array]:
-        platforms, here = params["branches_platforms"], jax.default_backend()
+    def _on_this_platform(self, eqn: Equation, x: list[Any]) -> list[Array]:
+        platforms, here = eqn.params["branches_platforms"], jax.default_backend()
         here = "cuda" if here == "gpu" else here
         live = next(i for i, names in enumerate(platforms) if names is None or here in names)
-        for i, branch in enumerate(params["branches"]):
+        for i, branch in enumerate(eqn.params["branches"]):
             if i != live:
-                self.mutants.unreachable |= {(*at, i, *p) for p in _positions(branch)}
-        return self.closed(params["branches"][live], operands[1:], (*at, live), source)
+                self.mutants.unreachable |= {(*self.position, i, *p) for p in _positions(branch)}
+        return self.inside(live)(eqn.params["branches"][live], x[1:])
 
-    def _cond(
-        self, params: Parameters, operands: list[Any], at: Position, source: str
-    ) -> list[Array]:
+    def _cond(self, eqn: Equation, x: list[Any]) -> list[Array]:
         def branch(i: int, closed: ClosedJaxpr) -> Callable[..., list[Array]]:
-            return lambda *inputs: self.closed(closed, inputs, (*at, i), source)
+            return lambda *inputs: self.inside(i)(closed, inputs)
 
-        branches = [branch(i, closed) for i, closed in enumerate(params["branches"])]
-        return lax.switch(operands[0], branches, *operands[1:])
+        branches = [branch(i, closed) for i, closed in enumerate(eqn.params["branches"])]
+        return lax.switch(x[0], branches, *x[1:])
 
-    def _scan(
-        self, params: Parameters, operands: list[Any], at: Position, source: str
-    ) -> list[Array]:
-        fixed, carried = _constants_and_carry(params)
+    def _scan(self, eqn: Equation, x: list[Any]) -> list[Array]:
+        return run_scan(eqn, x, lambda inputs, _: (self(eqn.params["jaxpr"], inputs), None))[0]
 
-        def step(carry: list[Array], x: list[Array]) -> tuple[list[Array], list[Array]]:
-            outs = self.closed(params["jaxpr"], [*operands[:fixed], *carry, *x], at, source)
-            return outs[:carried], outs[carried:]
-
-        start, xs = operands[fixed : fixed + carried], operands[fixed + carried :]
-        options = {k: params[k] for k in ("length", "reverse", "unroll")}
-        last, ys = lax.scan(step, list(start), list(xs), **options)
-        return [*last, *ys]
-
-    def _while(
-        self, params: Parameters, operands: list[Any], at: Position, source: str
-    ) -> list[Array]:
-        tested, fixed = params["cond_nconsts"], params["body_nconsts"]
-        of_test, of_body = operands[:tested], operands[tested : tested + fixed]
-        test = jex.jaxpr_as_fun(params["cond_jaxpr"])
+    def _while(self, eqn: Equation, x: list[Any]) -> list[Array]:
+        tested, fixed = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+        condition, body = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"]
+        of_test, of_body, first = x[:tested], x[tested : tested + fixed], x[tested + fixed :]
+        test = jex.jaxpr_as_fun(condition)
         # A mutant that stops the counter, or moves what a test of floats reads, may run for ever.
-        of_floats = any(is_float(v.aval) for v in _used(params["cond_jaxpr"]))
+        of_floats = any(is_float(v.aval) for v in _used(condition))
         changeable = "nothing" if of_floats or self.changeable == "nothing" else "floats"
         inner = dataclasses.replace(self, changeable=changeable)
-
-        def body(values: list[Array]) -> list[Array]:
-            return inner.closed(params["body_jaxpr"], [*of_body, *values], at, source)
-
-        first = list(operands[tested + fixed :])
-        return lax.while_loop(lambda values: test(*of_test, *values)[0], body, first)
+        return lax.while_loop(
+            lambda values: test(*of_test, *values)[0],
+            lambda values: inner(body, [*of_body, *values]),
+            first,
+        )
 
     def changed(
         self,
@@ -264,14 +241,6 @@ class _Run:
                     self._choose(number, a, out[j]),
                 )
         return out
-
-
-def _constants_and_carry(params: Parameters) -> tuple[int, int]:
-    """How many inputs of a scan are constants, and how many are carried along."""
-    if "num_carry" in params:
-        return params["num_consts"], params["num_carry"]
-    constants, carry, _ = params["ft_in"].unpack()  # from JAX 0.12 on
-    return len(constants), len(carry)
 
 
 def _used(closed: ClosedJaxpr) -> set[jex.Var]:

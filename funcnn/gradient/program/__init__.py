@@ -6,7 +6,8 @@ jaxprs: what an equation holds inside, loops and calls. sites: where rules stand
 first to read, as they alone know how JAX writes it down. rewriting: programs with rules replaced.
 without_rules: the rules taken out. forward_mode, reverse_mode: what is put in their places.
 evaluation: an evaluator to build on. float64: the program raised to float64, or shaken by rounding.
-remat: checkpoints. perturbations: zeros added at each site, whose gradient is the cotangent there.
-operands: what flows into each site. loops: loops that do not end are stopped. compiling: for what
-runs a few times only. dtypes: the precisions that a program computes in.
+pieces: programs that run piece by piece. remat: checkpoints. perturbations: zeros added at each
+site, whose gradient is the cotangent there. operands: what flows into each site. loops: loops that
+do not end are stopped. compiling: for what runs a few times only. dtypes: the precisions that a
+program computes in.
 """

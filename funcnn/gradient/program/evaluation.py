@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.extend.core as jex
 import numpy as np
 
-from funcnn.gradient.program.jaxprs import closed
-from funcnn.types import Array, ArrayLike, Atom, Aval, ClosedJaxpr, Equation, Jaxpr
+from funcnn.gradient.program.jaxprs import bind, closed
+from funcnn.types import Array, Atom, Aval, ClosedJaxpr, Equation, Jaxpr
 
 
 class Evaluation:
@@ -33,19 +33,23 @@ class Evaluation:
         values.update(zip(jaxpr.constvars, map(self.constant, whole.consts), strict=True))
         values.update(zip(jaxpr.invars, leaves, strict=True))
 
-        def read(atom: Atom) -> ArrayLike:
+        def read(atom: Atom) -> Any:
             return self.literal(atom) if isinstance(atom, jex.Literal) else values[atom]
 
-        for eqn in jaxpr.eqns:
-            outs = self.equation(eqn, [read(v) for v in eqn.invars])
+        for i, eqn in enumerate(jaxpr.eqns):
+            outs = self.at(i, eqn).equation(eqn, [read(v) for v in eqn.invars])
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    def literal(self, atom: jex.Literal) -> ArrayLike:
+    def at(self, number: int, eqn: Equation) -> Self:
+        """What evaluates the equation of this number: another one that knows where it is."""
+        return self
+
+    def literal(self, atom: jex.Literal) -> Any:
         """The value of a number that is written in the program."""
         return atom.val
 
-    def constant(self, x: Array | np.ndarray) -> ArrayLike:
+    def constant(self, x: Array | np.ndarray) -> Any:
         """The value of an array that is part of the program."""
         return x
 
@@ -55,12 +59,7 @@ class Evaluation:
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         """The outputs of one equation at its operands."""
-        return self.bind(eqn, x, {k: self.parameter(v) for k, v in eqn.params.items()})
-
-    def bind(self, eqn: Equation, x: list[Any], params: dict[str, Any]) -> list[Any]:
-        """Run the primitive of an equation, in its place and under its scopes."""
-        outs = eqn.primitive.bind(*x, **eqn.primitive.get_bind_params(params))
-        return list(outs) if eqn.primitive.multiple_results else [outs]
+        return bind(eqn, x, {k: self.parameter(v) for k, v in eqn.params.items()})
 
     def parameter(self, value: Any) -> Any:
         """A parameter of an equation: inner programs are traced again."""

@@ -17,7 +17,7 @@ import numpy as np
 from funcnn.core.errors import first_line
 from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.forward_mode import by_forward_mode, is_by_forward_mode
-from funcnn.gradient.program.jaxprs import MOVES, inner_program, subprograms
+from funcnn.gradient.program.jaxprs import MOVES, bind, inner_program, subprograms
 from funcnn.gradient.program.sites import site_of, wrapped
 from funcnn.gradient.program.without_rules import Program
 from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, DType, Equation, Shaped
@@ -124,7 +124,7 @@ class _Raised(Evaluation):
             avals: list[Aval] = [v.aval for v in eqn.invars]
             pairs = zip(x, avals, strict=True)
             x = [jnp.asarray(v, a.dtype) if is_float(v) else v for v, a in pairs]
-            return [raised(y) for y in self.bind(eqn, x, eqn.params)]
+            return [raised(y) for y in bind(eqn, x)]
         return super().equation(eqn, x)
 
     def _rule(self, eqn: Equation, x: list[Any]) -> list[Any]:

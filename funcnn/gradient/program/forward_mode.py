@@ -9,7 +9,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
-from funcnn.gradient.program.jaxprs import closed
+from funcnn.gradient.program.jaxprs import bind, closed
 from funcnn.types import Array, ArrayLike, ClosedJaxpr, Equation
 
 _MOST = 4096  # numbers of one operand: each costs one run of the program
@@ -83,8 +83,8 @@ def iterated_further(eqn: Equation) -> Callable[..., list[Any]]:
     body = jex.jaxpr_as_fun(closed(eqn.params["body_jaxpr"]))
 
     def run(*x: ArrayLike) -> list[Any]:
-        carry = eqn.primitive.bind(*x, **eqn.params)
+        carry = bind(eqn, x)
         fixed: Sequence[Any] = x[n : n + m]
-        return jax.lax.fori_loop(0, _ALSO, lambda _, carry: list(body(*fixed, *carry)), list(carry))
+        return jax.lax.fori_loop(0, _ALSO, lambda _, carry: list(body(*fixed, *carry)), carry)
 
     return run

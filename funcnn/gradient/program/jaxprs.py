@@ -1,11 +1,10 @@
-"""Pieces of a jaxpr: run some equations alone, look inside calls and loops, leave out dead ones.
+"""Equations of a jaxpr: run one again, look inside calls and loops, leave out dead ones.
 
 With sites.py this is the only place that depends on what a jaxpr looks like inside.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,12 +12,12 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
-from funcnn.types import ArrayLike, Atom, Aval, ClosedJaxpr, Equation, Jaxpr
+from funcnn.types import ArrayLike, Aval, ClosedJaxpr, Equation, Jaxpr, PyTree
 
 # The parameter that holds the program of an equation which only wraps one, and of one with a rule.
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
 CALLS |= {"remat": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
-CALLS_WITH_RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+_CALLS_WITH_RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 # These move or rename numbers, or are resolved when the program is compiled.
 MOVES = frozenset(
@@ -34,51 +33,6 @@ MOVES = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """Some equations as a function: `run(*values of invars) -> values of outvars`."""
-
-    invars: tuple[Atom, ...]
-    outvars: tuple[jex.Var, ...]
-    run: Callable[..., list[Any]]
-
-
-def cut(jaxpr: Jaxpr, start: int, stop: int, last: dict[jex.Var, int]) -> Piece:
-    """The equations from start to before stop; it returns what the rest of the jaxpr reads.
-
-    Args:
-        jaxpr: an open jaxpr.
-        start, stop: which of its equations.
-        last: `last_reads(jaxpr)`.
-
-    >>> jaxpr = jax.make_jaxpr(lambda x: jnp.sin(x) * 2)(1.0).jaxpr
-    >>> cut(jaxpr, 0, 1, last_reads(jaxpr)).run(0.0)
-    [Array(0., dtype=float32, weak_type=True)]
-    """
-    eqns = jaxpr.eqns[start:stop]
-    defined = [v for eqn in eqns for v in eqn.outvars if not isinstance(v, jex.DropVar)]
-    read = dict.fromkeys(v for e in eqns for v in e.invars if not isinstance(v, jex.Literal))
-    inside = set(defined)
-    invars = tuple(v for v in read if v not in inside)
-    outvars = tuple(v for v in defined if last.get(v, -1) >= stop)
-    effects = frozenset().union(*(eqn.effects for eqn in eqns))
-    part = jex.Jaxpr((), invars, outvars, eqns, effects, jaxpr.debug_info)
-    return Piece(invars, outvars, jex.jaxpr_as_fun(jex.ClosedJaxpr(part, ())))
-
-
-def last_reads(jaxpr: Jaxpr) -> dict[jex.Var, int]:
-    """The index of the last equation that reads each variable; len(eqns) for a result.
-
-    >>> jaxpr = jax.make_jaxpr(lambda x: jnp.sin(x) * 2)(1.0).jaxpr
-    >>> sorted(last_reads(jaxpr).values())
-    [0, 1, 2]
-    """
-    last: dict[jex.Var, int] = {}
-    for i, eqn in enumerate(jaxpr.eqns):
-        last |= {v: i for v in eqn.invars if not isinstance(v, jex.Literal)}
-    return last | {v: len(jaxpr.eqns) for v in jaxpr.outvars if not isinstance(v, jex.Literal)}
-
-
 def inner_program(eqn: Equation) -> tuple[str, ClosedJaxpr] | None:
     """The parameter's name and the closed jaxpr that a call wraps; None for any other equation.
 
@@ -89,6 +43,16 @@ def inner_program(eqn: Equation) -> tuple[str, ClosedJaxpr] | None:
     """
     name = CALLS.get(eqn.primitive.name)
     return (name, closed(eqn.params[name])) if name and name in eqn.params else None
+
+
+def inside_call(eqn: Equation) -> ClosedJaxpr | None:
+    """The closed jaxpr that a call wraps, with or without a rule; None for any other equation.
+
+    >>> inside_call(jax.make_jaxpr(jax.nn.relu)(1.0).eqns[0]).eqns[0].primitive.name
+    'jit'
+    """
+    found = eqn.params.get((CALLS | _CALLS_WITH_RULES).get(eqn.primitive.name, ""))
+    return None if found is None else closed(found)
 
 
 def closed(jaxpr: Any) -> ClosedJaxpr:
@@ -118,13 +82,48 @@ def scan_layout(eqn: Equation) -> tuple[int, int]:
     return len(eqn.invars) - carried - scanned, carried
 
 
-def read_all(values: dict[Any, Any], atoms: Iterable[Atom]) -> list[Any]:
-    """The values of variables and literals.
+def run_scan(
+    eqn: Equation,
+    x: Sequence[Any],
+    body: Callable[[list[Any], PyTree], tuple[list[Any], PyTree]],
+    beside: PyTree = None,
+) -> tuple[list[Any], PyTree]:
+    """The outputs of a scan with another body, and what it returns besides, stacked.
 
-    >>> read_all({}, [])
-    []
+    Args:
+        eqn: the scan.
+        x: its operands.
+        body: `body(inputs, row of beside) -> (outputs, more)`.
+        beside: what else is scanned over.
+
+    >>> f = lambda xs: jax.lax.scan(lambda x, y: (x + y, x), 0.0, xs)
+    >>> eqn, = jax.make_jaxpr(f)(jnp.ones(3)).eqns
+    >>> run_scan(eqn, [0.0, jnp.ones(3)], lambda x, _: ([x[0] - x[1], x[0]], None))[0][0]
+    Array(-3., dtype=float32)
     """
-    return [a.val if isinstance(a, jex.Literal) else values[a] for a in atoms]
+    constants, carried = scan_layout(eqn)
+
+    def step(carry: list[Any], row: tuple[list[Any], PyTree]) -> tuple[list[Any], Any]:
+        outs, more = body([*x[:constants], *carry, *row[0]], row[1])
+        return list(map(strong, outs[:carried])), (outs[carried:], more)
+
+    start = list(map(strong, x[constants : constants + carried]))
+    options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+    carry, (ys, more) = jax.lax.scan(
+        step, start, (list(x[constants + carried :]), beside), **options
+    )
+    return [*carry, *ys], more
+
+
+def bind(eqn: Equation, x: Sequence[Any], params: dict[str, Any] | None = None) -> list[Any]:
+    """The outputs of the primitive of an equation at other operands, and with other parameters.
+
+    >>> bind(jax.make_jaxpr(jnp.sin)(1.0).eqns[0], [0.0])
+    [Array(0., dtype=float32, weak_type=True)]
+    """
+    given: Any = eqn.primitive.get_bind_params(eqn.params if params is None else params)
+    outs = eqn.primitive.bind(*x, **given)
+    return list(outs) if eqn.primitive.multiple_results else [outs]
 
 
 def filled(leaves: Sequence[Any], places: Iterable[int], values: Iterable[Any]) -> list[Any]:

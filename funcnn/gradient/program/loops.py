@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jax.stages import Lowered, Traced
 
 from funcnn.gradient.program.evaluation import Evaluation
-from funcnn.gradient.program.jaxprs import closed, subprograms
+from funcnn.gradient.program.jaxprs import bind, closed, subprograms
 from funcnn.types import Array, ArrayLike, ClosedJaxpr, Equation, Function, Jaxpr, PyTree
 
 SECONDS = 5.0  # that the loops of one run of a program may take
@@ -121,7 +121,7 @@ class _Watched(Evaluation):
         # The axes of a shard_map are bound inside it alone: its loops run as they are.
         if eqn.primitive.name != "shard_map" and any(map(has_loop, subprograms(eqn))):
             return super().equation(eqn, x)
-        return self.bind(eqn, x, eqn.params)
+        return bind(eqn, x)
 
     def _while(self, eqn: Equation, x: list[Any]) -> list[Any]:
         n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,7 +16,8 @@ import numpy as np
 
 from funcnn.core.errors import first_line
 from funcnn.gradient.program.compiling import compiled
-from funcnn.gradient.program.jaxprs import closed, inner_program, read_all, scan_layout, subprograms
+from funcnn.gradient.program.evaluation import Evaluation
+from funcnn.gradient.program.jaxprs import bind, closed, inner_program, scan_layout, subprograms
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.sites import Site, inside_of, join, operands, site_of, wrapped
 from funcnn.gradient.program.without_rules import Program
@@ -57,7 +57,7 @@ def capture(program: Program) -> list[Visit]:
 
     def flows(leaves: list[Any]) -> list[tuple[ArrayLike, list[Any]] | None]:
         walk = _Walk([], [])
-        walk.run(program.jaxpr, leaves, _Place())
+        walk(program.jaxpr, leaves)
         found[:] = walk.visits
         return walk.flows
 
@@ -74,7 +74,7 @@ def listed(program: Jaxpr | ClosedJaxpr) -> list[Visit]:
     ['relu']
     """
     walk = _Walk([], [])
-    walk._list(closed(program), _Place())
+    walk.note_all(closed(program))
     return walk.visits
 
 
@@ -139,43 +139,43 @@ class _Place:
         )
 
 
-@dataclasses.dataclass
-class _Walk:
+@dataclasses.dataclass(frozen=True)
+class _Walk(Evaluation):
     """An evaluation of a jaxpr that notes the sites; flows[i] belongs to visits[i]."""
 
     visits: list[Visit]
     flows: list[tuple[ArrayLike, list[Any]] | None]
+    place: _Place = _Place()
 
-    def run(self, program: Jaxpr | ClosedJaxpr, inputs: Sequence[Any], place: _Place) -> list[Any]:
-        """The outputs of a jaxpr, open or closed."""
-        whole = closed(program)
-        jaxpr = whole.jaxpr
-        values = dict(zip(jaxpr.constvars, whole.consts, strict=True))
-        values |= dict(zip(jaxpr.invars, inputs, strict=True))
-        for i, eqn in enumerate(jaxpr.eqns):
-            scope = join(place.path, str(eqn.source_info.name_stack))
-            here = dataclasses.replace(place.at(i), path=scope)
-            outs = self._evaluate(eqn, read_all(values, eqn.invars), here)
-            values.update(zip(eqn.outvars, outs, strict=True))
-        return read_all(values, jaxpr.outvars)
+    def at(self, number: int, eqn: Equation) -> _Walk:
+        path = join(self.place.path, str(eqn.source_info.name_stack))
+        return dataclasses.replace(
+            self, place=dataclasses.replace(self.place.at(number), path=path)
+        )
 
-    def _evaluate(self, eqn: Equation, x: list[Any], place: _Place) -> list[Any]:
-        site = site_of(eqn, place.position, place.path)
-        if site is not None:
-            flowing = [x[i] for i in operands(eqn)]
-            self.visits.append(Visit(site, eqn, place.calls, place.note))
-            self.flows.append((place.reached, flowing))
-            return self.run(wrapped(eqn), x, place.at("call"))
+    def inside(self, *position: int | str, **more: Any) -> _Walk:
+        return dataclasses.replace(self, place=self.place.at(*position, **more))
+
+    def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
+        if self._noted(eqn):
+            self.flows.append((self.place.reached, [x[i] for i in operands(eqn)]))
+            return self.inside("call")(wrapped(eqn), x)
         call = inner_program(eqn)
         inner = call[1] if call else inside_of(eqn)
         if inner is not None:
-            return self.run(inner, x, place.at("jaxpr"))
+            return self.inside("jaxpr")(inner, x)
         look_inside = getattr(self, f"_{eqn.primitive.name}", self._other)
-        look_inside(eqn, x, place)
-        outs = eqn.primitive.bind(*x, **eqn.primitive.get_bind_params(eqn.params))
-        return list(outs) if eqn.primitive.multiple_results else [outs]
+        look_inside(eqn, x)
+        return bind(eqn, x)
 
-    def _scan(self, eqn: Equation, x: list[Any], place: _Place) -> None:
+    def _noted(self, eqn: Equation) -> bool:
+        """Whether a site of a custom rule stands here, which is noted."""
+        site = site_of(eqn, self.place.position, self.place.path)
+        if site is not None:
+            self.visits.append(Visit(site, eqn, self.place.calls, self.place.note))
+        return site is not None
+
+    def _scan(self, eqn: Equation, x: list[Any]) -> None:
         length, backwards = eqn.params["length"], eqn.params["reverse"]
         body = closed(eqn.params["jaxpr"])
         fixed = sum(scan_layout(eqn))  # constants and carry come before what is scanned over
@@ -185,57 +185,53 @@ class _Walk:
             for v, a in zip(x[fixed:], body.in_avals[fixed:], strict=True)
         ]
         note = f"iteration 1 of {length}" if length else ""
-        self.run(
-            body, x[:fixed] + first, place.at("jaxpr", note=note, calls=length, when=length > 0)
-        )
+        inner = self.inside("jaxpr", note=note, calls=length, when=length > 0)
+        inner(body, x[:fixed] + first)
 
-    def _while(self, eqn: Equation, x: list[Any], place: _Place) -> None:
+    def _while(self, eqn: Equation, x: list[Any]) -> None:
         n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         note = "iteration 1 of a while_loop"
-        start = place.at("cond_jaxpr", note=note)
-        (go_on,) = self.run(eqn.params["cond_jaxpr"], x[:n] + x[n + m :], start)
-        self.run(eqn.params["body_jaxpr"], x[n:], place.at("body_jaxpr", note=note, when=go_on))
+        start = self.inside("cond_jaxpr", note=note)
+        (go_on,) = start(eqn.params["cond_jaxpr"], x[:n] + x[n + m :])
+        self.inside("body_jaxpr", note=note, when=go_on)(eqn.params["body_jaxpr"], x[n:])
 
-    def _cond(self, eqn: Equation, x: list[Any], place: _Place) -> None:
+    def _cond(self, eqn: Equation, x: list[Any]) -> None:
         branches = eqn.params["branches"]
         index = jnp.clip(jnp.asarray(x[0], jnp.int32), 0, len(branches) - 1)
         for i, branch in enumerate(branches):
-            self.run(branch, x[1:], place.at("branches", i, when=index == i))
+            self.inside("branches", i, when=index == i)(branch, x[1:])
 
-    def _custom_vmap_call(self, eqn: Equation, x: list[Any], place: _Place) -> None:
-        self.run(eqn.params["call"], x, place.at("call"))
+    def _custom_vmap_call(self, eqn: Equation, x: list[Any]) -> None:
+        self.inside("call")(eqn.params["call"], x)
 
-    def _custom_linear_solve(self, eqn: Equation, x: list[Any], place: _Place) -> None:
+    def _custom_linear_solve(self, eqn: Equation, x: list[Any]) -> None:
         # The transposed programs run in the backward pass alone.
         lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
         rhs = x[sum(lengths) :]
         before = lengths.matvec + lengths.vecmat
         constants = x[before : before + lengths.solve]
-        y = self.run(jaxprs.solve, constants + rhs, place.at("solve"))
-        self.run(jaxprs.matvec, x[: lengths.matvec] + y[: len(rhs)], place.at("matvec"))
+        y = self.inside("solve")(jaxprs.solve, constants + rhs)
+        self.inside("matvec")(jaxprs.matvec, x[: lengths.matvec] + y[: len(rhs)])
 
-    def _other(self, eqn: Equation, x: list[Any], place: _Place) -> None:
+    def _other(self, eqn: Equation, x: list[Any]) -> None:
         """The sites inside any other primitive are listed without what flows there."""
         if eqn.primitive.name == "pallas_call":
             return
         note = f"inside {eqn.primitive.name}"
         for i, inner in enumerate(subprograms(eqn)):
-            self._list(inner, place.at(i, note=note))
+            self.inside(i, note=note).note_all(inner)
 
-    def _list(self, program: ClosedJaxpr, place: _Place) -> None:
+    def note_all(self, program: ClosedJaxpr) -> None:
+        """Note the sites of a program that is not evaluated."""
         for i, eqn in enumerate(program.jaxpr.eqns):
-            here = dataclasses.replace(
-                place.at(i), path=join(place.path, str(eqn.source_info.name_stack))
-            )
-            site = site_of(eqn, here.position, here.path)
-            if site is not None:
-                self.visits.append(Visit(site, eqn, here.calls, here.note))
-                self.flows.append(None)
-                self._list(closed(wrapped(eqn)), here.at("call"))
+            here = self.at(i, eqn)
+            if here._noted(eqn):
+                here.flows.append(None)
+                here.inside("call").note_all(closed(wrapped(eqn)))
                 continue
             calls = eqn.params["length"] if eqn.primitive.name == "scan" else 1
             for k, inner in enumerate(subprograms(eqn)):
-                self._list(inner, here.at(k, calls=calls))
+                here.inside(k, calls=calls).note_all(inner)
 
 
 def _and(note: str, more: str) -> str:

@@ -11,22 +11,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.extend.core as jex
 import numpy as np
 
 from funcnn.gradient.program.float64 import is_float
-from funcnn.gradient.program.jaxprs import (
-    closed,
-    cut,
-    inner_program,
-    last_reads,
-    read_all,
-    scan_layout,
-    strong,
-)
+from funcnn.gradient.program.jaxprs import closed, inner_program, run_scan
+from funcnn.gradient.program.pieces import last_reads, run_pieces, with_others
 from funcnn.gradient.program.sites import Site, alone, inside_of, operands, site_of
-from funcnn.types import Aval, ClosedJaxpr, Equation, Jaxpr
+from funcnn.types import ArrayLike, Aval, ClosedJaxpr, Equation, Jaxpr
 
 # The zeros of each site, by its number.
 Zeros = dict[int, list[Any]]
@@ -67,6 +59,7 @@ class Tap:
 def reach(program: Jaxpr | ClosedJaxpr, wanted: Sequence[Site]) -> list[Tap]:
     """The taps of those of the wanted sites that can be reached.
 
+    >>> import jax
     >>> from funcnn.gradient.program.rewriting import sites
     >>> def f(xs):
     ...     return jax.lax.scan(lambda carry, x: (carry, jax.nn.relu(x)), None, xs)[1]
@@ -103,6 +96,7 @@ def tapped(
 ) -> Callable[[Sequence[Any], Zeros], _Run]:
     """`(leaves, zeros) -> (outputs, {number of a site: its operands})`; a scan stacks the operands.
 
+    >>> import jax
     >>> from funcnn.gradient.program.rewriting import sites
     >>> program = jax.make_jaxpr(lambda x: 2 * jax.nn.relu(x))(1.0)
     >>> run = tapped(program, reach(program, sites(program)))
@@ -123,27 +117,21 @@ class _Walk:
         self, program: ClosedJaxpr, args: Sequence[Any], at: tuple[int | str, ...], zeros: Zeros
     ) -> _Run:
         """The outputs of a closed jaxpr at a position, and the operands of the sites inside."""
-        jaxpr = program.jaxpr
-        values = dict(zip(jaxpr.constvars, program.consts, strict=True))
-        values |= dict(zip(jaxpr.invars, args, strict=True))
-        last, seen, begin = last_reads(jaxpr), {}, 0
-        for i, eqn in enumerate([*jaxpr.eqns, None]):
-            inside = {} if eqn is None else self._zeros_in((*at, i), zeros)
-            if eqn is not None and not inside:
-                continue
-            if begin < i:  # what lies between two sites runs as it is
-                piece = cut(jaxpr, begin, i, last)
-                outs = piece.run(*read_all(values, piece.invars))
-                values |= dict(zip(piece.outvars, outs, strict=True))
-            begin = i + 1
-            if eqn is not None:
-                outs, found = self._through(eqn, read_all(values, eqn.invars), (*at, i), inside)
-                values |= dict(zip(eqn.outvars, outs, strict=True))
-                seen |= found
-        return read_all(values, jaxpr.outvars), seen
+        jaxpr, seen = program.jaxpr, {}
 
-    def _zeros_in(self, here: tuple[int | str, ...], zeros: Zeros) -> Zeros:
-        return {n: zeros[n] for p, n in self.numbers.items() if p[: len(here)] == here}
+        def other(i: int, eqn: Equation) -> Callable[..., list[Any]] | None:
+            here = (*at, i)
+            inside = {n: zeros[n] for p, n in self.numbers.items() if p[: len(here)] == here}
+
+            def through(*x: ArrayLike) -> list[Any]:
+                outs, found = self._through(eqn, list(x), here, inside)
+                seen.update(found)
+                return outs
+
+            return through if inside else None
+
+        pieces = with_others(jaxpr, (0, len(jaxpr.eqns)), last_reads(jaxpr), other)
+        return run_pieces(program, pieces, args), seen
 
     def _through(
         self, eqn: Equation, values: list[Any], here: tuple[int | str, ...], zeros: Zeros
@@ -161,19 +149,5 @@ class _Walk:
     def _scan(
         self, eqn: Equation, values: list[Any], at: tuple[int | str, ...], zeros: Zeros
     ) -> _Run:
-        constants, carried = scan_layout(eqn)
         body = closed(eqn.params["jaxpr"])
-
-        def step(
-            carry: list[Any], x: tuple[list[Any], Zeros]
-        ) -> tuple[list[Any], tuple[list[Any], Zeros]]:
-            xs, zeros = x
-            args = [*values[:constants], *carry, *xs]
-            outs, seen = self.program(body, args, at, zeros)
-            return [strong(c) for c in outs[:carried]], (outs[carried:], seen)
-
-        start = [strong(c) for c in values[constants : constants + carried]]
-        options = {name: eqn.params[name] for name in ("length", "reverse")}
-        xs = values[constants + carried :], zeros
-        carry, (ys, seen) = jax.lax.scan(step, start, xs, **options)
-        return [*carry, *ys], seen
+        return run_scan(eqn, values, lambda x, zeros: self.program(body, x, at, zeros), zeros)

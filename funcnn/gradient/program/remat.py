@@ -7,7 +7,6 @@ program is evaluated piece by piece, so nothing in it needs to know.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,18 +16,10 @@ import jax.extend.core as jex
 
 from funcnn.core.removal import Removal
 from funcnn.gradient.program.float64 import is_float
-from funcnn.gradient.program.jaxprs import (
-    Piece,
-    closed,
-    cut,
-    inner_program,
-    last_reads,
-    read_all,
-    scan_layout,
-    strong,
-)
+from funcnn.gradient.program.jaxprs import closed, inner_program, run_scan
+from funcnn.gradient.program.pieces import Piece, cut, last_reads, run_pieces, with_others
 from funcnn.gradient.program.without_rules import take_out
-from funcnn.types import ArrayLike, ClosedJaxpr, Equation, Function, Jaxpr, PyTree
+from funcnn.types import ClosedJaxpr, Equation, Function, Jaxpr, PyTree
 
 POLICIES = ("nothing_saveable", "dots_saveable")
 _DEEPEST = 8  # named scopes inside each other
@@ -109,20 +100,11 @@ class _Found:
 
 def _program(program: Jaxpr | ClosedJaxpr, found: _Found, layers: bool) -> Callable[..., list[Any]]:
     """A closed jaxpr as a function, with jax.checkpoint round its parts."""
-    jaxpr, consts = closed(program).jaxpr, closed(program).consts
+    jaxpr = closed(program).jaxpr
     depth = _depth_of_layers(jaxpr.eqns) if layers else None
     level = _Level(jaxpr, last_reads(jaxpr), found, layers)
     steps = list(level.steps((0, len(jaxpr.eqns)), depth))
-
-    def run(*args: ArrayLike) -> list[Any]:
-        values = dict(zip(jaxpr.constvars, consts, strict=True))
-        values |= zip(jaxpr.invars, args, strict=True)
-        for step in steps:
-            outs = step.run(*read_all(values, step.invars))
-            values |= zip(step.outvars, outs, strict=True)
-        return read_all(values, jaxpr.outvars)
-
-    return run
+    return lambda *args: run_pieces(closed(program), steps, args)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,19 +130,9 @@ class _Level:
 
     def plain(self, span: tuple[int, int]) -> Iterator[Piece]:
         """Equations outside any layer: scans and calls are looked into, others run as they are."""
-        begin = span[0]
-        for i in range(*span):
-            eqn = self.jaxpr.eqns[i]
-            run = self.opened(eqn)
-            if run:
-                if begin < i:
-                    yield cut(self.jaxpr, begin, i, self.last)
-                yield Piece(tuple(eqn.invars), tuple(eqn.outvars), run)
-                begin = i + 1
-        if begin < span[1]:
-            yield cut(self.jaxpr, begin, span[1], self.last)
+        return with_others(self.jaxpr, span, self.last, self.opened)
 
-    def opened(self, eqn: Equation) -> Callable[..., list[Any]] | None:
+    def opened(self, number: int, eqn: Equation) -> Callable[..., list[Any]] | None:
         """A scan, or a call that holds scans or layers, as a function; None for anything else."""
         has_scan = _has_scan(eqn)
         if eqn.primitive.name == "scan":
@@ -175,24 +147,11 @@ class _Level:
 def _scan(eqn: Equation, found: _Found) -> Callable[..., list[Any]]:
     """The scan of an equation with jax.checkpoint round its body."""
     found.scans += 1
-    constants, carried = scan_layout(eqn)
-    body = _program(closed(eqn.params["jaxpr"]), found, layers=False)
-    options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
-
-    def run(*operands: ArrayLike) -> list[Any]:
-        fixed = operands[:constants]
-
-        # XLA merges nothing across the steps of a loop, so that it need not be kept from it.
-        @functools.partial(jax.checkpoint, prevent_cse=False)
-        def step(carry: tuple[Any, ...], x: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
-            outs = body(*fixed, *carry, *x)
-            return tuple(map(strong, outs[:carried])), outs[carried:]
-
-        start = tuple(map(strong, operands[constants : constants + carried]))
-        carry, ys = jax.lax.scan(step, start, operands[constants + carried :], **options)
-        return [*carry, *ys]
-
-    return run
+    # XLA merges nothing across the steps of a loop, so that it need not be kept from it.
+    body = jax.checkpoint(
+        _program(closed(eqn.params["jaxpr"]), found, layers=False), prevent_cse=False
+    )
+    return lambda *operands: run_scan(eqn, operands, lambda x, _: (body(*x), None))[0]
 
 
 def _has_scan(eqn: Equation) -> bool:

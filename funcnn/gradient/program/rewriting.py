@@ -13,7 +13,7 @@ import jax
 import jax.extend.core as jex
 
 from funcnn.gradient.program.forward_mode import by_forward_mode, iterated_further
-from funcnn.gradient.program.jaxprs import is_jaxpr
+from funcnn.gradient.program.jaxprs import bind, is_jaxpr
 from funcnn.gradient.program.reverse_mode import has_reverse_mode
 from funcnn.gradient.program.sites import Site, inside_of, join, shape_of, site_of, wrapped
 from funcnn.types import ArrayLike, Atom, ClosedJaxpr, Equation, Function, Jaxpr, PyTree
@@ -99,7 +99,7 @@ class Rewriting:
         """A loop that ends by itself, with a reverse mode."""
         inside = dataclasses.replace(self, forward=False, further=False)
         eqn = eqn.replace(params=inside._parameters(eqn, position, path))
-        run = iterated_further(eqn) if self.further else functools.partial(_bind, eqn)
+        run = iterated_further(eqn) if self.further else lambda *x: bind(eqn, x)
         if self.forward:
             run = by_forward_mode(run)
         return jax.make_jaxpr(run)(*(shape_of(v.aval) for v in eqn.invars))
@@ -194,10 +194,6 @@ def _twin(inner: ClosedJaxpr) -> ClosedJaxpr:
     made = jax.custom_vjp(run)
     made.defvjp(forward, backward)
     return jax.make_jaxpr(made)(*map(shape_of, inner.in_avals))
-
-
-def _bind(eqn: Equation, *x: ArrayLike) -> list[Any]:
-    return list(eqn.primitive.bind(*x, **eqn.params))
 
 
 def _substitute(substitution: dict[Any, Any], atom: Atom) -> Atom:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.core.registry import Case, rule
+from funcnn.core.usage import is_positive_integer
 from funcnn.rules.convolution.choice import convolution, filter_gradient, input_gradient
 from funcnn.rules.convolution.patches import convolve
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
@@ -205,7 +206,7 @@ def _checked(
     """The arrays and the windows, or one line that says which argument does not fit."""
     x, w, b = checked_arrays("conv", x, w, b)
     found = f"found x {describe(x)} and w {describe(w)}"
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+    if not is_positive_integer(groups):
         raise ValueError(f"conv: groups must be a positive integer, found {groups!r}")
     if x.shape[-1] % groups or w.shape[-1] % groups:
         raise ValueError(

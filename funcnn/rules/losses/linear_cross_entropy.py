@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.core.registry import Case, rule
+from funcnn.core.usage import is_positive_integer
 from funcnn.rules.losses.cross_entropy import softmax_cross_entropy
 from funcnn.rules.losses.weighing import counted
 from funcnn.rules.shared.arguments import describe, floating, is_known, same_dtype
 from funcnn.rules.shared.case_data import normal, uniform
-from funcnn.rules.shared.numerics import accumulator
+from funcnn.rules.shared.numerics import accumulator, contract
 from funcnn.rules.softmax import largest
 from funcnn.types import Array, ArrayLike, DType, Key, PyTree, Residuals
 
@@ -154,7 +155,7 @@ def _chunk(
     z_loss: float,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Losses (C,) and, for the sum of v times them, dx (C, D), dw (D, V) and db (V,)."""
-    z = _product(x, w, 1, 0)  # (C, V)
+    z = contract(x, w, 1, 0)  # (C, V)
     if b is not None:
         z = z + jnp.broadcast_to(b.astype(z.dtype), z.shape)
     static = {"smoothing": smoothing, "ignored": None}
@@ -168,8 +169,8 @@ def _chunk(
     losses, dz = jnp.where(left, losses, 0), jnp.where(left[:, None], dz, 0)
     db = None if b is None else jnp.sum(dz, 0)
     dz = dz.astype(x.dtype)
-    dx = jnp.where(left[:, None], _product(dz, w, 1, 1), 0).astype(x.dtype)  # also for a w of NaN
-    return losses, dx, _product(x, dz, 0, 0), db
+    dx = jnp.where(left[:, None], contract(dz, w, 1, 1), 0).astype(x.dtype)  # also for a w of NaN
+    return losses, dx, contract(x, dz, 0, 0), db
 
 
 def linear_cross_entropy_backward(
@@ -180,11 +181,6 @@ def linear_cross_entropy_backward(
         None if g is None else (g.astype(dl.dtype) * (dl * share)).astype(g.dtype) for g in gradient
     )
     return *others, weights
-
-
-def _product(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
-    axes = (((left_axis,), (right_axis,)), ((), ()))
-    return jax.lax.dot_general(left, right, axes, preferred_element_type=accumulator(left))
 
 
 def _like(mask: Array, a: Array) -> Array:
@@ -252,7 +248,7 @@ def _checked(
                 f"{name}: {what} must have one number for each row of x {describe(x)}, "
                 f"found {describe(a)}"
             )
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+    if chunk is not None and not is_positive_integer(chunk):
         raise ValueError(f"{name}: chunk is a positive number of rows or None, found {chunk!r}")
     if not 0 <= z_loss < math.inf:
         raise ValueError(f"{name}: z_loss must be at least 0 and finite, found {z_loss}")

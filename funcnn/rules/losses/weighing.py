@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from funcnn.core.usage import as_integer
 from funcnn.rules.shared.arguments import describe, floating
 from funcnn.types import Array, ArrayLike
 
@@ -16,7 +17,7 @@ def counted(rule: str, labels: Array, ignored: int | None) -> Array | None:
     """
     if ignored is None:
         return None
-    if isinstance(ignored, bool) or not isinstance(ignored, int):
+    if as_integer(ignored) is None:
         raise ValueError(f"{rule}: ignored is an integer or None, found {ignored!r}")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(

@@ -24,7 +24,7 @@ from funcnn.rules.recurrent.steps import (
     with_step,
 )
 from funcnn.rules.shared.case_data import normal
-from funcnn.rules.shared.numerics import accumulator
+from funcnn.rules.shared.numerics import accumulator, tanh_slope
 from funcnn.types import Array, ArrayLike, Key, Residuals
 
 
@@ -153,8 +153,7 @@ def lstm_backward(
     ) -> tuple[tuple[Array, Array, Array], None]:
         (dh, dc, da), (t, active, *arrays) = carry, now
         dy, c, c_before, i, f, g, o = (a.astype(precise) for a in arrays)
-        e = jnp.exp(-2 * jnp.abs(c))
-        tanh, slope = jnp.tanh(c), 4 * e / ((1 + e) * (1 + e))  # 1 - tanh² loses its digits near 1
+        tanh, slope = jnp.tanh(c), tanh_slope(c)  # 1 - tanh² loses its digits near 1
         dh = dh + dy
         dc_inside = dc + dh * o * slope
         of_gates = (

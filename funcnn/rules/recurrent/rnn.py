@@ -22,7 +22,7 @@ from funcnn.rules.recurrent.steps import (
     where_active,
 )
 from funcnn.rules.shared.case_data import normal
-from funcnn.rules.shared.numerics import accumulator
+from funcnn.rules.shared.numerics import accumulator, tanh_slope
 from funcnn.types import Array, ArrayLike, Key, Residuals
 
 
@@ -107,7 +107,7 @@ def rnn_forward(
         z, active = now
         a = add_bias(z + recur(h, u), b)
         h_new = _activate(a, activation).astype(h.dtype)
-        slope = _tanh_slope(a).astype(h.dtype) if activation == "tanh" else None
+        slope = tanh_slope(a).astype(h.dtype) if activation == "tanh" else None
         return where_active(active, h_new, h), (where_active(active, h_new, 0), slope)
 
     z = project(where_active(active, steps_first(x), 0), w)  # (T, N, H)
@@ -146,11 +146,6 @@ def rnn_backward(
 
 def _activate(a: Array, activation: str) -> Array:
     return jnp.tanh(a) if activation == "tanh" else jnp.where(a <= 0, 0, a)
-
-
-def _tanh_slope(a: Array) -> Array:
-    e = jnp.exp(-2 * jnp.abs(a))
-    return 4 * e / ((1 + e) * (1 + e))
 
 
 def _checked(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
-from funcnn.rules.shared.numerics import accumulator
+from funcnn.rules.shared.numerics import accumulator, contract
 from funcnn.types import Array, ArrayLike
 
 
@@ -135,10 +135,7 @@ def weight_gradient(inputs: Array, dz: Array) -> Array:
     >>> weight_gradient(jnp.ones((5, 2, 3)), jnp.ones((5, 2, 4)))[0, 0]
     Array(10., dtype=float32)
     """
-    axes = (((0,), (0,)), ((), ()))
-    sums = accumulator(dz)
-    dw = jax.lax.dot_general(_rows(inputs), _rows(dz), axes, preferred_element_type=sums)
-    return dw.astype(inputs.dtype)
+    return contract(_rows(inputs), _rows(dz), 0, 0).astype(inputs.dtype)
 
 
 def bias_gradient(dz: Array) -> Array:
@@ -156,9 +153,8 @@ def input_gradient(dz: Array, w: Array) -> Array:
     >>> input_gradient(jnp.ones((5, 2, 4)), jnp.ones((3, 4))).shape
     (5, 2, 3)
     """
-    axes = (((1,), (1,)), ((), ()))
-    dx = jax.lax.dot_general(_rows(dz), w, axes, preferred_element_type=accumulator(dz))
-    return dx.astype(w.dtype).reshape(*dz.shape[:2], w.shape[0])
+    dx = contract(_rows(dz), w, 1, 1).astype(w.dtype)  # (T * N, D)
+    return dx.reshape(*dz.shape[:2], w.shape[0])
 
 
 def _rows(x: Array) -> Array:

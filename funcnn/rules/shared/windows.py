@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from funcnn.core.usage import as_integer
 from funcnn.types import Array, Function, Padding, Shape
 
 
@@ -134,10 +135,7 @@ def positive(rule: str, name: str, value: object, axes: int) -> tuple[int, ...]:
     >>> positive("conv", "stride", 2, axes=3)
     (2, 2, 2)
     """
-    try:
-        entries = tuple(operator.index(v) for v in per_axis(value, axes))
-    except TypeError:
-        entries = ()
+    entries = tuple(as_integer(v) or 0 for v in per_axis(value, axes))
     if len(entries) != axes or any(v < 1 for v in entries):
         each = "" if axes == 1 else f" or a tuple of {axes}"
         raise ValueError(f"{rule}: {name} must be a positive integer{each}, found {value!r}")

@@ -9,7 +9,8 @@ from funcnn import rules
 from funcnn.core.registry import Case, Rule
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.edge_values import extreme_values, smaller_sizes
-from funcnn.gradient.checks.edge import edge, is_first_case
+from funcnn.gradient.case.representatives import stands_for_its_rule
+from funcnn.gradient.checks.edge import edge
 
 RANDOM = np.random.default_rng(0)
 
@@ -276,10 +277,10 @@ def test_empty_arrays_and_references_of_a_case_are_skipped():
 
 def test_sizes_are_tried_on_the_first_case():
     first, second = rules.tanh.cases()[:2]
-    assert is_first_case(Situation.of_rule(rules.tanh, first))
-    assert not is_first_case(Situation.of_rule(rules.tanh, second))
-    assert is_first_case(Situation.of_rule(rules.tanh, Case("mine", first.args)))
-    assert is_first_case(Situation.of_function(jnp.sin, Case("arguments", first.args), "sin"))
+    assert stands_for_its_rule(Situation.of_rule(rules.tanh, first))
+    assert not stands_for_its_rule(Situation.of_rule(rules.tanh, second))
+    assert stands_for_its_rule(Situation.of_rule(rules.tanh, Case("mine", first.args)))
+    assert stands_for_its_rule(Situation.of_function(jnp.sin, Case("arguments", first.args), "sin"))
     (*_, last) = edge(Situation.of_rule(rules.tanh, second))
     assert (last.verdict, last.note) == ("skip", "sizes 0 and 1 are tried on the first case")
 
