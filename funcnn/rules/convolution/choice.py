@@ -41,6 +41,7 @@ from funcnn.rules.convolution.winograd import convolve_winograd, filter_gradient
 from funcnn.rules.shared.windows import Windows
 from funcnn.types import Array
 
+Direction: TypeAlias = Literal["y", "dx", "dw"]
 Run: TypeAlias = Callable[[Array, Array, Windows, int], Array]
 
 
@@ -146,7 +147,11 @@ FILTER_GRADIENT = (
     Algorithm("forward form", suits.everything, _whole(filter_gradient_forward_form)),
 )
 
-TABLES = {"y": FORWARD, "dx": INPUT_GRADIENT, "dw": FILTER_GRADIENT}
+TABLES: dict[Direction, tuple[Algorithm, ...]] = {
+    "y": FORWARD,
+    "dx": INPUT_GRADIENT,
+    "dw": FILTER_GRADIENT,
+}
 
 
 def chosen(table: tuple[Algorithm, ...], shapes: Shapes) -> Algorithm:
@@ -159,7 +164,7 @@ def chosen(table: tuple[Algorithm, ...], shapes: Shapes) -> Algorithm:
     return next(algorithm for algorithm in table if algorithm.suits(shapes))
 
 
-def algorithm(direction: Literal["y", "dx", "dw"], shapes: Shapes) -> str:
+def algorithm(direction: Direction, shapes: Shapes) -> str:
     """The name of the algorithm by which a product of these shapes is computed.
 
     >>> windows = Windows.of("conv", (28, 28), (3, 3), 1, "SAME")
