@@ -5,8 +5,9 @@ round. By hand is what `fnn.rules.conv` runs on this platform; autodiff is `jax.
 reference, XLA's own convolution. Each is run plain and inside a `lax.scan` of 2 steps, as a loop
 over layers or time steps has it. A ratio is autodiff's time by ours, above 1 ours is faster; given
 are its median and the 95 % interval of the median; six pairs are enough where each is above 2.
-"SLOWER" marks a plain pair whose whole interval lies below 0.95. With --torch all three are
-also timed in PyTorch, eager and channels last, where it is installed.
+"SLOWER" marks a plain pair whose whole interval lies below 0.95. Behind the ratios stand the
+algorithms that y, dx and dw take by hand on this platform. With --torch all three are also timed in
+PyTorch, eager and channels last, where it is installed.
 
     python benchmarks/conv_sweep.py [--rounds N] [--only TEXT] [--plain] [--torch] [--out FILE]
 """
@@ -32,7 +33,14 @@ from jax import lax
 import funcnn as fnn
 from funcnn.bench.measure import interval, machine
 from funcnn.gradient.cost.timing import seconds
-from funcnn.rules.convolution.choice import convolution, filter_gradient, input_gradient
+from funcnn.rules.convolution.choice import (
+    TABLES,
+    algorithm,
+    convolution,
+    filter_gradient,
+    input_gradient,
+)
+from funcnn.rules.convolution.suits import Shapes
 from funcnn.rules.shared.windows import Windows
 from funcnn.train.memory import keep_freed_memory
 
@@ -81,6 +89,19 @@ class Shape:
         """Where the windows lie."""
         window = (self.window,) * len(self.size)
         return Windows.of("conv", self.size, window, self.stride, self.padding, self.dilation)
+
+
+def algorithms(shape: Shape) -> dict[str, str]:
+    """y, dx and dw -> the algorithm that each takes by hand on this platform."""
+    shapes = Shapes(
+        shape.images,
+        shape.windows,
+        shape.inputs,
+        shape.outputs,
+        shape.groups,
+        platform=jax.default_backend(),
+    )
+    return {part: algorithm(part, shapes) for part in TABLES}
 
 
 def shapes() -> Iterator[Shape]:
@@ -304,7 +325,7 @@ def measure(shape: Shape, rounds: int, loop: bool, torch: bool) -> dict[str, Any
         return x, w, draw(*steps, shape.images, *shape.windows.output, shape.outputs)
 
     plain, stacked = arguments(), arguments(STEPS) if loop else None
-    row: dict[str, Any] = {}
+    row: dict[str, Any] = {"algorithms": algorithms(shape)}
     for part, arms in parts_of(shape).items():
         row[part] = {"plain": pair(arms, plain, rounds, 1)}
         if stacked:
@@ -316,14 +337,16 @@ def measure(shape: Shape, rounds: int, loop: bool, torch: bool) -> dict[str, Any
 
 
 def line(shape: Shape, row: dict[str, Any]) -> str:
-    """The medians of the plain pairs and of the loop, for y, dx, dw and all."""
+    """The medians of the plain pairs and of the loop, for y, dx, dw and all; the algorithms."""
     cells = []
     for part in PARTS:
         for kind in row[part]:
             ratio = row[part][kind]["ratio"]
             cells.append(f"{ratio['median']:6.2f} [{ratio['low']:5.2f}, {ratio['high']:5.2f}]")
     slower = " ".join(p for p in PARTS if row[p]["plain"]["ratio"]["high"] < LIMIT)
-    return f"{shape.name:44s}" + " ".join(cells) + (f"  SLOWER {slower}" if slower else "")
+    named = ", ".join(f"{part} {name}" for part, name in row["algorithms"].items())
+    marked = f"  SLOWER {slower}" if slower else ""
+    return f"{shape.name:44s}" + " ".join(cells) + f"  {named}" + marked
 
 
 def summary(rows: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from funcnn.core.registry import Case, rule
 from funcnn.core.usage import is_positive_integer
 from funcnn.rules.convolution.choice import convolution, filter_gradient, input_gradient
-from funcnn.rules.convolution.patches import convolve
+from funcnn.rules.convolution.forms import convolve
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
@@ -64,7 +64,8 @@ def conv(
     volume is convolved plane by plane (planes.py), and wide groups one by one. Where
     channels stand alone, w[j] is a number for each, and y, dx and dw are sums of elementwise
     products. With large or thin windows, whose patches cost more than they save, dw is the
-    convolution of x with dy as its window, with batch and channels exchanged in memory.
+    convolution of x with dy as its window, with batch and channels exchanged in memory. Which of
+    them y, dx and dw take stands in three ordered tables (choice.py).
 
     Kept for the backward pass: x and w, as autodiff does. P is made anew, for a few images at a
     time: it is h w times as large as x, and the product is fastest from the cache. There are no

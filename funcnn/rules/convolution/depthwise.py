@@ -22,18 +22,8 @@ from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows, blocks_of, cut, laid_out
 from funcnn.types import Array
 
-MOST_OUTPUTS = 4  # of each input channel; above, products of patches are faster
 BLOCK = 300_000  # products at a time, for dw: their sums stay in the cache
 WIDE = 64  # channels; from here, vectors are full without joining the columns
-
-
-def is_depthwise(inputs: int, outputs: int, groups: int) -> bool:
-    """Whether each input channel is a group of its own, with few outputs.
-
-    >>> is_depthwise(8, 16, 8), is_depthwise(8, 16, 4), is_depthwise(1, 3, 1)
-    (True, False, False)
-    """
-    return 1 < groups == inputs and outputs <= MOST_OUTPUTS * groups
 
 
 def convolve_depthwise(x: Array, w: Array, windows: Windows) -> Array:

@@ -19,22 +19,9 @@ from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows, add_back, cut
 from funcnn.types import Array
 
-LAYOUT = {
-    1: ("NWC", "WIO", "NWC"),
-    2: ("NHWC", "HWIO", "NHWC"),
-    3: ("NDHWC", "DHWIO", "NDHWC"),
-}
-
 # Measured on two CPU cores with windows of 3 to 7 a side, images of 7 to 64, 1 to 256 channels.
 CHUNK_BYTES = 4_000_000
 CHUNK_ROWS = 256
-FEWEST_INPUTS = 16  # below, XLA's own 1x1 convolution is faster than the product
-MANY_OUTPUTS = 128  # from here, and more than inputs, dx is faster as products
-FEW_INPUTS = 4  # so, too, up to here where each has as many outputs
-LARGE_WINDOW = 25  # elements in two dimensions; from here, the patches cost more than they save
-FEWEST_OUTPUTS = 32  # below, the product for dw is too thin
-FEWEST_MULTIPLICATIONS = 50_000_000  # below, the chunks for dw are too small
-FEWEST_ROWS = 64  # and below so many outputs of an image, too
 
 
 def images_per_chunk(images: int, rows: int, columns: int, itemsize: int) -> int:
@@ -51,15 +38,25 @@ def images_per_chunk(images: int, rows: int, columns: int, itemsize: int) -> int
     return max(1, min(at_least(images), max(fitting, enough)))
 
 
-def _equal_chunks(images: int, rows: int, columns: int, itemsize: int) -> int | None:
+def equal_chunk(images: int, rows: int, columns: int, itemsize: int) -> int:
     """The same for chunks of equal size, whose results need no copy to be joined.
 
-    None where these would be too small for an efficient product, which a prime number of small
-    images leads to.
+    >>> equal_chunk(64, 4 * 4, 3 * 3 * 256, 4)
+    16
     """
-    largest = images_per_chunk(images, rows, columns, itemsize)
-    chunk = largest_divisor(images, largest)
-    return chunk if chunk == images or chunk * rows >= CHUNK_ROWS else None
+    return largest_divisor(images, images_per_chunk(images, rows, columns, itemsize))
+
+
+def are_chunks_large(images: int, rows: int, columns: int, itemsize: int) -> bool:
+    """Whether equal chunks have rows enough for an efficient product.
+
+    A prime number of small images leads to small ones.
+
+    >>> are_chunks_large(64, 16, 2304, 4), are_chunks_large(67, 16, 2304, 4)
+    (True, False)
+    """
+    chunk = equal_chunk(images, rows, columns, itemsize)
+    return chunk == images or chunk * rows >= CHUNK_ROWS
 
 
 def _in_chunks(f: Callable[[Array], Array], chunk: int, x: Array) -> Array:
@@ -71,49 +68,17 @@ def _in_chunks(f: Callable[[Array], Array], chunk: int, x: Array) -> Array:
     return y.reshape(images, *y.shape[2:])
 
 
-def convolve(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
-    """y (N, *output, O) by XLA's own convolution.
+def convolve_products(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
+    """y (N, *output, O) by products y = P w, one for each group.
 
     >>> x, w = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), jnp.ones((2, 1, 1))
-    >>> convolve(x, w, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
+    >>> convolve_products(x, w, Windows.of("conv", (3,), 2, 1, "VALID")).ravel()
     Array([3., 5.], dtype=float32)
     """
-    padding = windows.padding
-    cut_off = [(min(lo, 0), min(hi, 0), 0) for lo, hi in padding]
-    if any(map(any, cut_off)):
-        # With a negative padding XLA:CPU reads past the end of x.
-        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *cut_off, (0, 0, 0)])
-        x, padding = lax.optimization_barrier(x), [(max(lo, 0), max(hi, 0)) for lo, hi in padding]
-    return lax.conv_general_dilated(
-        x,
-        w,
-        windows.stride,
-        padding,
-        rhs_dilation=windows.dilation,
-        dimension_numbers=LAYOUT[len(windows.size)],
-        feature_group_count=groups,
-    )
-
-
-def convolve_products(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array | None:
-    """The same by products y = P w, one for each group; None where XLA's own is faster.
-
-    XLA has a fast convolution for a single group in one and two dimensions.
-
-    >>> x, w = jnp.ones((2, 4, 4, 4, 2)), jnp.ones((3, 3, 3, 2, 2))
-    >>> windows = Windows.of("conv", (4, 4, 4), (3, 3, 3), 1, "VALID")
-    >>> bool(jnp.all(convolve_products(x, w, windows) == convolve(x, w, windows)))
-    True
-    """
     columns, rows = math.prod(windows.window) * x.shape[-1], math.prod(windows.output)
-    chunk = _equal_chunks(x.shape[0], rows, columns, x.dtype.itemsize)
-    plain = groups == 1 and len(windows.size) < 3
+    chunk = equal_chunk(x.shape[0], rows, columns, x.dtype.itemsize)
     if set(windows.window) == {1}:
         chunk = x.shape[0]  # one product; the patches are x itself
-        thin = columns < FEWEST_INPUTS or len(windows.size) == 1
-        plain = plain and (set(windows.stride) != {1} or thin)
-    if chunk is None or plain:
-        return None
     flat = _flat(w, groups)  # (G, h*w*I/G, O/G)
 
     def product(part: Array) -> Array:
@@ -123,11 +88,8 @@ def convolve_products(x: Array, w: Array, windows: Windows, groups: int = 1) -> 
     return _in_chunks(product, chunk, x)
 
 
-def input_gradient_products(dy: Array, w: Array, windows: Windows, groups: int = 1) -> Array | None:
+def input_gradient_products(dy: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     """dx (N, *size, I) by products: dP = dy wᵀ, whose columns are added where P took them from.
-
-    None where another form is faster: in one and two dimensions with stride 1, unless the outputs
-    are many or the inputs few; or where chunks are too small.
 
     >>> dy, w = jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0]).reshape(2, 1, 1)
     >>> input_gradient_products(dy, w, Windows.of("conv", (4,), 2, 2, "VALID")).ravel()
@@ -135,15 +97,9 @@ def input_gradient_products(dy: Array, w: Array, windows: Windows, groups: int =
     """
     inputs, outputs = w.shape[-2] * groups, w.shape[-1]
     columns, rows = math.prod(windows.window) * inputs, math.prod(windows.output)
-    chunk = _equal_chunks(dy.shape[0], rows, columns, dy.dtype.itemsize)
+    chunk = equal_chunk(dy.shape[0], rows, columns, dy.dtype.itemsize)
     if set(windows.window) == {1} and (groups > 1 or len(windows.size) > 1):
         chunk = dy.shape[0]
-    elif groups == 1 and len(windows.size) < 3 and set(windows.stride) == {1}:
-        many = outputs >= MANY_OUTPUTS and outputs > inputs and len(windows.size) == 2
-        few = inputs <= FEW_INPUTS and outputs >= FEW_INPUTS * inputs
-        chunk = chunk if many or few else None
-    if chunk is None:
-        return None
     flat = _flat(w, groups)  # (G, h*w*I/G, O/G)
 
     def product(part: Array) -> Array:
@@ -157,28 +113,6 @@ def input_gradient_products(dy: Array, w: Array, windows: Windows, groups: int =
         )  # (chunk, *size, I)
 
     return _in_chunks(product, chunk, dy)
-
-
-def is_dw_by_products(images: int, windows: Windows, inputs: int, outputs: int) -> bool:
-    """Whether dw of a single group is faster as products of patches than as a convolution.
-
-    >>> windows = Windows.of("conv", (28, 28), (3, 3), 1, "SAME")
-    >>> is_dw_by_products(64, windows, 32, 64), is_dw_by_products(64, windows, 16, 16)
-    (True, False)
-    """
-    elements = math.prod(windows.window)
-    if elements == 1 or len(windows.size) > 2:
-        return True
-    if len(windows.size) == 1 or elements >= LARGE_WINDOW:
-        return False
-    wider = inputs if _is_exchanged(windows, inputs, outputs) else outputs
-    rows = math.prod(windows.output)
-    if rows < FEWEST_ROWS:
-        return False
-    patches = rows * elements * inputs  # elements, of one image
-    # To write large patches costs more than a product with few outputs saves.
-    fewest = FEWEST_OUTPUTS if 8 * patches <= CHUNK_BYTES else 2 * FEWEST_OUTPUTS
-    return wider >= fewest and at_least(images) * patches * outputs >= FEWEST_MULTIPLICATIONS
 
 
 def _columns(dp: Array, windows: Windows, groups: int) -> list[Array]:
@@ -202,7 +136,7 @@ def filter_gradient_products(x: Array, dy: Array, windows: Windows, groups: int 
         (x,) = cut(x, windows, 0)
         dw = product_over_rows(x[..., None, :], dy[..., None, :])  # (1, I, O)
         return dw.reshape(*windows.window, *dw.shape[1:]).astype(dy.dtype)
-    if groups == 1 and _is_exchanged(windows, x.shape[-1], dy.shape[-1]):
+    if groups == 1 and is_exchanged(windows, x.shape[-1], dy.shape[-1]):
         return _filter_gradient_exchanged(x, dy, windows)
     images, columns = x.shape[0], math.prod(windows.window) * x.shape[-1]
     chunk = images_per_chunk(images, math.prod(windows.output), columns, x.dtype.itemsize)
@@ -236,8 +170,13 @@ def _sum_over_images(
     return dw
 
 
-def _is_exchanged(windows: Windows, inputs: int, outputs: int) -> bool:
-    """Whether the patches for dw are those of dy: it has to be narrower by half, and stride 1."""
+def is_exchanged(windows: Windows, inputs: int, outputs: int) -> bool:
+    """Whether the patches for dw are those of dy: it has to be narrower by half, and stride 1.
+
+    >>> windows = Windows.of("conv", (28, 28), (3, 3), 1, "SAME")
+    >>> is_exchanged(windows, 64, 32), is_exchanged(windows, 63, 32)
+    (True, False)
+    """
     return set(windows.stride) == {1} and 2 * outputs <= inputs
 
 

@@ -11,24 +11,12 @@ between neighbours of dy is multiplied, but those that fill the window up to a m
 
 from __future__ import annotations
 
-import math
-
 import jax.numpy as jnp
 from jax import lax
 
-from funcnn.rules.convolution.patches import LARGE_WINDOW, convolve
+from funcnn.rules.convolution.forms import convolve
 from funcnn.rules.shared.windows import Windows
 from funcnn.types import Array
-
-
-def is_best_in_phases(windows: Windows) -> bool:
-    """Whether the window is large, and so much larger than the stride that few zeros fill it up.
-
-    >>> is_best_in_phases(Windows.of("conv", (9, 9), (7, 7), 2, "SAME"))
-    True
-    """
-    large = len(windows.size) == 2 and math.prod(windows.window) >= LARGE_WINDOW
-    return large and set(windows.dilation) == {1} and set(windows.stride) != {1}
 
 
 def input_gradient_in_phases(dy: Array, w: Array, windows: Windows) -> Array:

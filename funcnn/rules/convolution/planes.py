@@ -24,15 +24,6 @@ from funcnn.rules.shared.windows import Windows, cut
 from funcnn.types import Array
 
 
-def is_by_planes(windows: Windows) -> bool:
-    """Whether windows of a volume take planes one after the other, and more than a point of each.
-
-    >>> is_by_planes(Windows.of("conv", (8, 8, 8), (3, 3, 3), (1, 2, 2), "SAME"))
-    True
-    """
-    return len(windows.size) == 3 and windows.stride[0] == 1 and windows.window[1:] != (1, 1)
-
-
 def _of_plane(windows: Windows) -> Windows:
     return Windows(
         windows.size[1:],
@@ -59,7 +50,7 @@ def convolve_by_planes(
 ) -> Array:
     """y (N, D', H', W', O), where `convolve` is that of planes.
 
-    >>> from funcnn.rules.convolution.patches import convolve
+    >>> from funcnn.rules.convolution.forms import convolve
     >>> x, w = jnp.arange(12.0).reshape(1, 3, 2, 2, 1), jnp.ones((2, 2, 2, 1, 1))
     >>> windows = Windows.of("conv", (3, 2, 2), (2, 2, 2), 1, "VALID")
     >>> convolve_by_planes(convolve, x, w, windows).ravel()

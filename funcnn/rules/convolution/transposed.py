@@ -13,7 +13,7 @@ from jax import lax
 from funcnn.core.registry import Case, rule
 from funcnn.rules.convolution.choice import convolution, filter_gradient, input_gradient
 from funcnn.rules.convolution.conv import add_bias, bias_gradient, bilinear, checked_arrays
-from funcnn.rules.convolution.patches import LAYOUT
+from funcnn.rules.convolution.forms import LAYOUT
 from funcnn.rules.shared.arguments import describe
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.windows import Windows, positive

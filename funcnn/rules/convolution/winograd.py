@@ -37,54 +37,12 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 from jax import lax
 
-from funcnn.rules.shared.arguments import at_least
 from funcnn.rules.shared.chunks import largest_divisor, sum_in_a_loop
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.rules.shared.windows import Windows
 from funcnn.types import Array
 
-# Measured on two CPU cores.
-FEWEST_CHANNELS = 32
-FEWEST_TILES = 512
-CHUNK_BYTES = 16_000_000  # of V and m, or V and S
-FEWEST_MULTIPLICATIONS = 50_000_000  # of a direct dw; below, nothing is gained
-MOST_ELEMENTS = 3_000_000  # of x and dy; above, V and S come from memory, not from the cache
-
-
-def is_best_by_winograd(x: Array, w: Array, windows: Windows) -> bool:
-    """Whether y of a single group on a CPU is fastest so; with dy in place of x, whether dx is.
-
-    >>> windows = Windows.of("conv", (28, 28), (3, 3), 1, "SAME")
-    >>> x, w = jnp.zeros((64, 28, 28, 32)), jnp.zeros((3, 3, 32, 64))
-    >>> is_best_by_winograd(x, w, windows), is_best_by_winograd(x, w[..., :8], windows)
-    (True, False)
-    """
-    tiles = at_least(x.shape[0]) * math.prod(windows.output) // 4
-    return (
-        _is_possible(x, windows) and min(w.shape[-2:]) >= FEWEST_CHANNELS and tiles >= FEWEST_TILES
-    )
-
-
-def is_dw_best_by_winograd(x: Array, dy: Array, windows: Windows) -> bool:
-    """Whether dw of a single group on a CPU is fastest so.
-
-    >>> windows = Windows.of("conv", (14, 14), (3, 3), 1, "SAME")
-    >>> x, dy = jnp.zeros((64, 14, 14, 64)), jnp.zeros((64, 14, 14, 64))
-    >>> is_dw_best_by_winograd(x, dy, windows), is_dw_best_by_winograd(x, dy[..., :8], windows)
-    (True, False)
-    """
-    inputs, outputs = x.shape[-1], dy.shape[-1]
-    positions = at_least(x.shape[0]) * math.prod(windows.output)
-    enough = 9 * positions * inputs * outputs >= FEWEST_MULTIPLICATIONS
-    fitting = positions * (inputs + outputs) <= MOST_ELEMENTS
-    many = min(inputs, outputs) >= FEWEST_CHANNELS
-    return _is_possible(x, windows) and many and enough and fitting
-
-
-def _is_possible(x: Array, windows: Windows) -> bool:
-    plain = windows.window == (3, 3) and windows.stride == windows.dilation == (1, 1)
-    # With fewer digits the sums would lose too many of them.
-    return plain and accumulator(x) == x.dtype
+CHUNK_BYTES = 16_000_000  # of V and m, or V and S; measured on two CPU cores
 
 
 def convolve_winograd(x: Array, w: Array, windows: Windows) -> Array:

@@ -10,7 +10,7 @@ import scipy.signal
 import witness
 from jax import lax
 
-from funcnn.rules.convolution import choice, patches
+from funcnn.rules.convolution import choice, forms, patches
 from funcnn.rules.convolution.conv import conv
 from funcnn.rules.convolution.phases import input_gradient_in_phases
 from funcnn.rules.shared.windows import Windows
@@ -210,14 +210,14 @@ def test_the_forms_of_other_platforms_agree(image, window, static):
         x, w, _, dy = arrays(image, window, static, jnp.float64)
         windows = Windows.of("conv", image[1:-1], window, **static)
         ours = (
-            choice.input_gradient_forward_form(dy, w, windows),
+            forms.input_gradient_forward_form(choice.convolve_fastest, dy, w, windows),
             choice.input_gradient_fastest(dy, w, windows),
             patches.filter_gradient_products(x, dy, windows),
-            choice.filter_gradient_forward_form(x, dy, windows),
+            forms.filter_gradient_forward_form(x, dy, windows),
         )
         others = (
-            *[choice.input_gradient_transposed_form(dy, w, windows)] * 2,
-            *[choice.filter_gradient_convolution(x, dy, windows)] * 2,
+            *[forms.input_gradient_transposed_form(dy, w, windows)] * 2,
+            *[forms.filter_gradient_convolution(x, dy, windows)] * 2,
         )
         for mine, other in zip(ours, others, strict=True):
             assert witness.relative_error(other, mine) < 1e-12
@@ -238,7 +238,7 @@ def test_the_phases_of_a_strided_gradient_agree(image, window, static):
         _, w, _, dy = arrays(image, window, static, jnp.float64)
         windows = Windows.of("conv", image[1:-1], window, **static)
         found = input_gradient_in_phases(dy, w, windows)
-        other = choice.input_gradient_transposed_form(dy, w, windows)
+        other = forms.input_gradient_transposed_form(dy, w, windows)
         assert witness.relative_error(other, found) < 1e-12
         turned = input_gradient_in_phases(dy, w[::-1], windows)
         assert witness.relative_error(other, turned) > 0.01
@@ -250,7 +250,7 @@ def test_chunks_of_images_add_up(chunk, monkeypatch):
         static = {"stride": 2, "padding": "SAME"}
         x, _, _, dy = arrays((7, 5, 4, 2), (3, 3), static, jnp.float64)
         windows = Windows.of("conv", (5, 4), (3, 3), **static)
-        whole = choice.filter_gradient_convolution(x, dy, windows)
+        whole = forms.filter_gradient_convolution(x, dy, windows)
         monkeypatch.setattr(patches, "images_per_chunk", lambda *_: chunk)
         by_chunks = jax.jit(lambda x, dy: patches.filter_gradient_products(x, dy, windows))
         assert ("scan" in str(jax.make_jaxpr(by_chunks)(x, dy))) == (chunk < 7)
@@ -267,24 +267,8 @@ def test_chunks_of_input_gradients_stand_in_order(chunk, monkeypatch):
         monkeypatch.setattr(patches, "images_per_chunk", lambda *_: chunk)
         by_chunks = jax.jit(lambda dy, w: patches.input_gradient_products(dy, w, windows))
         assert "scan" in str(jax.make_jaxpr(by_chunks)(dy, w))
-        whole = choice.input_gradient_transposed_form(dy, w, windows)
+        whole = forms.input_gradient_transposed_form(dy, w, windows)
         assert witness.relative_error(by_chunks(dy, w), whole) < 1e-14
-
-
-def test_few_outputs_or_small_chunks_leave_the_input_gradient_a_convolution():
-    def form(images, inputs, outputs, stride=1, window=3):
-        windows = Windows.of("conv", (6, 6), (window, window), stride, "SAME")
-        w = jnp.zeros((window, window, inputs, outputs))
-        return patches.input_gradient_products(
-            jnp.zeros((images, *windows.output, outputs)), w, windows
-        )
-
-    assert form(4, 2, 8) is not None
-    assert form(4, 64, 128) is not None
-    assert form(4, 2, 7) is None
-    assert form(4, 2, 7, window=1) is not None
-    assert form(4, 9, 4, stride=2) is not None
-    assert form(10007, 16, 64) is None
 
 
 @pytest.mark.parametrize("static", [{}, {"stride": 2, "padding": "VALID"}, {"dilation": (2, 1, 1)}])
@@ -300,7 +284,7 @@ def test_the_convolution_by_products_is_the_convolution(limit, static, monkeypat
         program = str(jax.make_jaxpr(by_products)(x, w))
         assert "dot_general" in program
         assert ("scan" in program) == (limit < 12)
-        assert witness.relative_error(by_products(x, w), patches.convolve(x, w, windows)) < 1e-14
+        assert witness.relative_error(by_products(x, w), forms.convolve(x, w, windows)) < 1e-14
 
 
 @pytest.mark.parametrize(
@@ -328,7 +312,7 @@ def test_patches_of_the_narrow_side_give_the_same_weight_gradient():
         x, _, _, dy = arrays((2, 5, 4, 6), (2, 3), static, jnp.float64)  # 6 inputs, 3 outputs
         windows = Windows.of("conv", (5, 4), (2, 3), 1, **static)
         dw = patches.filter_gradient_products(x, dy, windows)
-        other = choice.filter_gradient_convolution(x, dy, windows)
+        other = forms.filter_gradient_convolution(x, dy, windows)
     assert witness.relative_error(dw, other) < 1e-14
 
 
@@ -405,8 +389,8 @@ def test_the_form_follows_the_platform():
 
 def test_a_second_eager_call_traces_nothing(monkeypatch):
     calls = []
-    rule = patches.images_per_chunk
-    monkeypatch.setattr(patches, "images_per_chunk", lambda *a: calls.append(a) or rule(*a))
+    chosen = choice.chosen
+    monkeypatch.setattr(choice, "chosen", lambda *a: calls.append(a) or chosen(*a))
     x, w, b, dy = arrays((2, 13, 3, 1), (2, 2), {}, "float32")
     jax.vjp(conv, x, w, b)[1](dy)
     once = len(calls)

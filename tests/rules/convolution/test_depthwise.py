@@ -10,7 +10,7 @@ import pytest
 import witness
 from jax import lax
 
-from funcnn.rules.convolution import choice, depthwise, patches
+from funcnn.rules.convolution import choice, depthwise, forms, patches
 from funcnn.rules.convolution.conv import conv
 from funcnn.rules.shared.windows import Windows
 
@@ -140,10 +140,11 @@ def test_the_forms_of_all_platforms_agree(image, window, outputs, static):
         groups = options.pop("groups")
         windows = Windows.of("conv", image[1:-1], window, **options)
         dx = choice.input_gradient_fastest(dy, w, windows, groups)
-        for form in (choice.input_gradient_transposed_form, choice.input_gradient_forward_form):
+        written_out = functools.partial(forms.input_gradient_forward_form, choice.convolve_fastest)
+        for form in (forms.input_gradient_transposed_form, written_out):
             assert witness.relative_error(form(dy, w, windows, groups), dx) < 1e-12
         dw = choice.filter_gradient_fastest(x, dy, windows, groups)
-        other = choice.filter_gradient_convolution(x, dy, windows, groups)
+        other = forms.filter_gradient_convolution(x, dy, windows, groups)
         assert witness.relative_error(other, dw) < 1e-12
 
 
@@ -157,7 +158,7 @@ def test_blocks_of_a_depthwise_gradient_add_up(block, wide, monkeypatch):
         x, _, dy = arrays(image, window, outputs, static, jnp.float64)
         windows = Windows.of("conv", image[1:-1], window, 1, "SAME")
         dw = depthwise.filter_gradient_depthwise(x, dy, windows)
-        whole = choice.filter_gradient_convolution(x, dy, windows, 2)
+        whole = forms.filter_gradient_convolution(x, dy, windows, 2)
         assert witness.relative_error(dw, whole) < 1e-14
 
 
@@ -169,7 +170,7 @@ def test_blocks_cover_every_row_of_every_image():
             assert images == 1 or rows == shape[1]
 
 
-# The rule takes the sums above choice.FEW_CHANNELS channels only, which are many for a small test.
+# The rule takes the sums above suits.FEW_CHANNELS channels only, which are many for a small test.
 @pytest.mark.parametrize(
     ("size", "window", "static"),
     [
@@ -183,7 +184,7 @@ def test_both_forms_of_a_depthwise_weight_gradient_agree(size, window, static):
     with jax.enable_x64(True):
         x, _, dy = arrays((3, *size, 2), window, 4, {**static, "groups": 2}, jnp.float64)
         windows = Windows.of("conv", size, window, **static)
-        truth = choice.filter_gradient_convolution(x, dy, windows, 2)
+        truth = forms.filter_gradient_convolution(x, dy, windows, 2)
         by_sums = depthwise.filter_gradient_depthwise(x, dy, windows)
         of_dense = choice.filter_gradient_fastest(x, dy, windows, 2)
     assert witness.relative_error(by_sums, truth) < 1e-14
@@ -267,7 +268,7 @@ def test_a_window_that_does_not_fit_its_group():
 def test_a_cut_border_is_not_read_in_float32():
     x, w, _ = arrays((2, 9, 8, 3), (5, 5), 4, {}, jnp.float32)
     windows = Windows((9, 8), (5, 5), (1, 1), (1, 1), ((-2, 1), (0, -3)))
-    found = patches.convolve(x, w, windows)
+    found = forms.convolve(x, w, windows)
     padded = jnp.pad(x[:, 2:, :5], ((0, 0), (0, 1), (0, 0), (0, 0)))
     expected = foreign(padded, w, padding="VALID")
     assert witness.relative_error(found, expected) < 1e-6

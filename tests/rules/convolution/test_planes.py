@@ -7,7 +7,8 @@ import pytest
 import witness
 
 from funcnn.rules.convolution import choice, planes
-from funcnn.rules.convolution.patches import convolve, filter_gradient_products
+from funcnn.rules.convolution.forms import convolve, filter_gradient_convolution
+from funcnn.rules.convolution.patches import filter_gradient_products
 from funcnn.rules.shared.windows import Windows
 
 # images, size, window, options
@@ -33,7 +34,7 @@ def distances(images, size, window, options):
         dy = jnp.asarray(draw.normal(size=(images, *windows.output, 3)))
         y = planes.convolve_by_planes(convolve, x, w, windows)
         dw = planes.filter_gradient_by_planes(filter_gradient_products, x, dy, windows)
-        truth = convolve(x, w, windows), choice.filter_gradient_convolution(x, dy, windows)
+        truth = convolve(x, w, windows), filter_gradient_convolution(x, dy, windows)
         pairs = zip((y, dw), truth, strict=True)
         return tuple(witness.relative_error(found, true) for found, true in pairs)
 

@@ -9,7 +9,7 @@ from jax import lax
 
 import funcnn as fnn
 from funcnn.rules.convolution import choice, winograd
-from funcnn.rules.convolution.patches import convolve
+from funcnn.rules.convolution.forms import convolve, filter_gradient_convolution
 from funcnn.rules.shared.windows import Windows
 
 
@@ -36,7 +36,7 @@ def distance_of_dw(images, size, padding):
         dy = jnp.sin(jnp.arange(images * np.prod(windows.output) * 3.0, dtype="float64"))
         dy = dy.reshape(images, *windows.output, 3)
         found = jax.jit(lambda x, dy: winograd.filter_gradient_winograd(x, dy, windows))(x, dy)
-        return witness.relative_error(found, choice.filter_gradient_convolution(x, dy, windows))
+        return witness.relative_error(found, filter_gradient_convolution(x, dy, windows))
 
 
 SHAPES = [
@@ -91,32 +91,6 @@ def test_a_wrong_transform_is_seen_in_dw(name, wrong, monkeypatch):
     assert distance_of_dw(2, (6, 6), "SAME") > 0.01
 
 
-def is_taken(images, size, inputs, outputs, window=3, dtype="float32", **static):
-    """Whether y takes it, and whether dw does."""
-    options = {"stride": 1, "padding": "SAME", "dilation": 1, **static}
-    windows = Windows.of("conv", size, (window, window), **options)
-    x = jnp.zeros((images, *size, inputs), dtype)
-    w = jnp.zeros((window, window, inputs, outputs))
-    dy = jnp.zeros((images, *windows.output, outputs))
-    of_y = winograd.is_best_by_winograd(x, w, windows)
-    return of_y, winograd.is_dw_best_by_winograd(x, dy, windows)
-
-
-def test_it_is_taken_where_it_pays_and_fits():
-    assert is_taken(16, (16, 16), 32, 64) == (True, True)
-    assert is_taken(16, (16, 16), 64, 32) == (True, True)
-    assert is_taken(1, (16, 16), 256, 256) == (False, True)
-    assert is_taken(8, (16, 16), 32, 32) == (True, False)
-    assert is_taken(200, (16, 16), 32, 64) == (True, False)
-    no = (False, False)
-    assert is_taken(16, (16, 16), 31, 64) == no
-    assert is_taken(16, (16, 16), 64, 31) == no
-    assert is_taken(16, (16, 16), 32, 64, dtype="bfloat16") == no
-    assert is_taken(16, (16, 16), 32, 64, window=5) == no
-    assert is_taken(64, (16, 16), 32, 64, stride=2) == no
-    assert is_taken(16, (16, 16), 32, 64, dilation=2) == no
-
-
 def test_the_rule_takes_it_and_stays_right():
     x, w = arrays(12, (16, 16), 32, 65)
     windows = Windows.of("conv", (16, 16), (3, 3), 1, "SAME")
@@ -145,7 +119,7 @@ def test_its_rounding_is_that_of_a_convolution():
         return np.linalg.norm(np.asarray(f(*args, windows), "float64") - exact)
 
     assert error(winograd.convolve_winograd, convolve, x, w) < 3 * error(convolve, convolve, x, w)
-    plain = choice.filter_gradient_convolution
+    plain = filter_gradient_convolution
     by_products = error(winograd.filter_gradient_winograd, plain, x, dy)
     assert by_products < 3 * error(plain, plain, x, dy)
 
