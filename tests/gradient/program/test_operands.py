@@ -31,7 +31,9 @@ def test_a_scan_is_looked_at_in_the_step_that_runs_first(reverse, row):
 
 def test_a_loop_that_never_starts_is_not_reached():
     def f(n, x):
-        return jax.lax.while_loop(lambda s: s[0] > 0, lambda s: (s[0] - 1, jax.nn.relu(s[1])), (n, x))
+        return jax.lax.while_loop(
+            lambda s: s[0] > 0, lambda s: (s[0] - 1, jax.nn.relu(s[1])), (n, x)
+        )
 
     for n, reached in ((0, False), (2, True)):
         (visit,) = visits(f, np.int32(n) * np.ones((), np.int32), XS[0])
