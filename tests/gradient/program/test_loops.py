@@ -17,18 +17,26 @@ def count(step):
     return jax.lax.while_loop(lambda x: x < 300.0, lambda x: x + step, 0.0)
 
 
+def ended(run, *args):
+    """What a function returns, "stopped" where it was."""
+    try:
+        return np.asarray(run(*args)).tolist()
+    except EndlessLoop:
+        return "stopped"
+
+
 def test_each_call_has_its_own_time():
     run = Ending(count, SHORT, {})
-    assert float(run(1.0)) == 300
+    assert ended(run, 1.0) == 300
     time.sleep(1.5 * SHORT)
-    assert float(run(1.0)) == 300
+    assert ended(run, 1.0) == 300
 
 
 def test_a_function_that_was_stopped_runs_again():
     run = Ending(count, SHORT, {})
     with pytest.raises(EndlessLoop, match=r"had not ended after 0\.2 s"):
         run(0.0)
-    assert float(run(1.0)) == 300
+    assert ended(run, 1.0) == 300
 
 
 def test_under_vmap_each_row_ends_by_itself():
@@ -36,7 +44,7 @@ def test_under_vmap_each_row_ends_by_itself():
         return jax.lax.while_loop(lambda x: x < 9, lambda x: 2 * x, x)
 
     run = Ending(jax.vmap(double), SHORT, {})
-    assert run(jnp.array([1.0, 3.0, 8.0, 9.0])).tolist() == [16.0, 12.0, 16.0, 9.0]
+    assert ended(run, jnp.array([1.0, 3.0, 8.0, 9.0])) == [16.0, 12.0, 16.0, 9.0]
 
 
 def test_a_loop_is_traced_again_in_another_default_precision():
