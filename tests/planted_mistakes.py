@@ -539,16 +539,6 @@ MISTAKES: tuple[Mistake, ...] = (
         "the images left over are summed with some of the others",
     ),
     _mistake(
-        "rules/convolution/patches.py",
-        "return set(windows.stride) == {1} and 2 * outputs <= inputs",
-        "return 2 * outputs <= inputs",
-        (
-            "rules/convolution/test_conv.py::test_patches_of_the_narrow_side_give_the_same_we"
-            "ight_gradient"
-        ),
-        "the exchanged form is taken for a stride",
-    ),
-    _mistake(
         "rules/convolution/winograd.py",
         "odd = [(0, n % 2) for n in windows.output]",
         "odd = [(n % 2, 0) for n in windows.output]",

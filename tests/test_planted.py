@@ -95,6 +95,6 @@ def test_tests_that_fail_as_they_are_can_notice_nothing(house, tmp_path):
         list(plant_all([mistake("a > b", old="a < b")], broken, tmp_path / "work"))
 
 
-def test_of_none_that_is_chosen_none_is_noticed(capsys):
+def test_where_none_is_chosen_nothing_is_shown_and_that_is_no_success(capsys):
     assert main(["--only", "no such mistake"]) == 1
-    assert capsys.readouterr().out.startswith("0 of 0 noticed")
+    assert capsys.readouterr().out == "no mistake holds 'no such mistake'\n"
