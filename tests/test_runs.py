@@ -15,6 +15,7 @@ from funcnn.cli import main
 from funcnn.commands import folder as folders
 from funcnn.commands import lock as locks
 from funcnn.commands import train as commands
+from funcnn.config import ConfigError, load_config
 from funcnn.train import Checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +90,15 @@ def test_a_folder_of_something_else_is_not_resumed(tmp_path, capsys):
     assert code == 2
     assert "is not empty; take another folder with --out" in told
     assert [p.name for p in tmp_path.iterdir()] == ["letters"]
+
+
+def test_an_option_that_the_run_did_not_have_cannot_be_given_on_resume(tmp_path):
+    path, folder = tmp_path / "run.toml", folders.RunFolder(tmp_path / "run")
+    path.write_text('[model]\nname = "mlp"\n')
+    folder.begin(load_config(path), "a device")
+    folder.check_resumable(load_config(path, ["train.steps=7"]))
+    with pytest.raises(ConfigError, match=r"options\.dropout was None in this run and is 0\.5 now"):
+        folder.check_resumable(load_config(path, ["model.options.dropout=0.5"]))
 
 
 @pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["anew", "resume"])

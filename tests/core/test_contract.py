@@ -57,6 +57,8 @@ def test_an_argument_without_cotangent_gets_none():
         r"found float32\[2\]$",
     ):
         contract().enforce((RIGHT[0], jnp.zeros(2), None))
+    with pytest.raises(TypeError, match=r"argument n: int32\[2\] has no cotangent: .* int32\[2\]$"):
+        contract().enforce((RIGHT[0], jnp.zeros(2, int), None))
     with pytest.raises(TypeError, match=r"argument b: None has no cotangent: expected None"):
         contract().enforce((RIGHT[0], None, jnp.zeros(3)))
 

@@ -37,6 +37,8 @@ def test_a_batch_depends_on_seed_and_step_alone(split):
     for step in reversed(range(30)):
         assert np.array_equal(fresh(step)["y"], straight[step])
     assert not np.array_equal(make_batches(split, 5, seed=8)(0)["y"], straight[0])
+    second, first = make_batches(split, 23, seed=7)(1), make_batches(split, 23, seed=8)(0)
+    assert not np.array_equal(second["y"], first["y"])  # no seed repeats the epochs of the next
 
 
 @pytest.mark.parametrize(("step", "count"), [(0, 1), (3, 2), (4, 8), (2, 40)])

@@ -80,6 +80,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, lambda b: b"\0\0", "not an IDX file: magic number 0x0000"),
         (IMAGES, lambda b: b"", "is empty"),
         (LABELS, lambda b: b[:4] + b"\0\0\0\x3b" + b[8:-1], "59 labels, but train-images-idx3"),
+        (LABELS, lambda b: b[:4] + b"\0\0\0\x3d" + b[8:] + b"\0", "61 labels, but train-images"),
         (
             LABELS,
             lambda b: b[:-1] + b"\x0c",

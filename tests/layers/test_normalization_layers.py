@@ -245,4 +245,7 @@ def test_frozen_without_statistics_does_not_offer_the_batchs_own(key):
     layer, x = fnn.batch_norm(frozen=True), jnp.ones((4, 2))
     with pytest.raises(ValueError, match=r"fnn.fold_statistics\(params, statistics\)$"):
         layer({"scale": jnp.ones(2), "bias": jnp.zeros(2)}, x, key=key)
+    inside = fnn.chain(norm=layer)
+    with pytest.raises(ValueError, match=r"^norm: .* fnn.fold_statistics\(params, statistics\)$"):
+        inside({"norm": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, x, key=key)
     assert bool(jnp.all(jnp.isnan(layer(layer.init(key, x), x, key=key))))

@@ -150,6 +150,22 @@ def test_backprop_is_the_automatic_gradient(name, key):
         assert set(deltas) >= set(model.parts)
 
 
+def test_in_both_directions_each_carry_gets_its_own_cotangent():
+    layer, zero = fnn.bidirectional(fnn.rnn(H)), jnp.zeros((N, H))
+    one = {"w": draw(2, D, H), "u": draw(3, H, H), "b": draw(4, H)}
+    carries = carry_of("rnn"), carry_of("rnn", seed=5)
+
+    @jax.jit
+    def of_carries(params, dy):
+        assert layer.forward is not None
+        (_, y), res = layer.forward(params, (carries, X), None)
+        return layer.backward(params, res, (dy, jnp.zeros_like(y)))[1][0]
+
+    forward, backward = of_carries({"forward": one, "backward": one}, (draw(7, N, H), zero))
+    assert jnp.any(forward != 0)
+    assert not jnp.any(backward)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["no carry", "lengths"])
 @pytest.mark.parametrize("name", [*MAKE, "bidirectional"])

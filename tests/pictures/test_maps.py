@@ -136,9 +136,9 @@ def test_the_maps_made_of_the_gradient():
     assert not agree(abs(product), product)
 
 
-@pytest.mark.parametrize(("square", "stride", "fill", "rows"), [(3, 1, 0.0, 256), (5, 2, None, 5)])
+@pytest.mark.parametrize(("square", "stride", "fill", "rows"), [(3, 1, 0.0, 10), (5, 2, None, 256)])
 def test_occlusion(square, stride, fill, rows, monkeypatch):
-    monkeypatch.setattr("funcnn.pictures.occlusion.ROWS", rows)  # 5: the last batch is filled up
+    monkeypatch.setattr("funcnn.pictures.occlusion.ROWS", rows)  # 10: the last batch is filled up
     params, images = network()
     classes = [1, 4]
 

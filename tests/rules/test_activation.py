@@ -67,6 +67,13 @@ def test_ends_give_the_limits_and_nan_stays_nan(name, dtype):
     assert np.isnan(np.asarray(ours(jnp.array(jnp.nan, dtype))).astype(float))
 
 
+@pytest.mark.parametrize("name", ["elu", "softplus", "sigmoid", "tanh", "silu", "gelu"])
+def test_the_second_derivative_far_out_is_zero_and_not_nan(name):
+    """An exponential that overflows on a branch that is not taken would be infinity times 0."""
+    second = jax.grad(jax.grad(getattr(rules, name)))
+    assert [float(second(x)) for x in (-200.0, 200.0)] == [0.0, 0.0]
+
+
 def test_gelu_at_1e20_where_autodiff_gives_nan():
     x = jnp.array([-1e20, 1e20])
     for approximate in (True, False):

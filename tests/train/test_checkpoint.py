@@ -13,6 +13,7 @@ import pytest
 from train_problems import assert_bit_equal, mlp_params
 
 from funcnn.train import CheckpointError, Checkpoints, TrainState
+from funcnn.train.manifest import DamagedCheckpoint, read_manifest, write_manifest
 from funcnn.train.quiet import orbax_silenced
 
 
@@ -148,6 +149,17 @@ OTHERS = {
         lambda: state_of(0, None, optax.sgd(0.1))
     ),
 }
+
+
+def test_a_file_that_the_manifest_does_not_name_is_damage(tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "0").write_bytes(b"an array")
+    write_manifest(tmp_path, {"w": "float32[]"}, None)
+    (tmp_path / "state" / ".of_the_system").touch()
+    assert read_manifest(tmp_path).leaves == {"w": "float32[]"}
+    (tmp_path / "state" / "1").touch()
+    with pytest.raises(DamagedCheckpoint, match=r"its manifest.json does not name state.1$"):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("line", OTHERS)

@@ -64,6 +64,14 @@ def test_axes_of_one_size_shrink_together_and_indices_stay_inside():
     assert logits.shape == (4, 1)
     assert labels.tolist() == [0, 0, 0, 0]
     assert labels.dtype == np.int32
+    # A number as large as the axis is no index of it.
+    case = Case("one", (draw(4, 3), jnp.array([3, 0, 1, 2])))
+    cut = dict(smaller_sizes(Situation.of_rule(rules.softmax_cross_entropy, case)))
+    assert cut["size 3 to 1"].args[1].tolist() == [3, 0, 1, 2]
+    assert cut["size 4 to 1"].args[1].tolist() == [0]
+    case = Case("one", (draw(2, 3), jnp.array([2, 0])))
+    names = dict(smaller_sizes(Situation.of_rule(rules.softmax_cross_entropy, case)))
+    assert list(names) == ["size 2 to 1", "size 2 to 0", "size 3 to 1", "size 3 to 0"]
 
 
 # Rules that hold

@@ -117,6 +117,20 @@ def test_ties_go_where_the_reference_sends_them():
     assert note.startswith("not the convention of the reference: 5 coordinates, first 0")
 
 
+def test_leaves_that_tie_with_each_other_are_moved_one_by_one():
+    def larger(a, b):
+        return jnp.maximum(a, b)
+
+    rule = Rule(larger, "larger")
+    rule.defvjp(
+        lambda a, b: (larger(a, b), (a, b)),
+        lambda res, dy: tuple(
+            dy * jnp.where(x == y, 0.5, (x > y).astype(dy.dtype)) for x, y in (res, res[::-1])
+        ),
+    )
+    assert judged(rule, X, X) == [("pass", "4 of 4 coordinates, 4 at a kink")] * 2
+
+
 def test_ties_in_a_window_may_not_be_split():
     right = rules.max_pool
     x = jnp.asarray(np.maximum(np.round(RANDOM.normal(size=(1, 5, 6, 2))), 0), jnp.float32)

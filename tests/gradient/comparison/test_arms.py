@@ -19,7 +19,7 @@ from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.cost.flops import Compiled, Count
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.remat import checkpointed, place, whole
-from funcnn.gradient.program.without_rules import take_out, without_rules
+from funcnn.gradient.program.without_rules import take_out, trace, without_rules
 from funcnn.layers import dense, silu, tanh
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
@@ -163,6 +163,15 @@ def test_the_gradient_is_that_of_the_program():
 
 def gradient_of(f, *args):
     return Gradient.of(take_out(f, args, {}, Removal())[0], range(len(jax.tree.leaves(args[0]))))
+
+
+def test_arguments_are_no_residuals_of_an_arm():
+    def residuals(f):
+        program = trace(lambda x: jnp.sum(f(x)), (jnp.ones(3),), {})
+        return measure("automatic", build(Gradient.of(program, (0,)))).residual_bytes
+
+    assert residuals(lambda x: x * x) == 0
+    assert residuals(jnp.sin) == 12
 
 
 def test_checkpoint_keeps_less_and_computes_more():

@@ -55,6 +55,15 @@ def test_right_rules_stay_with_the_automatic_gradient():
     assert report.sites
 
 
+def test_the_control_is_changed_at_random_in_each_step():
+    """As a walk: with the same coins at each step it would go straight on, 16 steps in 16."""
+    params = {"w": np.ones((64, 4), np.float32)}
+    loss = lambda params, batch, key: jnp.sum(rules.tanh(params["w"]))  # noqa: E731
+    report = compare_training(loss, params, batches, optax.sgd(0.0), 16)
+    first, *_, last = report.arms[-1].distances
+    assert 2 < last / first < 8
+
+
 def test_a_wrong_rule_parts_at_once():
     report = train(spoiled(1.001), steps=2)
     assert not report.ok

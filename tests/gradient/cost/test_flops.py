@@ -71,6 +71,8 @@ def test_products_elementwise_and_reductions():
     windows = {"window_dimensions": (2, 2), "window_strides": (2, 2), "padding": "VALID"}
     pool = flops(lambda a: jax.lax.reduce_window(a, -jnp.inf, jax.lax.max, **windows), shape(4, 4))
     assert pool == 4 * 4
+    assert flops(lambda a: jnp.sort(a, axis=0), shape(8, 2)) == 8 * 2 * 3
+    assert flops(lambda a: jnp.sort(a, axis=1), shape(8, 2)) == 8 * 2 * 1
 
 
 def test_a_scan_counts_as_often_as_it_runs_and_the_compiler_counts_it_once():

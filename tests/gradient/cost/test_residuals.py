@@ -65,6 +65,9 @@ def test_dead_is_what_the_backward_pass_does_not_read():
     assert ledger(dropped, [X]).dead == N
     of_shape = rule_that_keeps(keep, lambda res: res["used"] + jnp.zeros_like(res["dead"]))
     assert ledger(of_shape, [X]).dead == N
+    # One array under two names is used where either is.
+    twice = rule_that_keeps(lambda x, y: [x + 1] * 2, lambda res: res[0])
+    assert ledger(twice, [X]) == Ledger(argument=N, extra=N)
 
 
 def test_in_a_loop_of_the_backward_pass_only_what_a_step_reads_is_used():

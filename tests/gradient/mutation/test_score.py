@@ -1,5 +1,7 @@
 """The mutation score: of checkers that notice, of weak ones, of every registered rule."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import cotangents_of
 from funcnn.gradient.checks.algebra import truth
 from funcnn.gradient.mutation.check import mutation
+from funcnn.gradient.mutation.mutants import Mutant
 from funcnn.gradient.mutation.operators import SCALED
-from funcnn.gradient.mutation.score import MutationScore, mutation_score
+from funcnn.gradient.mutation.score import Fate, MutationScore, mutation_score
 
 RANDOM = np.random.default_rng(0)
 
@@ -189,6 +192,18 @@ def test_the_check_fails_where_mutants_survive():
     (found,) = mutation(Situation.of_rule(make(right, cases=[]), ones))
     assert found.verdict == "fail"
     assert "survived test_score.py:" in found.note
+
+
+@pytest.mark.parametrize(
+    ("noticed", "verdict"), [(1e-6, "pass"), (1e-5, "fail"), (math.inf, "fail")]
+)
+def test_the_check_fails_where_a_small_factor_is_not_noticed(monkeypatch, noticed, verdict):
+    mutant = Mutant("times 1.001", "mul", "elementwise.py:52")
+    score = MutationScore("right", (Fate(mutant, "killed", ""),), {mutant: noticed})
+    monkeypatch.setattr("funcnn.gradient.mutation.check.mutation_score", lambda *_, **__: score)
+    case = Case("one", (draw(2, 3), draw(2)))
+    (found,) = mutation(Situation.of_rule(make(right, cases=[]), case))
+    assert found.verdict == verdict
 
 
 def test_the_check_skips_functions_and_says_where_nothing_was_compared():

@@ -14,7 +14,7 @@ import pytest
 from funcnn.core.registry import Rule
 from funcnn.core.removal import Removal
 from funcnn.gradient.program.rewriting import sites
-from funcnn.gradient.program.without_rules import take_out, trace, without_rules
+from funcnn.gradient.program.without_rules import differentiable, take_out, trace, without_rules
 
 X = jnp.array([0.5, -1.25, 2.0])
 
@@ -277,6 +277,15 @@ def test_a_rule_around_a_kept_rule_is_still_taken_out():
     assert [site.name for site in kept] == ["until_large"]
     assert len(sites(program.jaxpr)) == 1
     np.testing.assert_array_equal(jax.grad(without_rules(lambda x: outside(x).sum()))(X), 14.0)
+
+
+def test_a_rule_that_is_to_stay_stays_among_those_that_are_taken_out():
+    def f(x):
+        return foreign(jax.nn.relu(x))
+
+    kept = jax.grad(differentiable(f, keep=lambda site: site.name == "relu"))
+    assert float(kept(0.0)) == 0.0  # relu's own subgradient
+    assert float(jax.grad(differentiable(f))(0.0)) == 0.5  # that of the maximum inside
 
 
 def test_trace_keeps_the_arrays_apart_from_the_rest():

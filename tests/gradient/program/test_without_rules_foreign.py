@@ -39,7 +39,8 @@ def tanh_jvp(primals, tangents):
 
 
 own = Rule(lambda x: x * x, "own")
-own.defvjp(lambda x: (x * x, x), lambda x, dy: (100 * dy,))
+# The forward pass has no derivative, so that the reference is seen to run in its place.
+own.defvjp(lambda x: (jax.lax.stop_gradient(x * x), x), lambda x, dy: (100 * dy,))
 
 
 def gradient(f, x=X):

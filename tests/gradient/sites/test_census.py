@@ -65,6 +65,14 @@ def test_each_rule_is_counted_once_a_kind_of_operands():
     assert str(census(f, X)).endswith(told)
 
 
+def test_the_calls_of_all_sites_of_a_rule_are_added_up():
+    def f(x):
+        return jax.lax.scan(lambda row, _: (RIGHT(row), None), RIGHT(x), None, length=3)[0]
+
+    row = only_row(f, X)
+    assert (row.sites, row.calls) == (2, 4)
+
+
 def test_a_program_without_rules_says_so():
     report = census(jnp.tanh, X)
     assert (report.ok, report.rules) == (False, ())
@@ -131,6 +139,18 @@ def test_the_worst_of_several_sites_is_shown_with_its_layer():
     rows = {row.name: row for row in census(model, params, X).rules}
     assert (rows["tanh"].sites, rows["linear"].sites) == (2, 2)
     assert rows["tanh"].path in {"b", "d"}
+
+
+@pytest.mark.parametrize("factors", [{"a": 1.0, "b": 1.001}, {"b": 1.001, "a": 1.0}])
+def test_a_wrong_site_does_not_hide_behind_a_right_one_of_its_rule(factors):
+    def f(x):
+        for name, factor in factors.items():
+            with jax.named_scope(name):
+                x = sine(factor)(x)
+        return x
+
+    row = only_row(f, X)
+    assert (row.sites, row.verdict, row.path) == (2, "WRONG", "b")
 
 
 def test_ties_are_left_out_and_counted():

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.check import check
 from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.sites.census import census
+from funcnn.gradient.truth.appeal import rounding_of
 
 
 def custom(f, backward):
@@ -38,13 +40,25 @@ def all_three(rule, x):
     return found.pop()
 
 
-@pytest.mark.parametrize(("slope", "right"), [(0, True), (0.3, True), (1, True), (7, False)])
+@pytest.mark.parametrize(
+    ("slope", "right"), [(0, True), (0.3, True), (1, True), (7, False), (-7, False)]
+)
 def test_at_a_kink_any_slope_between_the_sides_is_right(slope, right):
     def backward(x, dy):
         at_zero = jnp.asarray(slope, dy.dtype) * dy
         return (jnp.where(x > 0, dy, jnp.where(x == 0, at_zero, 0)),)
 
     assert all_three(custom(relu, backward), AT_ZERO) is right
+
+
+def test_a_leaf_that_stands_on_kinks_alone_is_not_compared():
+    def backward(x, dy):
+        return (jnp.where(x == 0, jnp.asarray(0.3, dy.dtype) * dy, 0),)
+
+    report = check(custom(relu, backward), jnp.zeros(3))
+    assert {r.verdict for r in report.results if r.check == "truth"} == {"inconclusive"}
+    assert not report.ok
+    assert not report.failures
 
 
 def test_a_kink_excuses_no_other_element():
@@ -70,6 +84,14 @@ def test_digits_that_the_truth_has_lost_prove_nothing(factor, right):
 
     x = jnp.array([-40.0, 0.0, 5.0, 40.0])
     assert check(custom(jax.nn.sigmoid, backward), x).ok is right
+
+
+def test_a_side_that_rounding_has_chosen_is_no_rounding():
+    with jax.enable_x64(True):
+        f = lambda x: [jnp.abs(3.0 * x - 3.0)]  # noqa: E731, at its kink but for rounding
+        one = Subject(("x",), (np.array([1.0]),), f, f, False)
+        (noise,) = rounding_of(one, one.x, [np.ones(1)], 2.0**-52)
+    assert noise.tolist() == [0.0]
 
 
 def attention(b):

@@ -93,6 +93,10 @@ def test_algebra_where_the_truth_itself_is_uncertain():
     moved = [TRUTH * (1 + 1e-10)]
     assert judge_algebra(TRUTH * (1 + 5e-8), TRUTH, moved)[0] == "pass"
     assert judge_algebra(TRUTH * (1 + 5e-6), TRUTH, moved)[0] == "fail"
+    # At a jump of the truth the other side is noise to a gradient that stands there alone.
+    truth, other = np.array([1.0, 1.0]), np.array([1.0, 2.0])
+    assert judge_algebra(truth, truth, [other])[0] == "pass"
+    assert judge_algebra(other, truth, [other])[0] == "inconclusive"
 
 
 def test_what_cancels_to_noise_beside_a_large_gradient_proves_nothing():
@@ -128,6 +132,8 @@ def test_rounding_verdicts():
     assert row.manual == pytest.approx(100, rel=0.02)
     assert row.automatic == pytest.approx(30, rel=0.05)
     assert row.floor == pytest.approx(60, rel=1e-3)
+    # The floor is that of the draw which moves the truth most.
+    assert rounding(off(100), off(30), moved=[off(1), off(60)]).verdict == "AUTO"
     assert rounding(off(100), off(30)).verdict == "WRONG"
     assert rounding(off(100), off(90)).verdict == "TIE"
     # No lead is claimed below the noise floor.

@@ -22,6 +22,8 @@ def test_ok_needs_a_truth_for_every_leaf():
     assert report(result("pass", check="primal"), leaves=()).ok
     # JAX's own derivative was held against the truth.
     assert report(result("pass"), rules=0).ok
+    assert CheckReport("sin", (result("pass"),), ("x",), 0, run=0).ok
+    assert not CheckReport("sin", (result("pass"),), ("x",), 1, run=0).ok
     assert not report(result("pass"), leaves=("x", "w")).ok
     assert not report(result("inconclusive")).ok
     assert not report(result("skip")).ok

@@ -1,0 +1,66 @@
+"""The operands at each site: of the step that really runs first, and of what really runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from funcnn.gradient.program.operands import capture, listed, rules_never_run
+from funcnn.gradient.program.without_rules import trace
+
+XS = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def visits(f, *args):
+    return capture(trace(f, args, {}))
+
+
+@pytest.mark.parametrize(("reverse", "row"), [(False, [0.0, 1.0]), (True, [4.0, 5.0])])
+def test_a_scan_is_looked_at_in_the_step_that_runs_first(reverse, row):
+    def f(xs):
+        def step(carry, x):
+            return carry + 1.0, jax.nn.relu(x + carry)
+
+        return jax.lax.scan(step, jnp.zeros(()), xs, reverse=reverse)[1]
+
+    (visit,) = visits(f, XS)
+    assert visit.operands is not None
+    assert [x.tolist() for x in visit.operands] == [row]
+    assert (visit.note, visit.calls) == ("iteration 1 of 3", 3)
+
+
+def test_a_loop_that_never_starts_is_not_reached():
+    def f(n, x):
+        return jax.lax.while_loop(
+            lambda s: s[0] > 0, lambda s: (s[0] - 1, jax.nn.relu(s[1])), (n, x)
+        )
+
+    for n, reached in ((0, False), (2, True)):
+        (visit,) = visits(f, np.int32(n) * np.ones((), np.int32), XS[0])
+        assert (visit.operands is not None) == reached
+        assert visit.note.endswith("not reached") != reached
+
+
+def test_loops_inside_loops_multiply_their_calls():
+    def inner(carry, x):
+        return carry, jax.nn.relu(x)
+
+    def f(xs):
+        return jax.lax.scan(lambda c, row: (c, jax.lax.scan(inner, c, row)[1]), 0.0, xs)[1]
+
+    program = trace(f, (XS,), {})
+    assert [visit.calls for visit in capture(program)] == [6]
+    assert [visit.calls for visit in listed(program.jaxpr)] == [6]
+
+
+def test_a_rule_that_runs_anywhere_has_run():
+    def f(x):
+        y = jax.nn.relu(x)
+        return jax.lax.cond(x[0] > 0, jax.nn.relu, lambda x: x, y)
+
+    def g(x):
+        return jax.nn.silu(x) + jax.lax.cond(x[0] > 0, jax.nn.relu, lambda x: x, x)
+
+    below = np.array([-1.0, 2.0], np.float32)
+    assert rules_never_run(trace(f, (below,), {})) == ()
+    assert rules_never_run(trace(g, (below,), {})) == ("relu",)

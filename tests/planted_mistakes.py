@@ -1,0 +1,890 @@
+"""The mistakes that `planted.py` plants: each one that a tired programmer could make.
+
+None is an error that Python itself would report: every one computes, and computes something wrong.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mistake(NamedTuple):
+    """One mistake: in `file` the text `old`, which occurs there once, becomes `new`.
+
+    The `tests`, files or `file::name`, are those that must notice it; `what` says what it is.
+    """
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    what: str
+
+
+def _mistake(file: str, old: str, new: str, tests: str, what: str) -> Mistake:
+    """A mistake in a file of the package, and the tests below `tests`, with blanks between."""
+    return Mistake(
+        f"funcnn/{file}", old, new, tuple(f"tests/{test}" for test in tests.split()), what
+    )
+
+
+MISTAKES: tuple[Mistake, ...] = (
+    # gradient/program
+    _mistake(
+        "gradient/program/forward_mode.py",
+        "fixed: Sequence[Any] = x[n : n + m]",
+        "fixed: Sequence[Any] = x[:m]",
+        ("gradient/program/test_forward_mode.py::test_a_loop_runs_on_with_the_numbers_of_its_body"),
+        "the further runs of a loop take the constants of its condition",
+    ),
+    _mistake(
+        "gradient/program/loops.py",
+        "            clock.begun = None\n",
+        "",
+        "gradient/program/test_loops.py::test_each_call_has_its_own_time",
+        "the clock of a loop goes on from the call before",
+    ),
+    _mistake(
+        "gradient/program/loops.py",
+        "                clock.late = False\n",
+        "",
+        "gradient/program/test_loops.py::test_a_function_that_was_stopped_runs_again",
+        "a function that was stopped once is late for ever",
+    ),
+    _mistake(
+        "gradient/program/loops.py",
+        "on = self(condition, [*x[:n], *old])[0] if",
+        "on = self(condition, [*x[:n], *new])[0] if",
+        "gradient/program/test_loops.py::test_under_vmap_each_row_ends_by_itself",
+        "under vmap a row of a loop stops one step early",
+    ),
+    _mistake(
+        "gradient/program/loops.py",
+        "key = tree, avals, jnp.result_type(float)",
+        "key = tree, avals",
+        (
+            "gradient/program/test_loops.py::test_a_loop_is_traced_again_in_another_default_p"
+            "recision"
+        ),
+        "a loop that was traced in float32 is run in float64",
+    ),
+    _mistake(
+        "gradient/program/operands.py",
+        "index = length - 1 if backwards else 0",
+        "index = 0",
+        (
+            "gradient/program/test_operands.py::test_a_scan_is_looked_at_in_the_step_that_run"
+            "s_first[True-row1]"
+        ),
+        "a reversed scan is looked at in its last step",
+    ),
+    _mistake(
+        "gradient/program/operands.py",
+        'place.at("body_jaxpr", note=note, when=go_on)',
+        'place.at("body_jaxpr", note=note)',
+        "gradient/program/test_operands.py::test_a_loop_that_never_starts_is_not_reached",
+        "the body of a loop that never starts counts as reached",
+    ),
+    _mistake(
+        "gradient/program/operands.py",
+        "calls=self.calls * calls,",
+        "calls=calls,",
+        (
+            "gradient/program/test_operands.py::test_a_scan_is_looked_at_in_the_step_that_run"
+            "s_first[False-row0]"
+        ),
+        "a loop in a loop counts the inner steps alone",
+    ),
+    _mistake(
+        "gradient/program/operands.py",
+        "self._list(inner, here.at(k, calls=calls))",
+        "self._list(inner, here.at(k))",
+        "gradient/program/test_operands.py::test_loops_inside_loops_multiply_their_calls",
+        "a listed scan counts as one call",
+    ),
+    _mistake(
+        "gradient/program/operands.py",
+        "reached[rule] = reached.get(rule, False) or not visit.note",
+        "reached[rule] = not visit.note",
+        "gradient/program/test_operands.py::test_a_rule_that_runs_anywhere_has_run",
+        "the last site of a rule decides whether the rule was run",
+    ),
+    _mistake(
+        "gradient/program/perturbations.py",
+        ('("length", "reverse")}\n        xs'),
+        ('("length",)}\n        xs'),
+        "gradient/program/test_perturbations.py",
+        "taps run a reversed scan forwards",
+    ),
+    _mistake(
+        "gradient/program/perturbations.py",
+        '(*lengths, eqn.params["length"])',
+        '(eqn.params["length"], *lengths)',
+        "gradient/sites/test_localize.py::test_the_steps_of_nested_scans_are_stacked",
+        "the lengths of nested scans are exchanged",
+    ),
+    _mistake(
+        "gradient/program/remat.py",
+        '("length", "reverse", "unroll")',
+        '("length", "unroll")',
+        "gradient/comparison/test_arms.py::test_the_gradient_is_that_of_the_program",
+        "the checkpointed arm runs a reversed scan forwards",
+    ),
+    _mistake(
+        "gradient/program/remat.py",
+        "                names[seen:i] = [name] * (i - seen)",
+        "                pass",
+        (
+            "gradient/comparison/test_arms.py::test_a_rule_that_was_taken_out_inside_a_layer_"
+            "stays_in_it"
+        ),
+        "a rule that lost its scope falls out of its layer",
+    ),
+    _mistake(
+        "gradient/program/without_rules.py",
+        "removal.covers(site.name) and not (keep and keep(site))",
+        "removal.covers(site.name)",
+        (
+            "gradient/program/test_without_rules.py::test_a_rule_that_is_to_stay_stays_among_"
+            "those_that_are_taken_out"
+        ),
+        "the rules that are to stay are taken out",
+    ),
+    _mistake(
+        "gradient/program/without_rules.py",
+        "        context=functools.partial(removing, removal),\n",
+        "",
+        ("gradient/program/test_without_rules_foreign.py::test_the_batching_rule_of_a_custom_vmap"),
+        "the batching rule of a custom_vmap is traced with its rules",
+    ),
+    # gradient/cost
+    _mistake(
+        "gradient/cost/flops.py",
+        'n = operand.shape[eqn.params.get("dimension", -1)]',
+        "n = operand.shape[-1]",
+        "gradient/cost/test_flops.py::test_products_elementwise_and_reductions",
+        "a sort counts the length of the last axis, whichever it sorts",
+    ),
+    _mistake(
+        "gradient/cost/flops.py",
+        "(at % hole == 0) & ",
+        "",
+        (
+            "gradient/cost/test_flops.py::test_a_convolution_counts_the_pairs_that_meet_as_th"
+            "e_compiler_does[options2]"
+        ),
+        "the holes of a dilated input are counted",
+    ),
+    # gradient/verdict
+    _mistake(
+        "gradient/verdict/judge.py",
+        "k = max((relative_error",
+        "k = min((relative_error",
+        "gradient/verdict/test_judge.py::test_rounding_verdicts",
+        "the smallest of the noise draws is the floor",
+    ),
+    _mistake(
+        "gradient/verdict/judge.py",
+        ("noise = np.where((noise > 1e6 * base) & (np.abs(manual - truth) <= base), 0.0, noise)"),
+        "noise = np.where(noise > 1e6 * base, 0.0, noise)",
+        "gradient/verdict/test_judge.py::test_algebra_where_the_truth_itself_is_uncertain",
+        "noise beside a jump is left out though the gradient stands on the other side",
+    ),
+    _mistake(
+        "gradient/verdict/judge.py",
+        "trusted = 2 * a if math.isfinite(a) else 0.0",
+        "trusted = 2 * a",
+        "gradient/verdict/test_judge.py::test_a_poor_autodiff_is_no_excuse",
+        "an infinite autodiff excuses any error",
+    ),
+    _mistake(
+        "gradient/verdict/judge.py",
+        ('        if m and not a:\n            return "WRONG", ""\n'),
+        "",
+        ("gradient/verdict/test_judge.py::test_rounding_without_a_truth_that_proves_something"),
+        "a gradient where the truth is zero is never wrong",
+    ),
+    _mistake(
+        "gradient/verdict/results.py",
+        "if self.rules and not self.run:",
+        "if not self.run:",
+        "gradient/verdict/test_results.py::test_ok_needs_a_truth_for_every_leaf",
+        "a function without rules is told that it runs none",
+    ),
+    _mistake(
+        "gradient/verdict/results.py",
+        'r.verdict in {"pass", "fail"} and not (r.zero and self.own)',
+        'r.verdict in {"pass", "fail"}',
+        "gradient/verdict/test_results.py::test_a_zero_is_right_and_shows_nothing_of_a_rule",
+        "a leaf whose truth is zero on every case counts as compared",
+    ),
+    # gradient/case
+    _mistake(
+        "gradient/case/arguments.py",
+        "return Parts(np.array(leaf.real), np.array(leaf.imag))",
+        "return Parts(np.array(leaf.real), np.array(abs(leaf.imag)))",
+        "gradient/case/test_arguments.py",
+        "the imaginary part loses its sign",
+    ),
+    _mistake(
+        "gradient/case/bound_case.py",
+        "(*(case.dtypes if own else ()), *_dtypes",
+        "(*case.dtypes, *_dtypes",
+        "gradient/case/test_bound_case.py",
+        "what nobody has asked for fails and is no note",
+    ),
+    _mistake(
+        "gradient/case/edge_values.py",
+        "0 <= np.min(leaf) <= np.max(leaf) < old",
+        "0 <= np.min(leaf) <= np.max(leaf) <= old",
+        (
+            "gradient/checks/test_edge.py::test_axes_of_one_size_shrink_together_and_indices_"
+            "stay_inside"
+        ),
+        "integers that are as large as an axis are taken for its indices",
+    ),
+    _mistake(
+        "gradient/case/edge_values.py",
+        "for n in leaf.shape if n > 1)",
+        "for n in leaf.shape if n > 2)",
+        (
+            "gradient/checks/test_edge.py::test_axes_of_one_size_shrink_together_and_indices_"
+            "stay_inside"
+        ),
+        "axes of length 2 are never cut",
+    ),
+    _mistake(
+        "gradient/case/representatives.py",
+        "[c for c in cases if not c.kinks and _is_dense(c)] or cases",
+        "[c for c in cases if not c.kinks] or cases",
+        "gradient/case/test_representatives.py",
+        "a costly check is shown on an empty array",
+    ),
+    # gradient/truth
+    _mistake(
+        "gradient/truth/appeal.py",
+        'return ("pass" if smooth or np.any(left) else "inconclusive"), what',
+        'return "pass", what',
+        ("gradient/truth/test_appeal.py::test_a_leaf_that_stands_on_kinks_alone_is_not_compared"),
+        "a leaf that stands on kinks alone passes",
+    ),
+    _mistake(
+        "gradient/truth/appeal.py",
+        "noise[i] = np.maximum(noise[i], by if grows else 0.0)",
+        "noise[i] = np.maximum(noise[i], by)",
+        "gradient/truth/test_appeal.py::test_a_side_that_rounding_has_chosen_is_no_rounding",
+        "a choice that rounding has turned counts as rounding",
+    ),
+    _mistake(
+        "gradient/truth/appeal.py",
+        "low - allowed <= m <= high + allowed else",
+        "m <= high + allowed else",
+        "gradient/truth/test_appeal.py::test_at_a_kink_any_slope_between_the_sides_is_right",
+        "at a kink any slope below the upper one is right",
+    ),
+    _mistake(
+        "gradient/truth/oracle.py",
+        "if not abs(d - self.value) <= allowed]",
+        "if abs(d - self.value) > allowed]",
+        (
+            "gradient/checks/test_finite_differences.py::test_a_wrong_rule_fails_and_autodiff"
+            "_is_not_blamed[nan]"
+        ),
+        "a derivative that is NaN is not contradicted",
+    ),
+    _mistake(
+        "gradient/truth/richardson.py",
+        "change = np.abs(finer[-1] - column[-1])",
+        "change = np.abs(finer[-1] - finer[0])",
+        "gradient/truth/test_richardson.py",
+        "the error bar is that of the coarsest step",
+    ),
+    _mistake(
+        "gradient/truth/richardson.py",
+        "return np.maximum(even, 6 * np.abs(slopes[:-1] - slopes[1:]))",
+        "return even",
+        (
+            "gradient/checks/test_finite_differences.py::test_a_kink_within_the_last_step_doe"
+            "s_not_fade[0.6666666666666666]"
+        ),
+        "a jump that is odd about the point is not seen",
+    ),
+    # gradient/checks
+    _mistake(
+        "gradient/checks/contract.py",
+        "if (x.shape, x.dtype) != (d.shape, d.dtype):",
+        "if x.shape != d.shape:",
+        (
+            "gradient/test_no_false_pass.py::test_a_cotangent_of_another_dtype_than_its_argum"
+            "ent[True-False]"
+        ),
+        "a cotangent of another dtype keeps the contract",
+    ),
+    _mistake(
+        "gradient/checks/edge.py",
+        "if np.any(missing & np.isfinite(a)):",
+        "if np.any(missing & ~np.isfinite(a)):",
+        "gradient/checks/test_edge.py::test_an_exponential_that_overflows_is_caught",
+        "what overflows for autodiff as well is a failure",
+    ),
+    _mistake(
+        "gradient/checks/kink.py",
+        "chosen = (places == coordinate) & (leaf == i)",
+        "chosen = places == coordinate",
+        ("gradient/checks/test_kink.py::test_leaves_that_tie_with_each_other_are_moved_one_by_one"),
+        "one coordinate of every leaf is moved at once",
+    ),
+    _mistake(
+        "gradient/checks/kink.py",
+        ("for sign in (1.0, -1.0):\n            values"),
+        ("for sign in (1.0, 1.0):\n            values"),
+        "gradient/checks/test_kink.py::test_right_rules_pass_and_the_kinks_are_counted",
+        "both one-sided derivatives are those from the right",
+    ),
+    _mistake(
+        "gradient/checks/laws.py",
+        "if error > SOLVED or not has_loop(",
+        "if error > SOLVED and not has_loop(",
+        "gradient/checks/test_laws.py",
+        "a backward pass that is no more than nearly proportional is a note",
+    ),
+    _mistake(
+        "gradient/checks/residuals.py",
+        'verdict = "fail" if kept.dead and situation.rule else "pass"',
+        'verdict = "pass"',
+        "gradient/cost/test_residuals.py::test_a_dead_residual_fails",
+        "a dead residual passes",
+    ),
+    # gradient/mutation
+    _mistake(
+        "gradient/mutation/check.py",
+        "enough = score.score >= _KILLED and score.smallest_scale <= _SCALE",
+        "enough = score.score >= _KILLED",
+        (
+            "gradient/mutation/test_score.py::test_the_check_fails_where_a_small_factor_is_no"
+            "t_noticed"
+        ),
+        "a rule passes whose scale nobody notices",
+    ),
+    _mistake(
+        "gradient/mutation/mutants.py",
+        ("out[i], out[j] = (\n                    self._choose(number, b, out[i]),"),
+        ("out[i], out[j] = (\n                    self._choose(number, a, out[i]),"),
+        ("gradient/mutation/test_mutants.py::test_inputs_and_outputs_of_one_shape_are_swapped"),
+        "of two swapped inputs one stays",
+    ),
+    # gradient/diagnosis
+    _mistake(
+        "gradient/diagnosis/evidence.py",
+        "return all(self._explained(draw, prediction) for draw in self.draws)",
+        "return any(self._explained(draw, prediction) for draw in self.draws)",
+        "gradient/diagnosis/test_diagnose.py::test_the_mistake_is_named[sign]",
+        "a mistake that explains one draw is named",
+    ),
+    _mistake(
+        "gradient/diagnosis/operations.py",
+        'found += [(1 / v, f"not divided',
+        'found += [(v, f"not divided',
+        "gradient/diagnosis/test_diagnose.py::test_the_mistake_in_a_rule_is_named",
+        "a division that is left out has the factor of a multiplication",
+    ),
+    # gradient/sites
+    _mistake(
+        "gradient/sites/census.py",
+        "calls=sum(visit.calls for visit in visits)",
+        "calls=worst.calls",
+        "gradient/sites/test_census.py::test_the_calls_of_all_sites_of_a_rule_are_added_up",
+        "the calls of the worst site alone are counted",
+    ),
+    _mistake(
+        "gradient/sites/census.py",
+        "worst, error, why = max(found",
+        "worst, error, why = min(found",
+        (
+            "gradient/sites/test_census.py::test_a_wrong_site_does_not_hide_behind_a_right_on"
+            "e_of_its_rule"
+        ),
+        "the best site stands for all",
+    ),
+    _mistake(
+        "gradient/sites/census.py",
+        'return sum(r.sites for r in self.rows if r.verdict != "INCONCLUSIVE")',
+        "return sum(r.sites for r in self.rows)",
+        (
+            "gradient/sites/test_census.py::test_what_is_not_reached_and_what_has_no_truth_is"
+            "_inconclusive"
+        ),
+        "a site without a truth counts as judged",
+    ),
+    _mistake(
+        "gradient/sites/shaken.py",
+        "(by > itself) & (by > 10 * _SHAKE * rms([truth]))",
+        "(by > itself) | (by > 10 * _SHAKE * rms([truth]))",
+        "gradient/sites/test_shaken.py",
+        "what moves a little counts as a kink",
+    ),
+    # gradient/comparison
+    _mistake(
+        "gradient/comparison/arms.py",
+        "kept = found.total - found.argument",
+        "kept = found.total",
+        "gradient/comparison/test_arms.py::test_arguments_are_no_residuals_of_an_arm",
+        "the arguments count among the residuals of an arm",
+    ),
+    _mistake(
+        "gradient/comparison/arms.py",
+        "sorted(tried, key=lambda t: t[:2])",
+        "sorted(tried, key=lambda t: t[1])",
+        (
+            "gradient/comparison/test_arms.py::test_the_policy_of_the_smaller_memory_is_taken"
+            "_and_then_that_of_fewer_operations[costs0-dots_saveable]"
+        ),
+        "the policy of fewer operations is taken before that of less memory",
+    ),
+    _mistake(
+        "gradient/comparison/compare.py",
+        ("                index += 1\n    if not chosen"),
+        ("                    index += 1\n    if not chosen"),
+        "gradient/comparison/test_compare.py::test_argnums_and_paths",
+        "leaves that are not chosen are not counted",
+    ),
+    _mistake(
+        "gradient/comparison/training.py",
+        "_changed(x, len(self.losses))",
+        "_changed(x, 0)",
+        (
+            "gradient/comparison/test_training.py::test_the_control_is_changed_at_random_in_e"
+            "ach_step"
+        ),
+        "the control is moved by the same coins at each step",
+    ),
+    _mistake(
+        "gradient/comparison/training.py",
+        "control = np.maximum.accumulate(_finite(self.arms[-1].distances))",
+        "control = _finite(self.arms[-1].distances)",
+        (
+            "gradient/comparison/test_training.py::test_an_arm_parts_where_it_leaves_ten_time"
+            "s_the_largest_distance_of_the_control"
+        ),
+        "the control of each step alone is the measure",
+    ),
+    # core
+    _mistake(
+        "core/contract.py",
+        "if cotangent is None or jax.typeof(cotangent).dtype == jax.dtypes.float0:",
+        ("if cotangent is None or not jnp.issubdtype(jax.typeof(cotangent).dtype, jnp.inexact):"),
+        "core/test_contract.py::test_an_argument_without_cotangent_gets_none",
+        "an integer cotangent of an integer argument is let through",
+    ),
+    _mistake(
+        "core/registry.py",
+        "copy._make_cases = self._make_cases",
+        "pass",
+        "core/test_registry.py::test_replace_gives_a_copy_and_leaves_registry_and_original",
+        "a copy with another pass has no cases",
+    ),
+    _mistake(
+        "core/registry.py",
+        (
+            "            with jax.default_matmul_precision(precision):\n"
+            "                return contract"
+        ),
+        ("            if True:\n                return contract"),
+        "core/test_registry.py::test_matmul_precision_is_in_force_in_both_passes",
+        "the backward pass loses the matmul precision",
+    ),
+    _mistake(
+        "core/removal.py",
+        "(self.only is None or name in self.only) and name not in self.exclude",
+        "self.only is None or name in self.only",
+        (
+            "gradient/program/test_without_rules.py::test_only_and_exclude_name_own_and_forei"
+            "gn_rules"
+        ),
+        "rules that are excluded are removed all the same",
+    ),
+    _mistake(
+        "core/stack.py",
+        "layers, n, reverse=True)",
+        "layers, n)",
+        (
+            "core/test_backprop.py::test_both_agree_with_automatic_differentiation_in_float64"
+            "[repeat]"
+        ),
+        "the backward scan of a repeated layer runs forwards",
+    ),
+    _mistake(
+        "core/usage.py",
+        'return MissingStatistics(f"{name}/{self.path}".rstrip("/"), self.frozen)',
+        'return MissingStatistics(f"{name}/{self.path}".rstrip("/"))',
+        (
+            "layers/test_normalization_layers.py::test_frozen_without_statistics_does_not_off"
+            "er_the_batchs_own"
+        ),
+        "the error of a frozen layer forgets on its way that it is frozen",
+    ),
+    # rules
+    _mistake(
+        "rules/activation.py",
+        "alpha * jnp.exp(jnp.where(x > 0, 0, x)))),)",
+        "alpha * jnp.exp(x))),)",
+        "rules/test_activation.py::test_the_second_derivative_far_out_is_zero_and_not_nan",
+        "the exponential of elu overflows on the branch that is not taken",
+    ),
+    _mistake(
+        "rules/convolution/patches.py",
+        "first = images % chunk or min(images, chunk)",
+        "first = min(images, chunk)",
+        "rules/convolution/test_conv.py::test_chunks_of_images_add_up",
+        "the images left over are summed with some of the others",
+    ),
+    _mistake(
+        "rules/convolution/winograd.py",
+        "odd = [(0, n % 2) for n in windows.output]",
+        "odd = [(n % 2, 0) for n in windows.output]",
+        "rules/convolution/test_winograd.py::test_it_is_the_convolution",
+        "an odd image is filled up in front",
+    ),
+    _mistake(
+        "rules/dropout.py",
+        "threshold = min(round(rate * 2**32), 2**32 - 1)",
+        "threshold = round(rate * 2**32) % 2**32",
+        "rules/test_dropout.py::test_a_rate_just_below_one_keeps_its_scale_finite",
+        "a rate just below 1 drops nothing",
+    ),
+    _mistake(
+        "rules/embedding.py",
+        'mode="fill", fill_value=jnp.nan, wrap_negative_indices=False',
+        'mode="fill", fill_value=jnp.nan',
+        "rules/test_embedding.py::test_an_index_outside_is_nan_and_moves_no_row[-1]",
+        "an index of -1 is the last row",
+    ),
+    _mistake(
+        "rules/losses/elementwise.py",
+        "return dz, (-precise * g).astype(target.dtype), dv",
+        "return dz, (-z * dl).astype(target.dtype), dv",
+        ("rules/losses/test_elementwise.py::test_weights_and_ignored_labels_equal_those_of_optax"),
+        "the gradient of a soft target forgets the weights",
+    ),
+    _mistake(
+        "rules/losses/linear_cross_entropy.py",
+        "left = left & (start + jnp.arange(size, dtype=start.dtype) >= number * size)",
+        "left = left & (start + jnp.arange(size, dtype=start.dtype) >= 0)",
+        (
+            "rules/losses/test_linear_cross_entropy.py::test_value_and_gradient_equal_those_o"
+            "f_optax[weights-4]"
+        ),
+        "rows that the last chunk reaches back over count twice",
+    ),
+    _mistake(
+        "rules/losses/linear_cross_entropy.py",
+        "dz = dz + e * (2 * z_loss * v * s / total)[:, None]",
+        "dz = dz + e * (2 * z_loss * s / total)[:, None]",
+        (
+            "rules/losses/test_linear_cross_entropy.py::test_value_and_gradient_equal_those_o"
+            "f_optax[weights-None]"
+        ),
+        "the z loss forgets the weight of its row",
+    ),
+    _mistake(
+        "rules/losses/linear_cross_entropy.py",
+        "left, jnp.maximum(jnp.sum(left, dtype=dtype), 1)",
+        "left, jnp.asarray(max(labels.size, 1), dtype)",
+        (
+            "rules/losses/test_linear_cross_entropy.py::test_value_and_gradient_equal_those_o"
+            "f_optax[mean-None]"
+        ),
+        "the mean counts the ignored rows",
+    ),
+    _mistake(
+        "rules/losses/weighing.py",
+        "dv = jnp.where(dl == 0, 0, dl * losses)",
+        "dv = dl * losses",
+        (
+            "rules/losses/test_elementwise.py::test_weights_keep_their_own_dtype_and_a_row_ta"
+            "ken_out_moves_none"
+        ),
+        "a row that was taken out of the loss makes its weight NaN",
+    ),
+    _mistake(
+        "rules/normalization/batch.py",
+        "along = (slope * dscale - 2 * dvariance / rstd) / rows",
+        "along = (slope * dscale + 2 * dvariance / rstd) / rows",
+        "rules/normalization/test_rows.py::test_the_rule_has_the_gradient_of_its_reference",
+        "the cotangent of the variance enters with the wrong sign",
+    ),
+    _mistake(
+        "rules/normalization/rows.py",
+        "return (x.astype(self.rstd.dtype) - self.centre - self.shift) * self.rstd",
+        "return (x.astype(self.rstd.dtype) - self.centre) * self.rstd",
+        "rules/normalization/test_rows.py::test_a_large_mean_costs_no_digits",
+        "the mean is not corrected by what its sum has lost",
+    ),
+    _mistake(
+        "rules/pooling/windowed.py",
+        "later = ~(element <= y) & (y == y)",
+        "later = ~(element < y) & (y == y)",
+        ("rules/pooling/test_windowed.py::test_the_first_of_several_largest_takes_the_gradient"),
+        "of several largest elements the last takes the gradient",
+    ),
+    _mistake(
+        "rules/pooling/windowed.py",
+        "jnp.concatenate([first, second[2 * half - images :]])",
+        "jnp.concatenate([first, second])[:images]",
+        "rules/pooling/test_windowed.py::test_the_places_of_all_images_stand_in_order",
+        "with an odd number of images the second half is one too early",
+    ),
+    # layers
+    _mistake(
+        "layers/normalization.py",
+        "                gradients[2:] = map(jnp.zeros_like, gradients[2:])",
+        "                pass",
+        (
+            "layers/test_normalization_layers.py::test_frozen_statistics_are_constants_in_bot"
+            "h_backward_passes"
+        ),
+        "frozen statistics get a gradient in backprop",
+    ),
+    _mistake(
+        "layers/normalization.py",
+        ("        if key is None or frozen:\n            return rules"),
+        ("        if key is None:\n            return rules"),
+        (
+            "layers/test_normalization_layers.py::test_frozen_statistics_are_those_given_besi"
+            "de_a_dropout"
+        ),
+        "a frozen layer takes the batch's own statistics in training",
+    ),
+    _mistake(
+        "layers/normalization.py",
+        "count = jnp.full((), math.prod(x.shape[:-1]), mean.dtype)",
+        "count = jnp.full((), x.shape[0], mean.dtype)",
+        ("layers/test_normalization_layers.py::test_statistics_stand_at_the_paths_of_the_params"),
+        "the statistics of images count the images and not the pixels",
+    ),
+    _mistake(
+        "layers/recurrent.py",
+        "carry = None if of_forward[0] is None else (of_forward[0], of_backward[0])",
+        "carry = None if of_forward[0] is None else (of_backward[0], of_forward[0])",
+        (
+            "layers/test_recurrent_layers.py::test_in_both_directions_each_carry_gets_its_own"
+            "_cotangent"
+        ),
+        "the carries of both directions are exchanged in the backward pass",
+    ),
+    # data
+    _mistake(
+        "data/batches.py",
+        "np.random.default_rng([seed, epoch]).permutation(size)",
+        "np.random.default_rng(seed + epoch).permutation(size)",
+        "data/test_batches.py::test_a_batch_depends_on_seed_and_step_alone",
+        "the second epoch of a seed is the first of the next seed",
+    ),
+    _mistake(
+        "data/dataset.py",
+        "test_size=test_size, stratify=split.y, random_state=seed",
+        "test_size=test_size, random_state=seed",
+        "data/test_digits.py::test_split_is_stratified",
+        "the split is not stratified",
+    ),
+    _mistake(
+        "data/dataset.py",
+        'for name, split in (("train", dataset.train), ("test", dataset.test)):',
+        'for name, split in (("train", dataset.train),):',
+        "data/test_load.py::test_check_finite_names_split_and_image[test--inf]",
+        "the test images are not looked at",
+    ),
+    _mistake(
+        "data/idx.py",
+        "    if len(x) != len(y):",
+        "    if len(x) > len(y):",
+        "data/test_idx.py::test_a_bad_file_is_named_with_what_is_wrong",
+        "more labels than images are no mistake",
+    ),
+    _mistake(
+        "data/idx.py",
+        "outside = (labels < 0) | (labels >= classes)",
+        "outside = (labels < 0) | (labels > classes)",
+        "data/test_idx.py::test_classes_from_the_training_labels",
+        "a label as large as the number of classes is one of them",
+    ),
+    _mistake(
+        "data/idx.py",
+        "outside = ~((raw >= 0) & (raw <= 1))",
+        "outside = (raw < 0) | (raw > 1)",
+        "data/test_idx.py::test_float_pixels_outside_their_range[nan]",
+        "a NaN among the pixels is inside of 0 to 1",
+    ),
+    # train
+    _mistake(
+        "train/checkpoint.py",
+        "            self._damaged |= set(damaged)\n",
+        "",
+        (
+            "train/test_checkpoint.py::test_a_damaged_checkpoint_is_passed_over_and_set_aside"
+            "_by_the_next_save"
+        ),
+        "a damaged checkpoint is not set aside",
+    ),
+    _mistake(
+        "train/evaluation.py",
+        "for output in outputs])[:rows].astype",
+        "for output in outputs]).astype",
+        (
+            "train/test_train_evaluation.py::test_means_are_over_the_true_rows_whatever_the_b"
+            "atch_size"
+        ),
+        "the rows that fill the last batch count in the mean",
+    ),
+    _mistake(
+        "train/guard.py",
+        "step = position - values.size + 1 + int(wrong[0])",
+        "step = position - values.size + int(wrong[0])",
+        "train/test_loop.py::test_nan_in_the_data_stops_the_run_before_a_state_is_saved[1]",
+        "the step of a NaN is one too early",
+    ),
+    _mistake(
+        "train/loop.py",
+        "position // every > before // every",
+        "position % every == 0",
+        (
+            "train/test_loop.py::test_with_several_steps_a_call_it_is_the_first_end_of_a_call"
+            "_after_a_multiple"
+        ),
+        "with several steps a call what is due between is left out",
+    ),
+    _mistake(
+        "train/loop.py",
+        "np.ravel(metrics[name])[-1].item()",
+        "np.ravel(metrics[name])[0].item()",
+        ("train/test_loop.py::test_the_record_of_a_step_is_the_same_whatever_the_steps_a_call"),
+        "the record of a call is that of its first step",
+    ),
+    _mistake(
+        "train/manifest.py",
+        ("    if new:\n        raise"),
+        ("    if len(new) > 1:\n        raise"),
+        "train/test_checkpoint.py::test_a_file_that_the_manifest_does_not_name_is_damage",
+        "one file that the manifest does not name is no damage",
+    ),
+    _mistake(
+        "train/metrics_log.py",
+        '_parse(self.path, line)["step"] <= step]',
+        '_parse(self.path, line)["step"] < step]',
+        ("train/test_metrics_log.py::test_rewind_drops_what_is_beyond_the_step_and_a_line_cut_off"),
+        "a run that goes on drops the line of its own step",
+    ),
+    _mistake(
+        "train/progress.py",
+        " or position >= self._steps:",
+        ":",
+        "train/test_progress.py",
+        "the bar stops short of the end",
+    ),
+    _mistake(
+        "train/signature.py",
+        "tuple(Leaf(t.shape, t.dtype, t.weak_type) for t in types)",
+        "tuple(Leaf(t.shape, t.dtype) for t in types)",
+        "train/test_loop.py::test_a_weak_type_in_the_state_is_named",
+        "a weak type is no difference",
+    ),
+    _mistake(
+        "train/statistics.py",
+        "return mean, variance + weight * (new_variance - variance), total",
+        "return mean, variance + weight * (new_variance - variance), count",
+        (
+            "train/test_train_statistics.py::test_the_running_mean_is_first_that_of_all_batch"
+            "es_and_then_forgets"
+        ),
+        "the running count is that of the last batch",
+    ),
+    _mistake(
+        "train/step.py",
+        "key = jax.random.fold_in(jax.random.key(state.seed), state.step)",
+        "key = jax.random.key(state.seed)",
+        "train/test_train_step.py::test_a_step_is_the_update_that_is_written_by_hand",
+        "every step draws the same dropout",
+    ),
+    # config
+    _mistake(
+        "config/load.py",
+        "    sources.pop(keys, None)\n",
+        "",
+        "test_config.py::test_the_last_override_of_a_key_is_the_one_named",
+        "the last override of a key is not the one that is named",
+    ),
+    _mistake(
+        "config/schema.py",
+        "smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0",
+        "smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0",
+        "test_config.py::test_one_line_for_each_mistake",
+        "a smoothing of 1 is let through",
+    ),
+    _mistake(
+        "config/text.py",
+        "not -(2**63) <= value < 2**63",
+        "not -(2**63) <= value <= 2**63",
+        "test_config.py::test_mistakes_of_the_model_and_of_the_file",
+        "2**63 fits in 64 bits",
+    ),
+    # report
+    _mistake(
+        "report/figures.py",
+        "[*points[:-1:stride], points[-1]]",
+        "points[::stride]",
+        "report/test_figures.py::test_long_curves_are_thinned_and_keep_their_end",
+        "a long curve loses its end",
+    ),
+    _mistake(
+        "report/rows.py",
+        'return "-" if math.isnan(value) else f"{value:.4g}"',
+        'return "-" if not math.isfinite(value) else f"{value:.4g}"',
+        "report/test_rows.py::test_every_kind_of_value",
+        "infinity is shown as not measured",
+    ),
+    # commands
+    _mistake(
+        "commands/folder.py",
+        "            if before.get(key) != now.get(key)\n",
+        "            if key in before and before[key] != now.get(key)\n",
+        "test_runs.py::test_an_option_that_the_run_did_not_have_cannot_be_given_on_resume",
+        "a key that the run did not have may be set on resume",
+    ),
+    _mistake(
+        "commands/lock.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "test_runs.py::test_a_second_process_ends_with_one_line_and_writes_nothing[anew]",
+        "two processes share a folder",
+    ),
+    # pictures
+    _mistake(
+        "pictures/occlusion.py",
+        "jnp.concatenate([rows, jnp.repeat(rows[:1], count * size - len(rows), 0)])",
+        "jnp.concatenate([jnp.repeat(rows[:1], count * size - len(rows), 0), rows])",
+        "pictures/test_maps.py::test_occlusion",
+        "the filling of the last batch stands in front",
+    ),
+    _mistake(
+        "pictures/occlusion.py",
+        "abs(jnp.arange(image.shape[1]) - column) <= square // 2",
+        "abs(jnp.arange(image.shape[1]) - column) < square // 2",
+        "pictures/test_maps.py::test_covering_and_the_background",
+        "the square is narrower than high",
+    ),
+    # bench
+    _mistake(
+        "bench/measure.py",
+        "            s * arms[0].steps / arm.steps / f for",
+        "            s / f for",
+        "bench/test_measure.py::test_times_are_of_one_step_and_ratios_of_the_first_arm",
+        "a call of several steps is compared with one of one",
+    ),
+    _mistake(
+        "bench/steps.py",
+        "self.position += self.steps",
+        "self.position += 1",
+        "bench/test_steps.py::test_each_number_of_steps_gives_the_same_losses_and_a_time",
+        "the batches of one call overlap those of the next",
+    ),
+)
