@@ -159,7 +159,9 @@ def _check_rule(
         leaves |= dict.fromkeys(_leaves_with_truth(situation))
         results += _run(situation, level)
     again = _command(rule) if own else ""
-    return CheckReport(rule.name, tuple(results), tuple(leaves), 1, source, again, own)
+    laws = tuple({law: None for case in cases for law in case.laws})
+    found = tuple(results)
+    return CheckReport(rule.name, found, tuple(leaves), 1, source, again, own, laws=laws)
 
 
 def _command(rule: Rule) -> str:

@@ -15,18 +15,17 @@ from funcnn.gradient.comparison.training import Curve, TrainingComparison
 from funcnn.gradient.mutation.score import Fate, Mutant, MutationScore, MutationScores
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.verdict.results import CheckReport, CheckReports, Result
-from funcnn.gradient.verdict.sections import CHECKS
 from funcnn.report import write_page
 
 SCHEMA = Path(fnn.__file__).parent.parent / "docs/schema.md"
 
 
-def report(target, *verdicts, check="truth", leaves=("x",)):
+def report(target, *verdicts, check="truth", leaves=("x",), laws=()):
     results = tuple(
         Result(target, check, f"case {i}", "x", verdict, f"{verdict} <{i}>", dtype="float32")
         for i, verdict in enumerate(verdicts)
     )
-    return CheckReport(target, results, leaves, 1)
+    return CheckReport(target, results, leaves, 1, laws=laws)
 
 
 @pytest.fixture
@@ -54,18 +53,20 @@ def test_a_report_that_compared_nothing_is_a_failure(page):
 
 
 def test_laws_share_a_column(page):
-    laws = report("a", "pass", check="sum dx = sum dy"), report("b", "fail", check="f(2x) = 2x")
-    text = page(CheckReports(laws))
-    assert re.findall("<th><span>([^<]*)", text) == ["laws"]
+    names = "sum dx = sum dy", "f(2x) = 2x"
+    laws = [report(n, v, check=n, laws=names) for n, v in zip(names, ("pass", "fail"), strict=True)]
+    text = page(CheckReports((*laws, report("c", "pass", check="no_law"))))
+    assert re.findall("<th><span>([^<]*)", text) == ["laws", "no law"]
     assert "f(2x) = 2x: fail &lt;0&gt;" in text
 
 
-# A check that is not named in CHECKS would stand among the laws.
-def test_every_check_has_its_column():
-    found = fnn.check(fnn.rules.tanh, jnp.linspace(-1.0, 1.0, 3), level="full")
-    names = {r.check.replace("_", " ") for r in found.results}
-    assert names <= CHECKS
-    assert len(names) >= len(LEVELS["full"])
+def test_every_check_has_its_column_and_the_declared_laws_one(page):
+    found = fnn.check(fnn.rules.softmax)
+    columns = re.findall("<th><span>([^<]*)", page(CheckReports((found,))))
+    checks = {r.check.replace("_", " ") for r in found.results if r.check not in found.laws}
+    assert found.laws
+    assert set(columns) == {*checks, "laws"}
+    assert len(checks) >= len(LEVELS["fast"])
 
 
 def test_rows_of_reports_are_json():

@@ -77,6 +77,7 @@ class CheckReport(Report):
             is not zero; of arguments that somebody gives a leaf may have the gradient zero.
         unreached: the rules that the target holds and these arguments never run.
         run: how many different rules they run.
+        laws: the names of the results that are laws, declared by the cases.
 
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> report.ok
@@ -94,6 +95,7 @@ class CheckReport(Report):
     own: bool = False
     unreached: tuple[str, ...] = ()
     run: int = 1
+    laws: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[Result, ...]:

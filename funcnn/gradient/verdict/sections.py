@@ -10,16 +10,7 @@ from funcnn.report import Section
 from funcnn.report.sections import failures_section, matrix_section, unsettled_section
 
 if TYPE_CHECKING:
-    from funcnn.gradient.verdict.results import CheckReport
-
-# Every other name of a check, its underscores as spaces, is that of a law, which a case declares.
-CHECKS = frozenset(
-    (
-        *("contract", "primal", "live", "truth", "zero", "homogeneity", "dot", "rounding"),
-        *("transforms", "finite differences", "edge", "kink", "residuals", "residuals in a loop"),
-        *("second order", "context", "sizes", "native", "mutation", "cost"),
-    )
-)
+    from funcnn.gradient.verdict.results import CheckReport, Result
 
 
 def check_sections(reports: Sequence[CheckReport]) -> list[Section]:
@@ -30,17 +21,16 @@ def check_sections(reports: Sequence[CheckReport]) -> list[Section]:
     >>> [section.title for section in check_sections([report])]
     ['Rules and checks', 'Failures', 'Inconclusive and skipped']
     """
-    rows = [_shown_row(dataclasses.asdict(r)) for report in reports for r in report.results]
+    rows = [_shown_row(r, r.check in report.laws) for report in reports for r in report.results]
     wrong = {str(r): [str(failure) for failure in r.failures] for r in reports if not r.ok}
     return [matrix_section(rows), failures_section(wrong), unsettled_section(rows)]
 
 
-def _shown_row(row: dict[str, Any]) -> dict[str, Any]:
-    check = row["check"].replace("_", " ")
-    law = check not in CHECKS
+def _shown_row(result: Result, law: bool) -> dict[str, Any]:
+    """What a case declares shares a column, all laws of all rules."""
     return {
-        **row,
-        "check": "laws" if law else check,
-        "case": f"{row['case']} {row['dtype']}".strip(),
-        "note": f"{row['check']}: {row['note']}" if law else row["note"],
+        **dataclasses.asdict(result),
+        "check": "laws" if law else result.check.replace("_", " "),
+        "case": f"{result.case} {result.dtype}".strip(),
+        "note": f"{result.check}: {result.note}" if law else result.note,
     }
