@@ -2,6 +2,7 @@
 
 linear: dense and convolutions, the first file to read. embedding: rows of a table. activation,
 pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences.
+bidirectional: both of their directions.
 """
 
 from funcnn.layers.activation import (
@@ -16,6 +17,7 @@ from funcnn.layers.activation import (
     softplus,
     tanh,
 )
+from funcnn.layers.bidirectional import bidirectional
 from funcnn.layers.embedding import embedding
 from funcnn.layers.linear import conv, conv_transposed, dense
 from funcnn.layers.normalization import (
@@ -26,7 +28,7 @@ from funcnn.layers.normalization import (
     rms_norm,
 )
 from funcnn.layers.pooling import average_pool, global_average_pool, global_max_pool, max_pool
-from funcnn.layers.recurrent import bidirectional, gru, lstm, rnn
+from funcnn.layers.recurrent import gru, lstm, rnn
 from funcnn.layers.shape import dropout, flatten
 
 __all__ = [
