@@ -283,3 +283,40 @@ def test_an_idea_is_said_once(home):
     assert (PACKAGE / home).exists()
     found = {str(p.relative_to(PACKAGE)) for p in FILES if re.search(words, p.read_text("utf-8"))}
     assert found <= {home}
+
+
+# What has a kind and is no layer: parameters of a signature, dtypes, sites of rules, mistakes.
+NO_LAYERS = {"p", "parameter", "dtype", "site", "mistake"}
+
+
+def asks_for_the_kind(source):
+    """The lines that decide by the kind of a layer, which is a name to show."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        asked = []
+        if isinstance(node, ast.Compare):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, ast.Match):
+            asked = [node.subject]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            asked = [node.func.value]  # layer.kind.startswith("conv")
+        kinds = [v for v in asked if isinstance(v, ast.Attribute) and v.attr == "kind"]
+        owners = [ast.unparse(v.value).split(".")[-1] for v in kinds]
+        found += [v.lineno for v, o in zip(kinds, owners, strict=True) if o not in NO_LAYERS]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_is_decided_by_the_kind_of_a_layer(path):
+    assert asks_for_the_kind(path.read_text("utf-8")) == []
+
+
+def test_a_decision_by_the_kind_of_a_layer_is_found():
+    for line in (
+        *('if layer.kind == "conv": pass', 'y = "repeat" != self.part.kind'),
+        *("x = part.kind in {1}", "assert parts[0].kind not in rules"),
+        *("match layer.kind:\n    case _: pass", 'layer.kind.startswith("conv")'),
+    ):
+        assert asks_for_the_kind(line) == [1], line
+    for line in ("p.kind is p.VAR_KEYWORD", 'y.dtype.kind in "iu"', "names[layer.kind] = 1"):
+        assert asks_for_the_kind(line) == [], line

@@ -112,8 +112,8 @@ def backprop_steps(
 
 
 def _steps(layer: Layer, params: Params, res: Residuals, dy: PyTree, path: str = "") -> Steps:
-    """The steps through one layer, whose parts are steps of their own where it is a chain."""
-    if layer.kind != "chain":
+    """The steps through one layer; the parts of a sequential one are steps of their own."""
+    if not layer.sequential:
         assert layer.recursion is not None
         with jax.named_scope(path or layer.kind):
             dparams, dx, deltas = layer.recursion(params, res, dy)
@@ -131,7 +131,7 @@ def _steps(layer: Layer, params: Params, res: Residuals, dy: PyTree, path: str =
 
 def _nested(layer: Layer, params: Params, gradients: dict[str, Params], path: str = "") -> Params:
     """The gradients by path as a tree like params, in its order."""
-    if layer.kind != "chain":
+    if not layer.sequential:
         return gradients[path or layer.kind]
     return {
         name: _nested(layer.parts[name], params[name], gradients, _join(path, name))

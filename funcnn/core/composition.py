@@ -6,25 +6,28 @@ backward pass, calls theirs in exact reverse order; no automatic differentiation
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 
 from funcnn.core.layer import Layer, as_layer, constructor
 from funcnn.core.parts import (
-    Paths,
-    Run,
+    Extras,
+    Step,
+    Taken,
     arrays_to_join,
     carry_given,
     compose,
-    in_order,
     init_all,
     init_part,
-    keeper,
+    keep,
     name_parts,
     shape_of_part,
     step_back,
+    step_back_each,
+    through,
+    through_each,
 )
 from funcnn.types import Function, Key, Params, PyTree, Residuals
 
@@ -56,20 +59,21 @@ def chain(*layers: Layer | Function, **named: Layer | Function) -> Layer:
             x = shape_of_part(name, part, drawn, x, key)
         return params
 
-    def flow(run: Run, params: Params, x: PyTree, key: Key | None) -> PyTree:
+    def flow(step: Step, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Extras]:
+        extras: Extras = {}
         carried = None
         for name, part in parts.items():
             carried = carry_given(carried, name, part, x)
-            x = run(name, part, params, x, key)
-        return x
+            x, extras[name] = through(step, name, part, params, x, key)
+        return x, extras
 
-    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
-        dparams, deltas = {}, {}
+    def back(params: Params, res: Residuals, dy: PyTree) -> tuple[PyTree, Taken]:
+        taken: Taken = {}
         for name in reversed(parts):
-            dy = step_back(name, parts[name], params, res[name], dy, dparams, deltas)
-        return in_order(dparams, params), dy, deltas
+            dy, taken[name] = step_back(name, parts[name], params, res[name], dy)
+        return dy, taken
 
-    return compose("chain", parts, init, flow, recursion)
+    return compose("chain", parts, init, flow, back, sequential=True)
 
 
 @constructor
@@ -100,26 +104,19 @@ def residual(body: Layer | Function, shortcut: Layer | Function | None = None) -
             )
         return params
 
-    def flow(run: Run, params: Params, x: PyTree, key: Key | None) -> PyTree:
-        y = run("body", parts["body"], params, x, key)
-        other = x if shortcut is None else run("shortcut", parts["shortcut"], params, x, key)
-        return _JOIN["sum"]((y, other))
+    def flow(step: Step, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Extras]:
+        ys, extras = through_each(step, parts, params, [x] * len(parts), key)
+        return _JOIN["sum"](ys if "shortcut" in parts else (*ys, x)), extras
 
-    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
-        dparams, deltas = {}, {}
-        dx = dy
-        if shortcut is not None:
-            dx = step_back(
-                "shortcut", parts["shortcut"], params, res["shortcut"], dy, dparams, deltas
-            )
-        dx = dx + step_back("body", parts["body"], params, res["body"], dy, dparams, deltas)
-        return in_order(dparams, params), dx, deltas
+    def back(params: Params, res: Residuals, dy: PyTree) -> tuple[PyTree, Taken]:
+        dxs, taken = step_back_each(parts, params, res, [dy] * len(parts))
+        return dxs.get("shortcut", dy) + dxs["body"], taken
 
-    return compose("residual", parts, init, flow, recursion)
+    return compose("residual", parts, init, flow, back)
 
 
 # How the outputs of parallel branches are joined.
-_JOIN: dict[str, Callable[[Sequence[Any]], Any]] = {
+_JOIN: dict[str, Callable[[Sequence[PyTree]], PyTree]] = {
     "sum": lambda ys: sum(arrays_to_join(ys)[1:], ys[0]),
     "concatenate": lambda ys: jnp.concatenate(arrays_to_join(ys), axis=-1),
 }
@@ -159,41 +156,26 @@ def parallel(
             f"parallel: combine is None, 'sum', 'concatenate' or a function, found {combine!r}"
         )
 
-    def flow(run: Run, params: Params, x: PyTree, key: Key | None) -> PyTree:
-        ys = [run(name, part, params, x, key) for name, part in parts.items()]
+    def flow(step: Step, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Extras]:
+        ys, extras = through_each(step, parts, params, [x] * len(parts), key)
         if combine is None:
-            return tuple(ys)
-        return _JOIN[combine](ys) if isinstance(combine, str) else combine(*ys)
+            return ys, extras
+        return (_JOIN[combine](ys) if isinstance(combine, str) else combine(*ys)), extras
 
-    def forward(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
-        kept: dict[str, Any] = {}
-        ys: list[Any] = []
-        run = keeper(kept)
-        y = flow(lambda *step: ys.append(run(*step)) or ys[-1], params, x, key)
-        return y, (kept, ys)
+    def back(params: Params, res: Residuals, dy: PyTree) -> tuple[PyTree, Taken]:
+        ys = [res[name][1] for name in parts]
+        kept = {name: own for name, (own, _) in res.items()}
+        dxs, taken = step_back_each(parts, params, kept, _split(combine, ys, dy))
+        given = [dx for dx in dxs.values() if dx is not None]  # integers have no cotangent
+        return sum(given[1:], given[0]) if given else None, taken
 
-    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
-        kept, ys = res
-        dparams, deltas = {}, {}
-        dys = dict(zip(parts, _split(combine, ys, dy), strict=True))
-        dxs = [
-            step_back(name, parts[name], params, kept[name], dys[name], dparams, deltas)
-            for name in reversed(parts)
-        ]
-        given = [dx for dx in dxs if dx is not None]  # integers have no cotangent
-        dx = sum(given[1:], given[0]) if given else None
-        return in_order(dparams, params), dx, deltas
+    init, forward = functools.partial(init_all, parts), functools.partial(flow, _keep_with_output)
+    return compose("parallel", parts, init, flow, None if callable(combine) else back, forward)
 
-    composed = compose(
-        "parallel", parts, lambda key, x: init_all(parts, key, x), flow, recursion, forward
-    )
-    if combine is None or isinstance(combine, str):
-        return composed
-    return Layer(
-        "parallel",
-        composed.init,
-        composed.apply,
-        parts=parts,
-        outputs=composed.outputs,
-        collect=composed.collect,
-    )
+
+def _keep_with_output(
+    part: Layer, params: Params, x: PyTree, key: Key | None
+) -> tuple[PyTree, tuple[Residuals, PyTree]]:
+    """The step of a branch's forward pass: the split of dy asks for the width of its output."""
+    y, res = keep(part, params, x, key)
+    return y, (res, y)

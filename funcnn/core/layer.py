@@ -24,6 +24,8 @@ from funcnn.types import Array, ArrayLike, Key, Params, PyTree, Residuals
 # What a constructor of layers takes.
 Options = ParamSpec("Options")
 Init = Callable[[Key, PyTree], Params]
+Apply = Callable[[Params, PyTree, Key | None], PyTree]
+Forward = Callable[[Params, PyTree, Key | None], tuple[PyTree, Residuals]]
 # The path of a layer's parameters -> mean, variance and number of rows.
 Statistics = dict[str, tuple[Array, Array, ArrayLike]]
 Recursion = Callable[[Params, Residuals, PyTree], tuple[Params, PyTree, dict[str, Array]]]
@@ -38,7 +40,8 @@ class Layer:
     deterministic.
 
     Attributes:
-        kind: what it is, "conv"; unnamed layers are numbered within their kind.
+        kind: what it is called, "conv"; unnamed layers are numbered within their kind. It is shown
+            and decides nothing: what a layer can do, the other attributes say.
         init: `(key, x) -> params`; `x` may be a `jax.ShapeDtypeStruct`.
         apply: `(params, x, key) -> y`.
         forward: `(params, x, key) -> (y, res)`, or None where there is no hand-derived gradient.
@@ -48,6 +51,10 @@ class Layer:
         outputs: `(params, x, key) -> (y, {path: output of that part})`.
         collect: `(params, x, key) -> (y, statistics)`, or None where the layer takes none.
         carries: whether the layer takes `(carry, x)` in place of x and returns `(carry, y)` then.
+        rule: the rule of arrays that it applies in training, or None.
+        sequential: whether its parts run one after the other and `forward` keeps their residuals by
+            name, so that its backward pass can be taken part by part.
+        stacked: whether its params are those of its one part, stacked on axis 0, without the name.
 
     >>> import jax, jax.numpy as jnp
     >>> def init(key, x):
@@ -60,13 +67,16 @@ class Layer:
 
     kind: str
     init: Init
-    apply: Callable[[Params, PyTree, Key | None], PyTree]
-    forward: Callable[[Params, PyTree, Key | None], tuple[PyTree, Residuals]] | None = None
+    apply: Apply
+    forward: Forward | None = None
     recursion: Recursion | None = None
     parts: Mapping[str, Layer] = dataclasses.field(default_factory=dict)
     outputs: Callable[[Params, PyTree, Key | None], tuple[PyTree, dict[str, Array]]] | None = None
     collect: Callable[[Params, PyTree, Key | None], tuple[PyTree, Statistics]] | None = None
     carries: bool = False
+    rule: Rule | None = None
+    sequential: bool = False
+    stacked: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "init", checked_init(self.kind, self.init))
@@ -74,7 +84,7 @@ class Layer:
     def __call__(self, *args: PyTree, key: Key | None = None, **unknown: PyTree) -> PyTree:
         """`layer(params, x)` or, for the training-time behaviour, `layer(params, x, key=key)`."""
         if len(args) != 2 or unknown:
-            raise TypeError(how_to_call(self.kind, unknown))
+            raise TypeError(how_to_call(self.kind, unknown, self.rule))
         params, x = args
         # A foreign function may have params of any kind.
         if (self.parts or self.forward) and not isinstance(params, Mapping):
@@ -166,7 +176,7 @@ def layer_from_rule(
         return {name: cotangents[name] for name in params}, dx, {}
 
     defaults = rule.static_arguments(**static)
-    layer = Layer(kind, init, apply, forward, recursion)
+    layer = Layer(kind, init, apply, forward, recursion, rule=rule)
     object.__setattr__(layer, "__doc__", rule.__doc__)  # help(fnn.relu) shows the derivation
     return layer
 

@@ -1,29 +1,38 @@
 """The parts of a composition: their names, and one step of each through one of them.
 
-A composition says once how x flows through its parts, `flow(run, params, x, key) -> y`, where
-`run(name, part, params, x, key) -> y` is one part's step. What `run` does makes the difference
-between applying the parts, recording their outputs and keeping their residuals.
+A composition says once how x flows through its parts, `flow(step, params, x, key) -> (y, extras)`,
+where `step(part, params, x, key) -> (y, extra)` is one part's step, and `extras` holds what each
+part's step returned beside y, by the part's name. What `step` does makes the difference between
+applying the parts, recording their outputs, taking their statistics and keeping their residuals.
+
+Likewise `back(params, res, dy) -> (dx, taken)` says how a cotangent flows back, and `taken` holds
+what `step_back` returned beside dx. A step fills nothing: what it has found, it returns.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import dataclasses
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.layer import Layer, Statistics, as_layer, fold_path, output_shape
+from funcnn.core.layer import Forward, Init, Layer, Statistics, as_layer, fold_path, output_shape
 from funcnn.core.registry import Value
 from funcnn.core.usage import MissingParameter, MissingStatistics
 from funcnn.types import Array, Function, Key, Params, PyTree, Residuals
 
-Parts = Mapping[str, Layer]
+Parts = dict[str, Layer]
 Paths = dict[str, Array]  # by the path of a layer
-Run = Callable[[str, Layer, Params, PyTree, Key | None], PyTree]
-Flow = Callable[[Run, Params, PyTree, Key | None], PyTree]
+# What the steps returned beside y, by the name of the part.
+Extras = dict[str, PyTree]
+Step = Callable[[Layer, Params, PyTree, Key | None], tuple[PyTree, PyTree]]
+Flow = Callable[[Step, Params, PyTree, Key | None], tuple[PyTree, Extras]]
+# The gradient of each part's parameters and its deltas, by the name of the part.
+Taken = dict[str, tuple[Params, Paths]]
+Back = Callable[[Params, Residuals, PyTree], tuple[PyTree, Taken]]
 
 
 def name_parts(
@@ -49,30 +58,54 @@ def name_parts(
 
 
 def compose(
-    kind: str, parts: Parts, init: Function, flow: Flow, recursion: Function, forward: Any = None
+    kind: str,
+    parts: Parts,
+    init: Init,
+    flow: Flow,
+    back: Back | None,
+    forward: Forward | None = None,
+    *,
+    sequential: bool = False,
+    stacked: bool = False,
 ) -> Layer:
-    """The layer made of `parts`; without hand-derived passes where one of the parts has none."""
+    """The layer made of `parts`; without hand-derived passes where one of the parts has none.
+
+    Args:
+        kind, init, sequential, stacked: as in `Layer`.
+        parts: by name; one alone where `stacked`.
+        flow: how x flows through the parts.
+        back: how a cotangent flows back; None where it cannot.
+        forward: the forward pass, where it keeps more or less than the residuals of each part.
+    """
+    first = next(iter(parts))
 
     def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
-        return flow(_apply, params, x, key)
+        return flow(_apply, params, x, key)[0]
 
     def outputs(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
-        seen: Paths = {}
-        return flow(_recorder(seen), params, x, key), seen
+        y, seen = flow(_record, params, x, key)
+        return y, by_path(seen)
 
-    def keep(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
-        kept: dict[str, Any] = {}
-        return flow(keeper(kept), params, x, key), kept
+    def keep_all(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
+        return flow(keep, params, x, key)
+
+    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
+        assert back is not None
+        dx, taken = back(params, res, dy)
+        # In the order of the parameters, not in that of the recursion.
+        dparams = taken[first][0] if stacked else {name: taken[name][0] for name in params}
+        return dparams, dx, by_path({name: deltas for name, (_, deltas) in taken.items()})
 
     def collect(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
-        found: Statistics = {}
-        return flow(_collector(found), params, x, key), found
+        y, found = flow(_collect, params, x, key)
+        return y, found[first] if stacked else by_path(found)
 
+    by_hand = back is not None and all(part.forward for part in parts.values())
+    passes = (forward or keep_all, recursion) if by_hand else (None, None)
     takes = collect if any(part.collect for part in parts.values()) else None
-    by_hand = all(part.forward for part in parts.values())
-    passes = (forward or keep, recursion) if by_hand else (None, None)
-    carries = any(part.carries for part in parts.values())
-    return Layer(kind, init, apply, *passes, parts, outputs, takes, carries)
+    carries = not stacked and any(part.carries for part in parts.values())
+    made = Layer(kind, init, apply, *passes, parts, outputs, takes, carries)
+    return dataclasses.replace(made, sequential=sequential, stacked=stacked)
 
 
 def carry_given(before: str | None, name: str, part: Layer, x: PyTree) -> str | None:
@@ -91,7 +124,7 @@ def carry_given(before: str | None, name: str, part: Layer, x: PyTree) -> str | 
     return name if part.carries and isinstance(x, tuple) else None
 
 
-def arrays_to_join(ys: Sequence[Any]) -> Sequence[Any]:
+def arrays_to_join(ys: Sequence[PyTree]) -> Sequence[PyTree]:
     """The outputs of branches, unless they are tuples, whose sum would be a longer tuple.
 
     >>> arrays_to_join([(0.0, 1.0), 1.0])
@@ -123,81 +156,95 @@ def inside(name: str) -> Iterator[None]:
         raise error.inside(name) from None
 
 
-def _apply(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
-    with inside(name):
-        return part.apply(params.get(name, {}), x, fold_path(key, name))
+def through(
+    step: Step, name: str, part: Layer, params: Params, x: PyTree, key: Key | None
+) -> tuple[PyTree, PyTree]:
+    """A step through the part called `name`, with its own of the params and of the key.
 
-
-def _recorder(seen: Paths) -> Run:
-    def run(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
-        with inside(name):
-            y, further = outputs_of(part, params.get(name, {}), x, fold_path(key, name))
-        seen.update(under(name, y, further))
-        return y
-
-    return run
-
-
-def _collector(found: Statistics) -> Run:
-    def run(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
-        with inside(name):
-            y, own = part.value_and_statistics(params.get(name, {}), x, fold_path(key, name))
-        # A layer that takes statistics itself has the path "".
-        found.update({f"{name}/{path}".rstrip("/"): value for path, value in own.items()})
-        return y
-
-    return run
-
-
-def keeper(kept: dict[str, Any]) -> Run:
-    """The step of the forward pass: files the residuals of each part in `kept`.
-
-    >>> callable(keeper({}))
-    True
+    >>> through(_apply, "half", as_layer(lambda params, x: x / params), {"half": 2.0}, 4.0, None)
+    (2.0, None)
     """
+    with inside(name):
+        return step(part, params.get(name, {}), x, fold_path(key, name))
 
-    def run(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
-        assert part.forward is not None
-        with inside(name):
-            y, kept[name] = part.forward(params.get(name, {}), x, fold_path(key, name))
-        return y
 
-    return run
+def through_each(
+    step: Step, parts: Parts, params: Params, xs: Sequence[PyTree], key: Key | None
+) -> tuple[tuple[PyTree, ...], Extras]:
+    """A step through each of the parts, which stand side by side: their outputs, and the extras.
+
+    >>> both = {"half": as_layer(lambda params, x: x / 2), "same": as_layer(lambda params, x: x)}
+    >>> through_each(_apply, both, {}, [4.0, 3.0], None)
+    ((2.0, 3.0), {'half': None, 'same': None})
+    """
+    ways = zip(parts.items(), xs, strict=True)
+    done = {name: through(step, name, part, params, x, key) for (name, part), x in ways}
+    return tuple(y for y, _ in done.values()), {name: extra for name, (_, extra) in done.items()}
+
+
+def _apply(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, None]:
+    return part.apply(params, x, key), None
+
+
+def _record(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
+    y, further = outputs_of(part, params, x, key)
+    return y, _own_first(y, further)
+
+
+def _collect(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
+    return part.value_and_statistics(params, x, key)
+
+
+def keep(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
+    """The step of the forward pass: y and the residuals of the part."""
+    assert part.forward is not None
+    return part.forward(params, x, key)
 
 
 def step_back(
-    name: str,
-    part: Layer,
-    params: Params,
-    res: Residuals,
-    dy: PyTree,
-    dparams: Params,
-    deltas: Paths,
-) -> PyTree:
-    """One step of the recursion through one part: files its gradient and its deltas, returns dx.
+    name: str, part: Layer, params: Params, res: Residuals, dy: PyTree
+) -> tuple[PyTree, tuple[Params, Paths]]:
+    """One step of the recursion through one part: dx, and the part's gradient and its deltas.
 
-    >>> from funcnn.core.layer import Layer
     >>> half = Layer("half", None, None, None, lambda params, res, dy: ({}, dy / 2, {}))
-    >>> deltas = {}
-    >>> step_back("half_0", half, {}, None, 4.0, {}, deltas), deltas
-    (2.0, {'half_0': 4.0})
+    >>> dx, (dparams, deltas) = step_back("half_0", half, {}, None, 4.0)
+    >>> dx, dparams, by_path({"half_0": deltas})
+    (2.0, {}, {'half_0': 4.0})
     """
     assert part.recursion is not None
     with jax.named_scope(name):
-        gradient, dx, further = part.recursion(params.get(name, {}), res, dy)
-    if gradient:
-        dparams[name] = gradient
-    deltas.update(under(name, dy, further))
-    return dx
+        dparams, dx, further = part.recursion(params.get(name, {}), res, dy)
+    return dx, (dparams, _own_first(dy, further))
 
 
-def under(name: str, value: Value, further: Mapping[str, Value]) -> dict[str, Value]:
-    """What belongs to a part and to the parts inside it, by path.
+def step_back_each(
+    parts: Parts, params: Params, res: Residuals, dys: Sequence[PyTree]
+) -> tuple[dict[str, PyTree], Taken]:
+    """The recursion through parts that stand side by side, last part first: the dxs by name."""
+    dy_of = dict(zip(parts, dys, strict=True))
+    done = {n: step_back(n, parts[n], params, res[n], dy_of[n]) for n in reversed(parts)}
+    return {n: dx for n, (dx, _) in done.items()}, {n: taken for n, (_, taken) in done.items()}
 
-    >>> under("block", 1, {"conv_0": 2})
-    {'block': 1, 'block/conv_0': 2}
+
+def _own_first(own: Array, further: Mapping[str, Array]) -> Paths:
+    """What belongs to a part, under the path "", and to the parts inside it.
+
+    A scan sorts a dict by its keys, and leaves an OrderedDict in its order.
     """
-    return {name: value, **{f"{name}/{path}": inner for path, inner in further.items()}}
+    return OrderedDict({"": own, **further})
+
+
+def by_path(found: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+    """What belongs to the parts and to the parts inside them, by path; the path "" is a part's own.
+
+    >>> by_path({"block": {"": 1, "conv_0": 2}, "head": {"": 3}})
+    {'block': 1, 'block/conv_0': 2, 'head': 3}
+    """
+    return {
+        f"{name}/{path}" if path else name: value
+        for name, of_part in found.items()
+        for path, value in of_part.items()
+    }
 
 
 def outputs_of(
@@ -243,15 +290,6 @@ def shape_of_part(name: str, part: Layer, params: Params, x: PyTree, key: Key | 
     except Exception as error:
         error.add_note(f"in layer {name}, on an input of shape {jnp.shape(x)}")
         raise
-
-
-def in_order(dparams: Params, params: Params) -> Params:
-    """Gradients in the order of the parameters, not in that of the recursion.
-
-    >>> in_order({"b": 1, "a": 2}, {"a": 0, "b": 0})
-    {'a': 2, 'b': 1}
-    """
-    return {name: dparams[name] for name in params}
 
 
 def missing_backward(layer: Layer, path: str = "") -> list[str]:

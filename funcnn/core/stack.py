@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.layer import Layer, Statistics, as_layer, constructor
+from funcnn.core.layer import Apply, Layer, as_layer, constructor
 from funcnn.core.parts import (
+    Extras,
     Paths,
+    Step,
+    Taken,
     carry_given,
+    compose,
     inside,
-    outputs_of,
+    keep,
     require_key,
     shape_of_part,
     step_back,
-    under,
 )
 from funcnn.core.registry import Rule
 from funcnn.core.removal import removal_in_force
@@ -42,95 +45,98 @@ def repeat(layer: Layer | Function, n: int) -> Layer:
     >>> repeat(lambda params, x: 2 * x, 3)({}, jnp.ones(2))
     Array([8., 8.], dtype=float32)
     """
-    n, part = positive_integer("repeat", "n", n), as_layer(layer)
-    name = part.kind
+    part = as_layer(layer)
+    stack = _Stack(positive_integer("repeat", "n", n), part, part.kind)
+    parts, both_ways = {stack.name: part}, (stack.flow, stack.back, stack.forward)
+    plain = compose("repeat", parts, stack.init, *both_ways, stacked=True)
+    if plain.forward is None:
+        return plain
+    return dataclasses.replace(plain, apply=_with_one_rule(plain))
 
-    def init(key: Key, x: PyTree) -> Params:
+
+@dataclasses.dataclass(frozen=True)
+class _Stack:
+    """The part n times over: what it draws, how x flows through it and a cotangent back."""
+
+    n: int
+    part: Layer
+    name: str
+
+    def init(self, key: Key, x: PyTree) -> Params:
         require_key(key)
-        carry_given(carry_given(None, name, part, x), f"the next {name}", part, x)
-        drawn = [part.init(jax.random.fold_in(key, i), x) for i in range(n)]
-        y = shape_of_part(name, part, drawn[0], x, key)
+        self.refuse_carry(x)
+        drawn = [self.part.init(jax.random.fold_in(key, i), x) for i in range(self.n)]
+        y = shape_of_part(self.name, self.part, drawn[0], x, key)
         if (y.shape, y.dtype) != (x.shape, x.dtype):
             raise ValueError(
-                f"repeat: {name} takes {x.dtype}{x.shape} and returns {y.dtype}{y.shape}: a layer "
-                "that is repeated must return what it takes"
+                f"repeat: {self.name} takes {x.dtype}{x.shape} and returns {y.dtype}{y.shape}: a "
+                "layer that is repeated must return what it takes"
             )
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
 
-    def keys_of(key: Key | None) -> PyTree:
-        return key if key is None else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
+    def refuse_carry(self, x: PyTree) -> None:
+        """A TypeError where one layer would get the carry of the layer before."""
+        carried = carry_given(None, self.name, self.part, x)
+        carry_given(carried, f"the next {self.name}", self.part, x)
 
-    def over_layers(step: Any, x: PyTree, params: Params, key: Key | None) -> PyTree:
-        carry_given(carry_given(None, name, part, x), f"the next {name}", part, x)
-        with inside(name):
-            return jax.lax.scan(lambda x, p: step(p[0], x, p[1]), x, (params, keys_of(key)), n)
+    def keys(self, key: Key | None) -> Key | None:
+        """The keys of the n layers, stacked."""
+        if key is None:
+            return None
+        return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.n))
 
-    def plain(params: Params, x: PyTree, key: Key | None) -> PyTree:
-        return over_layers(lambda p, x, k: (part.apply(p, x, k), None), x, params, key)[0]
+    def flow(self, step: Step, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Extras]:
+        def one(x: PyTree, layer: tuple[Params, Key | None]) -> tuple[PyTree, PyTree]:
+            own, key = layer
+            return step(self.part, own, x, key)
 
-    def outputs(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
-        order: list[str] = []  # scan sorts a dict by its keys
+        self.refuse_carry(x)
+        with inside(self.name):
+            y, extra = jax.lax.scan(one, x, (params, self.keys(key)), self.n)
+        return y, {self.name: extra}
 
-        def step(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
-            y, further = outputs_of(part, params, x, key)
-            seen = under(name, y, further)
-            order[:] = seen
-            return y, seen
+    def forward(self, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
+        y, xs = self.flow(_keep_input, params, x, key)
+        return y, (xs[self.name], key)
 
-        y, stacked = over_layers(step, x, params, key)
-        return y, {path: stacked[path] for path in order}
-
-    def forward(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
-        def step(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
-            assert part.forward is not None
-            return part.forward(params, x, key)[0], x
-
-        y, xs = over_layers(step, x, params, key)
-        return y, (xs, key)
-
-    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
-        order: list[str] = []  # scan sorts a dict by its keys
-        xs, key = res
-
-        def step(dy: PyTree, layer: PyTree) -> tuple[Any, tuple[Params, Paths]]:
-            assert part.forward is not None
-            dparams, deltas = {}, {}
+    def back(self, params: Params, res: Residuals, dy: PyTree) -> tuple[PyTree, Taken]:
+        def one(
+            dy: PyTree, layer: tuple[Params, PyTree, Key | None]
+        ) -> tuple[PyTree, tuple[Params, Paths]]:
             own, x, key = layer
-            with jax.named_scope(name):
-                _, kept = part.forward(own, x, key)
-            dx = step_back(name, part, {name: own}, kept, dy, dparams, deltas)
-            order[:] = deltas
-            return dx, (dparams.get(name, {}), deltas)
+            with jax.named_scope(self.name):
+                _, kept = keep(self.part, own, x, key)
+            return step_back(self.name, self.part, {self.name: own}, kept, dy)
 
-        layers = params, xs, keys_of(key)
-        dx, (dparams, deltas) = jax.lax.scan(step, dy, layers, n, reverse=True)
-        return dparams, dx, {path: deltas[path] for path in order}
-
-    def collect(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
-        return over_layers(part.value_and_statistics, x, params, key)
-
-    takes = collect if part.collect else None
-    if part.forward is None:
-        return Layer("repeat", init, plain, parts={name: part}, outputs=outputs, collect=takes)
-    apply = _stack(plain, forward, recursion)
-    return Layer("repeat", init, apply, forward, recursion, {name: part}, outputs, takes)
+        xs, key = res
+        dx, taken = jax.lax.scan(one, dy, (params, xs, self.keys(key)), self.n, reverse=True)
+        return dx, {self.name: taken}
 
 
-def _stack(plain: Function, forward: Function, recursion: Function) -> PyTree:
+def _keep_input(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, PyTree]:
+    """The step of the forward pass: from its input a layer's residuals are computed again."""
+    return keep(part, params, x, key)[0], x
+
+
+def _with_one_rule(stack: Layer) -> Apply:
     """The apply of a stack of layers with one rule round them all."""
+    plain, forward, recursion = stack.apply, stack.forward, stack.recursion
+    assert forward is not None
+    assert recursion is not None
 
     def repeat(params: Params, x: PyTree, key: Key | None) -> PyTree:
         return plain(params, x, key)
 
-    def keep(params: Params, x: PyTree, key: Key | None) -> PyTree:
+    def saving(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
         y, res = forward(params, x, key)
         return y, (params, res)
 
-    def backward(res: Residuals, dy: PyTree) -> PyTree:
-        return *recursion(*res, dy)[:2], None
+    def backward(res: Residuals, dy: PyTree) -> tuple[Params, PyTree, None]:
+        params, kept = res
+        return *recursion(params, kept, dy)[:2], None
 
     rule = Rule(repeat, "repeat")
-    rule.defvjp(keep, backward)
+    rule.defvjp(saving, backward)
 
     def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
         # Inside, the rule would hide the layers' own from a removal that names those.

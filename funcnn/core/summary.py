@@ -42,10 +42,10 @@ def _shapes(output: PyTree) -> str:
 
 
 def _counts(layer: Layer, params: Params, path: str = "") -> dict[str, int]:
-    """Parameters by path; those of a repeated layer are stacked in its parent's own."""
+    """Parameters by path; those of a part may be stacked in the composition's own."""
     counts: dict[str, int] = {}
     for name, part in layer.parts.items():
-        inside = params if layer.kind == "repeat" else params.get(name, {})
+        inside = params if layer.stacked else params.get(name, {})
         here = f"{path}/{name}" if path else name
         counts[here] = parameter_count(inside)
         counts |= _counts(part, inside, here)

@@ -11,7 +11,7 @@ from typing import Any, SupportsIndex, cast
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.registry import registered_rules
+from funcnn.core.registry import Rule, registered_rules
 from funcnn.types import PyTree
 
 
@@ -68,18 +68,18 @@ def parameter(kind: str, params: Mapping[str, Any], name: str) -> PyTree:
     return params[name]
 
 
-def how_to_call(kind: str, unknown: Iterable[str] = ()) -> str:
-    """How a layer is called, for one that was called with other arguments.
+def how_to_call(kind: str, unknown: Iterable[str] = (), rule: Rule | None = None) -> str:
+    """How a layer, perhaps that of a rule, is called, for one called with other arguments.
 
     >>> how_to_call("gru", ["train"])
     'gru takes no option train: call it as gru(params, x) or, to train, gru(params, x, key=key)...'
     """
     what = f"takes no option {', '.join(unknown)}" if unknown else "is a layer"
-    of_arrays = f"; as a function of arrays alone it is fnn.rules.{kind}"
-    return (
-        f"{kind} {what}: call it as {kind}(params, x) or, to train, {kind}(params, x, key=key)"
-        + (of_arrays if kind in registered_rules() else "")
-    )
+    told = f"{kind} {what}: call it as {kind}(params, x) or, to train, {kind}(params, x, key=key)"
+    # The name of somebody else's rule has a dot in it.
+    if rule is None or "." in rule.name or rule.name not in registered_rules():
+        return told
+    return f"{told}; as a function of arrays alone it is fnn.rules.{rule.name}"
 
 
 def checked_init(kind: str, init: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

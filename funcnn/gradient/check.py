@@ -114,16 +114,14 @@ def _one_of(name: str, value: str, known: Collection[str]) -> None:
 
 def _what_to_give(target: object) -> str:
     if isinstance(target, Layer):
-        rule = f"its rule, fnn.check(fnn.rules.{target.kind})" if _has_rule(target) else "a rule"
+        rule = "a rule"
+        if target.rule is not None and _is_ours(target.rule):
+            rule = f"its rule, fnn.check(fnn.rules.{target.rule.name})"
         return (
             f"check: {target.kind} is a layer: check {rule}, or the layer at arguments, "
             f"fnn.check({target.kind}, params, x)"
         )
     return "check: give a Rule, or a differentiable function and its arguments"
-
-
-def _has_rule(layer: Layer) -> bool:
-    return layer.kind in registered_rules()
 
 
 def _is_ours(rule: Rule) -> bool:

@@ -1,8 +1,8 @@
 """Layers: rules with their parameters. This page is their table of contents.
 
 linear: dense and convolutions, the first file to read. embedding: rows of a table. activation,
-pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences.
-parameters: the dtype in which they are made.
+pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences;
+bidirectional: both of their directions. parameters: the dtype in which they are made.
 """
 
 from funcnn.layers.activation import elu as elu
@@ -15,6 +15,7 @@ from funcnn.layers.activation import silu as silu
 from funcnn.layers.activation import softmax as softmax
 from funcnn.layers.activation import softplus as softplus
 from funcnn.layers.activation import tanh as tanh
+from funcnn.layers.bidirectional import bidirectional as bidirectional
 from funcnn.layers.embedding import embedding as embedding
 from funcnn.layers.linear import conv as conv
 from funcnn.layers.linear import conv_transposed as conv_transposed
@@ -28,7 +29,6 @@ from funcnn.layers.pooling import average_pool as average_pool
 from funcnn.layers.pooling import global_average_pool as global_average_pool
 from funcnn.layers.pooling import global_max_pool as global_max_pool
 from funcnn.layers.pooling import max_pool as max_pool
-from funcnn.layers.recurrent import bidirectional as bidirectional
 from funcnn.layers.recurrent import gru as gru
 from funcnn.layers.recurrent import lstm as lstm
 from funcnn.layers.recurrent import rnn as rnn

@@ -61,4 +61,4 @@ def embedding(vocabulary: int, width: int, *, initializer: Function = _UNIT_ROWS
         dtable, dx = rules.embedding.backward(res, dy)
         return {"table": dtable}, dx, {}
 
-    return Layer("embedding", init, apply, forward, recursion)
+    return Layer("embedding", init, apply, forward, recursion, rule=rules.embedding)

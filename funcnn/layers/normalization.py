@@ -184,4 +184,5 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
         return {**gradients, **zeros}, cotangents[0], {}
 
     takes = None if frozen else collect
-    return Layer("batch_norm", init, apply, forward, recursion, collect=takes)
+    passes = forward, recursion
+    return Layer("batch_norm", init, apply, *passes, collect=takes, rule=rules.batch_norm)

@@ -1,4 +1,4 @@
-"""Recurrent layers: the recurrent rules with their parameters, in one direction or in both.
+"""Recurrent layers: the recurrent rules with their parameters.
 
 Each takes sequences x (N, T, D) and returns y (N, T, H), starting from a carry of zeros; or it
 takes `(carry, x)` or `(carry, x, lengths)` and returns `(carry, y)`, where the carry None stands
@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
-from funcnn.core.layer import Layer, as_layer, constructor, layer_from_rule
-from funcnn.core.parts import Paths, Run, compose, in_order, init_all, require_key, step_back
+from funcnn.core.layer import Layer, constructor, layer_from_rule
+from funcnn.core.parts import Paths, require_key
 from funcnn.core.registry import Rule
 from funcnn.core.usage import in_a_word, parameter, positive_integer
 from funcnn.layers.parameters import parameter_dtype
@@ -80,8 +80,12 @@ def _first(carry: PyTree) -> PyTree:
     return next((a for a in jax.tree.leaves(carry) if hasattr(a, "shape")), 0)
 
 
-def _count(carry: PyTree) -> str:
-    """An array by its shape, anything else by how many things it holds."""
+def count(carry: PyTree) -> str:
+    """An array by its shape, anything else by how many things it holds.
+
+    >>> count((jnp.ones(2), 3.0)), count(jnp.ones(2))
+    ('2 things', 'float32[2]')
+    """
     return f"{len(carry)} things" if isinstance(carry, (tuple, list)) else in_a_word(carry)
 
 
@@ -97,12 +101,11 @@ def _from_rule(rule: Rule, init: Callable[[Key, PyTree], Params], **static: Any)
         carries = carry if len(names) > 1 else (carry,)
         if not isinstance(carries, (tuple, list)) or len(carries) != len(names):
             raise ValueError(
-                f"{rule.name}: the carry is ({', '.join(names)}), each (N, H), "
-                f"found {_count(carry)}"
+                f"{rule.name}: the carry is ({', '.join(names)}), each (N, H), found {count(carry)}"
             )
         if not all(hasattr(a, "shape") for a in carries):
             raise ValueError(
-                f"{rule.name}: the carry is {', '.join(names)} (N, H), found {_count(carry)}"
+                f"{rule.name}: the carry is {', '.join(names)} (N, H), found {count(carry)}"
             )
         return dict(zip(names, carries, strict=True))
 
@@ -143,7 +146,8 @@ def _from_rule(rule: Rule, init: Callable[[Key, PyTree], Params], **static: Any)
     def mirrored() -> Recurrent:
         return _from_rule(rule, init, **{**static, "reverse": not static["reverse"]})
 
-    return Recurrent(rule.name, init, apply, forward, recursion, carries=True, mirrored=mirrored)
+    passes = apply, forward, recursion
+    return Recurrent(rule.name, init, *passes, carries=True, rule=rule, mirrored=mirrored)
 
 
 def _init(
@@ -250,70 +254,3 @@ def gru(
     hidden = positive_integer("gru", "hidden", hidden)
     init = _init(hidden, 3, [0.0] * 4 * hidden, initializer, recurrent_initializer)
     return _from_rule(rules.gru, init, reverse=reverse)
-
-
-@constructor
-def bidirectional(layer: Layer) -> Layer:
-    """A recurrent layer and its twin of the other direction, their outputs side by side.
-
-    x (N, T, D) becomes y (N, T, 2H); in the explicit form the carry is that of both, `(forward,
-    backward)`. The params are those of the parts "forward" and "backward". Backward: each part gets
-    its half of dy, and dx is the sum of what they return.
-
-    Raises:
-        TypeError: the layer is not a recurrent one.
-
-    >>> model, x = bidirectional(gru(4)), jnp.ones((2, 5, 3))
-    >>> params = model.init(jax.random.key(0), x)
-    >>> model(params, x).shape, list(params)
-    ((2, 5, 8), ['forward', 'backward'])
-    """
-    layer = as_layer(layer)
-    if not isinstance(layer, Recurrent):
-        raise TypeError(
-            "bidirectional: the layer is fnn.rnn(...), fnn.lstm(...) or fnn.gru(...), "
-            f"found {layer!r}"
-        )
-    parts: dict[str, Layer] = {"forward": layer, "backward": layer.mirrored()}
-
-    def flow(run: Run, params: Params, x: PyTree, key: Key | None) -> PyTree:
-        if not isinstance(x, tuple):
-            ys = [run(name, part, params, x, key) for name, part in parts.items()]
-            return jnp.concatenate(ys, axis=-1)  # (N, T, 2H)
-        carries = (None, None) if x[0] is None else x[0]
-        if not isinstance(carries, (tuple, list)) or len(carries) != 2:
-            raise ValueError(
-                "bidirectional: the input is x or (carry, x), the carry (forward, backward), "
-                f"found {_count(carries)} for it"
-            )
-        outs = [
-            run(name, part, params, (carry, *x[1:]), key)
-            for (name, part), carry in zip(parts.items(), carries, strict=True)
-        ]
-        carries, ys = zip(*outs, strict=True)
-        return carries, jnp.concatenate(ys, axis=-1)
-
-    def recursion(params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree, Paths]:
-        dparams: Params = {}
-        deltas: Paths = {}
-        explicit = isinstance(dy, tuple)
-        dcarries, dy = dy if explicit else (None, dy)
-        dys: Any = dict(zip(parts, jnp.split(dy, 2, axis=-1), strict=True))  # each (N, T, H)
-        if explicit:
-            dcarries = (None, None) if dcarries is None else dcarries
-            dys = dict(zip(parts, zip(dcarries, dys.values(), strict=True), strict=True))
-        dxs = {
-            name: step_back(name, parts[name], params, res[name], dys[name], dparams, deltas)
-            for name in ("backward", "forward")
-        }
-        return in_order(dparams, params), _joined(dxs["forward"], dxs["backward"]), deltas
-
-    return compose("bidirectional", parts, lambda k, x: init_all(parts, k, x), flow, recursion)
-
-
-def _joined(of_forward: PyTree, of_backward: PyTree) -> PyTree:
-    """The cotangent of the input of both: a sum for x, a pair for the carries."""
-    if not isinstance(of_forward, tuple):
-        return of_forward + of_backward
-    carry = None if of_forward[0] is None else (of_forward[0], of_backward[0])
-    return carry, of_forward[1] + of_backward[1], *of_forward[2:]

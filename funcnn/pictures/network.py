@@ -11,6 +11,7 @@ import numpy as np
 
 from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
+from funcnn.rules.convolution.conv import conv
 from funcnn.types import ArrayLike, Params, PyTree
 
 # Any pure function logits (N, classes) = model(params, images), a Layer or not.
@@ -50,12 +51,14 @@ def convolutions(model: Layer, params: Params) -> list[Convolution]:
 
 
 def _convolutions(layer: Layer, params: Params, path: str, repeats: int) -> list[Convolution]:
-    if layer.kind == "conv" and jnp.ndim(params["w"]) == 4:
+    # A copy of the rule with other passes has its reference.
+    is_conv = layer.rule is not None and layer.rule.reference is conv.reference
+    if is_conv and jnp.ndim(params["w"]) == 4:
         return [Convolution(path, params, repeats)]
     found = []
     for name, part in layer.parts.items():
         here = f"{path}/{name}" if path else name
-        if layer.kind == "repeat":  # its parameters are those of the part, stacked on axis 0
+        if layer.stacked:
             first = jax.tree.map(lambda leaf: leaf[0], params)
             found += _convolutions(part, first, here, repeats + 1)
         else:
