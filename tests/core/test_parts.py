@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 import funcnn as fnn
 from funcnn.core.layer import Layer, as_layer, layer_from_rule, no_params
@@ -86,7 +87,7 @@ def test_what_a_model_returns_is_its_callers_own(key):
         jax.eval_shape(lambda: found()[:3])
     again = found()
     assert [list(part) for part in again] == names
-    assert not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(again))
+    assert not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(again))
 
 
 def test_one_layer_in_two_places_has_the_statistics_of_each(key):
