@@ -289,14 +289,14 @@ def _whole(text: str) -> int:
     """A seed: 32 bits, which JAX's and NumPy's generators both take."""
     value = _digits(text)
     if not 0 <= value < 2**32:
-        told = f"expected a whole number from 0 to 2^32 - 1, got {text[:60]}"
+        told = f"expected a whole number from 0 to 2^32 - 1, found {text[:60]}"
         raise argparse.ArgumentTypeError(told)
     return value
 
 
 def _positive(text: str) -> int:
     if _digits(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text[:60]}")
+        raise argparse.ArgumentTypeError(f"expected a number from 1, found {text[:60]}")
     return _digits(text)
 
 

@@ -259,7 +259,7 @@ SAID_ONCE = {
         r", bool\) or not isinstance\([\w.]+, int\)",
         "if isinstance(n, bool) or not isinstance(n, int) or n < 1:",
     ),
-    "foreign.py": (r"import_module\((?!f?\"|_MODULE_OF)", "importlib.import_module(module)"),
+    "foreign.py": (r"import_module\((?!f?\"|homes)", "importlib.import_module(module)"),
     "layers/parameters.py": (
         r"else jnp\.zeros\(\(\)\)\.dtype",
         "x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros(()).dtype",

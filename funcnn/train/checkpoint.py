@@ -56,7 +56,7 @@ class Checkpoints:
         warn: Callable[[str], Any] = warnings.warn,
     ):
         if keep < 1:
-            raise ValueError(f"keep must be at least 1, got {keep}")
+            raise ValueError(f"keep must be at least 1, found {keep}")
         self.folder = Path(folder).absolute()  # orbax takes no relative paths
         self.keep = keep
         self._warn = warn

@@ -35,7 +35,7 @@ def make_evaluation(
     """
     rows = _checked_rows(split_arrays)
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raise ValueError(f"batch_size must be at least 1, found {batch_size}")
     batch_size = min(batch_size, rows)
     return Evaluation(metrics, list(_equal_batches(split_arrays, rows, batch_size)), rows)
 
@@ -78,7 +78,7 @@ class Evaluation:
 def _checked_rows(arrays: Mapping[str, np.ndarray]) -> int:
     lengths = {name: np.shape(array)[:1] for name, array in arrays.items()}
     if not lengths or len(set(lengths.values())) > 1 or () in lengths.values():
-        raise ValueError(f"the arrays of a split need one number of rows in common, got {lengths}")
+        raise ValueError(f"the arrays of a split need as many rows each, found {lengths}")
     (rows,) = next(iter(lengths.values()))
     if rows == 0:
         raise ValueError("the split has no rows to evaluate")
@@ -100,10 +100,10 @@ def _true_rows(outputs: Sequence[Mapping[str, np.ndarray]], name: str, rows: int
 
 def _check_metrics(output: object, batch_size: int) -> None:
     if not isinstance(output, dict):
-        raise TypeError(f"metrics must return a dict, got a {type(output).__name__}")
+        raise TypeError(f"metrics must return a dict, found a {type(output).__name__}")
     for name, values in output.items():
         if np.shape(values) != (batch_size,):
             raise TypeError(
                 f"metric '{name}' must hold one number a row, shape {(batch_size,)}, "
-                f"got shape {np.shape(values)}"
+                f"found shape {np.shape(values)}"
             )

@@ -53,7 +53,7 @@ class MetricsLog:
         """
         line = {name: _plain(value) for name, value in record.items()}
         if as_integer(line.get("step")) is None:
-            raise ValueError(f"a metrics record needs a whole number 'step', got {record!r}")
+            raise ValueError(f"a metrics record needs a whole number 'step', found {record!r}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:

@@ -155,17 +155,17 @@ def _check_number(what: str, value: object, default: object) -> None:
     """An option whose default is a number takes numbers; optax notices only when it computes."""
     if isinstance(default, bool):
         if not isinstance(value, bool):
-            raise ValueError(f"{what} must be true or false, got {value!r}")
+            raise ValueError(f"{what} must be true or false, found {value!r}")
     elif isinstance(default, int | float) and (
         isinstance(value, bool | str | list | dict) or value is None
     ):
-        raise ValueError(f"{what} must be a number, got {value!r}")
+        raise ValueError(f"{what} must be a number, found {value!r}")
 
 
 def _check_rate(rate: object) -> None:
     if callable(rate):
         return
     if isinstance(rate, bool) or not isinstance(rate, int | float):
-        raise ValueError(f"learning_rate must be a number, got {rate!r}")
+        raise ValueError(f"learning_rate must be a number, found {rate!r}")
     if not (math.isfinite(rate) and rate >= 0):
-        raise ValueError(f"learning_rate must be finite and not negative, got {rate!r}")
+        raise ValueError(f"learning_rate must be finite and not negative, found {rate!r}")

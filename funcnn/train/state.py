@@ -97,9 +97,9 @@ def check_params(params: PyTree) -> None:
 
 def _checked_seed(seed: int) -> np.uint32:
     if as_integer(seed) is None:
-        raise ValueError(f"seed must be an integer, got {seed!r}")
+        raise ValueError(f"seed must be an integer, found {seed!r}")
     if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+        raise ValueError(f"seed must be from 0 to 2**32 - 1, found {seed}")
     return np.uint32(seed)
 
 

@@ -82,11 +82,11 @@ class Step:
         momentum: float = 0.9,
     ):
         if as_integer(steps_per_call) is None:
-            raise ValueError(f"steps_per_call must be an integer, got {steps_per_call!r}")
+            raise ValueError(f"steps_per_call must be an integer, found {steps_per_call!r}")
         if steps_per_call < 1:
-            raise ValueError(f"steps_per_call must be at least 1, got {steps_per_call}")
+            raise ValueError(f"steps_per_call must be at least 1, found {steps_per_call}")
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1, got {momentum!r}")
+            raise ValueError(f"momentum must be at least 0 and below 1, found {momentum!r}")
         self.steps_per_call = steps_per_call
         self.body = _make_body(loss, optax.with_extra_args_support(optimizer), momentum)
 
@@ -235,16 +235,16 @@ def _checked_loss(output: PyTree) -> tuple[Array, dict[str, Array], Statistics]:
     """The loss's (scalar, metrics, statistics), or a TypeError that says what it is instead."""
     value, metrics = output if isinstance(output, tuple) and len(output) == 2 else (output, {})
     if not _is_scalar(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise TypeError(f"loss must return a floating point scalar, got {_describe(value)}")
+        raise TypeError(f"loss must return a floating point scalar, found {_describe(value)}")
     if not isinstance(metrics, dict):
-        raise TypeError(f"loss must return its metrics as a dict, got {_describe(metrics)}")
+        raise TypeError(f"loss must return its metrics as a dict, found {_describe(metrics)}")
     statistics = metrics.get(STATISTICS, {})
     metrics = {name: metric for name, metric in metrics.items() if name != STATISTICS}
     for name, metric in metrics.items():
         if name in RESERVED:
             raise TypeError(f"loss returns a metric named '{name}', which the step itself gives")
         if not _is_scalar(metric):
-            raise TypeError(f"metric '{name}' must be a scalar, got {_describe(metric)}")
+            raise TypeError(f"metric '{name}' must be a scalar, found {_describe(metric)}")
     return value, metrics, statistics
 
 

@@ -139,7 +139,7 @@ def test_a_refused_arm_is_exit_1_and_json_lines_are_rows(quick, capsys):
     ("arguments", "told"),
     [
         (["wrk"], "unknown benchmark wrk (did you mean work?): work, broken"),
-        (["work", "--rounds", "0"], "expected a number from 1, got 0"),
+        (["work", "--rounds", "0"], "expected a number from 1, found 0"),
         (["work", "--out", "absent/rows.jsonl"], "there is no folder absent"),
     ],
 )

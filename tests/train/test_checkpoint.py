@@ -170,7 +170,7 @@ def test_a_checkpoint_of_another_model_names_the_leaf(checkpoints, line):
 
 
 def test_keep_must_be_a_count(tmp_path):
-    with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="keep must be at least 1, found 0"):
         Checkpoints(tmp_path, keep=0)
 
 

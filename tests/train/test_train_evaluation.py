@@ -41,9 +41,9 @@ def test_the_mean_is_taken_in_float64():
 @pytest.mark.parametrize(
     ("arrays", "line"),
     [
-        ({}, "one number of rows in common"),
-        ({"x": np.zeros(3), "y": np.zeros(4)}, "one number of rows in common"),
-        ({"x": np.zeros(())}, "one number of rows in common"),
+        ({}, "need as many rows each"),
+        ({"x": np.zeros(3), "y": np.zeros(4)}, "need as many rows each"),
+        ({"x": np.zeros(())}, "need as many rows each"),
         ({"x": np.zeros((0, 2))}, "no rows"),
     ],
 )
@@ -55,9 +55,9 @@ def test_arrays_that_are_no_split(arrays, line):
 def test_what_is_no_metric_a_row_is_named():
     arrays = {"x": np.zeros(3, np.float32)}
     scalar = make_evaluation(lambda p, b: {"mean": jnp.mean(b["x"])}, arrays, 2)
-    with pytest.raises(TypeError, match=r"metric 'mean' .* shape \(2,\), got shape \(\)"):
+    with pytest.raises(TypeError, match=r"metric 'mean' .* shape \(2,\), found shape \(\)"):
         scalar({})
     with pytest.raises(TypeError, match="metrics must return a dict"):
         make_evaluation(lambda p, b: b["x"], arrays, 2)({})
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, found 0"):
         make_evaluation(errors, arrays, 0)

@@ -148,7 +148,7 @@ def test_a_state_or_a_loss_without_them_is_told_what_to_do():
 
     with pytest.raises(TypeError, match=r"no statistics, .* batch norm 'norm': take y, "):
         make_step(silent, OPTIMIZER)(start(), batches(0))
-    with pytest.raises(ValueError, match="momentum must be at least 0 and below 1, got 1"):
+    with pytest.raises(ValueError, match="momentum must be at least 0 and below 1, found 1"):
         make_step(loss, OPTIMIZER, momentum=1.0)
 
 

@@ -188,12 +188,12 @@ def test_another_optimizer_than_the_state_was_made_with_is_named(made_with, line
 
 
 LOSSES = {
-    r"floating point scalar, got float32\[2\]": lambda p, b, k: p["w"],
-    "floating point scalar, got a dict": lambda p, b, k: {"loss": jnp.sum(p["w"])},
-    r"floating point scalar, got int32\[\]": lambda p, b, k: jnp.int32(1),
-    "floating point scalar, got a NoneType": lambda p, b, k: None,
-    "metrics as a dict, got float32": lambda p, b, k: (jnp.sum(p["w"]), jnp.sum(p["w"])),
-    r"metric 'rows' must be a scalar, got float32\[2\]": (
+    r"floating point scalar, found float32\[2\]": lambda p, b, k: p["w"],
+    "floating point scalar, found a dict": lambda p, b, k: {"loss": jnp.sum(p["w"])},
+    r"floating point scalar, found int32\[\]": lambda p, b, k: jnp.int32(1),
+    "floating point scalar, found a NoneType": lambda p, b, k: None,
+    "metrics as a dict, found float32": lambda p, b, k: (jnp.sum(p["w"]), jnp.sum(p["w"])),
+    r"metric 'rows' must be a scalar, found float32\[2\]": (
         lambda p, b, k: (jnp.sum(p["w"]), {"rows": p["w"]})
     ),
     "a metric named 'gradient_norm'": (

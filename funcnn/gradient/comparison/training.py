@@ -180,7 +180,7 @@ def compare_training(
     (True, ['automatic', 'manual', 'automatic, last place changed'])
     """
     if not is_positive_integer(steps):
-        raise ValueError(f"compare_training: steps must be a positive integer, got {steps!r}")
+        raise ValueError(f"compare_training: steps must be a positive integer, found {steps!r}")
     seed = 0 if key is None else int(jax.random.bits(key, (), "uint32"))
     found = sites(trace(loss, (params, batches(0), jax.random.key(seed)), {}).jaxpr)
     losses = {"automatic": without_rules(loss), "manual": loss}

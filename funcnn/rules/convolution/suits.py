@@ -52,7 +52,7 @@ class Shapes:
     inputs: int
     outputs: int
     groups: int = 1
-    dtype: DType = "float32"
+    dtype: DType = dataclasses.field(default_factory=lambda: jnp.result_type(float))
     platform: str = "cpu"
 
     @property
