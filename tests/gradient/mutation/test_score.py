@@ -281,7 +281,11 @@ def test_score(name):
     assert_score(name)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SCORES if name not in QUICK])
+def tier(name):
+    """Minutes of compiling, for rules of hundreds of mutants, are no part of CI."""
+    return pytest.mark.battery if sum(SCORES[name]) > 250 else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=tier(n)) for n in SCORES if n not in QUICK])
 def test_score_of_every_rule(name):
     assert_score(name)
