@@ -23,7 +23,7 @@ from funcnn.gradient.diagnosis.diagnose import diagnose_failure
 from funcnn.gradient.program.dtypes import pinned_dtypes
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.loops import EndlessLoop
-from funcnn.gradient.program.operands import rules_never_run
+from funcnn.gradient.program.operands import rules_never_run, rules_without_influence
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
 from funcnn.names import import_files
@@ -241,12 +241,12 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
         results = (
             [*results, *_judged_as_it_is(situation, pinned)] if pinned else _run(situation, level)
         )
-    unreached = rules_never_run(program)
-    run = len({(site.name, site.source) for site in found}) - len(unreached) if found else 1
-    source = situation.source
-    return CheckReport(
-        name, tuple(results), leaves, len(found), source, unreached=unreached, run=run
-    )
+    unused = rules_without_influence(program)
+    unreached = tuple(rule for rule in rules_never_run(program) if rule not in unused)
+    different = len({(site.name, site.source) for site in found})
+    run = different - len(unreached) - len(unused) if found else 1
+    more = {"unreached": unreached, "unused": unused, "run": run}
+    return CheckReport(name, tuple(results), leaves, len(found), situation.source, **more)
 
 
 def _pinned(situation: Situation) -> set[str]:

@@ -251,3 +251,28 @@ def test_one_branch_alone_is_run():
     assert not check(f, X, jnp.array(4)).ok
     alone = check(lambda x, n: jax.lax.cond(n > 3, sine(7.0), lambda x: x, x), X, np.int32(2))
     assert not alone.ok
+
+
+# What was differentiated before the tools saw it
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_a_rule_that_was_differentiated_inside_is_not_called_right(factor):
+    """Of it the call in its own forward pass is left, which looks like one to compare."""
+    sine = jax.custom_vjp(jnp.sin)
+    sine.defvjp(lambda x: (sine(x), x), lambda x, dy: (factor * dy * jnp.cos(x),))
+    x = jnp.array([0.3, 1.1])
+
+    def slope(x):
+        return jax.grad(lambda x: jnp.sum(sine(x)))(x)
+
+    for inside in (slope, jax.jit(slope)):
+        report = check(inside, x)
+        assert not report.ok
+        assert not report.failures
+        assert "its value reaches no result" in str(report)
+        comparison = compare(lambda x, f=inside: jnp.sum(f(x)), x, pairs=0, cost=False)
+        assert not comparison.ok
+        assert comparison.conclusion().startswith("NOT COMPARED")
+    # Where the value is used beside its slope, the rule is compared.
+    assert check(lambda x: sine(x) + slope(x), x).ok is (factor == 1.0)

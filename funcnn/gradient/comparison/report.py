@@ -32,6 +32,7 @@ class Comparison(Report):
         no_truth: why there is no float64 truth, or "".
         site_rows: the error that each site contributes and inherits, in the order of the program.
         arms: what each way to the gradient costs: automatic, checkpointed and manual.
+        unused: the rules whose value reaches no result, so that none of them was compared.
 
     >>> row = Row("w", (2,), "float32", 0.5, 3.0, 0.2, "MANUAL")
     >>> print(Comparison((row,), (Site((0,), "linear", "dense_0", "custom_vjp", ""),)))
@@ -50,6 +51,7 @@ class Comparison(Report):
     no_truth: str = ""
     site_rows: tuple[SiteRow, ...] = ()
     arms: tuple[Arm, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -57,7 +59,12 @@ class Comparison(Report):
         right = {"MANUAL", "AUTO", "TIE", "SURROGATE"}
         judged = all(row.verdict in right for row in self.leaves)
         proved = any(not row.zero for row in self.leaves)
-        return bool(proved and self.sites and judged and not self.no_truth)
+        return bool(proved and self._compares and judged and not self.no_truth)
+
+    @property
+    def _compares(self) -> bool:
+        """Whether the value of any rule reaches the result, so that its gradient does."""
+        return any(site.name not in self.unused for site in self.sites)
 
     def rows(self) -> list[dict[str, Any]]:
         """The key "kind" says what a row is; what was not measured, or is infinite, is None.
@@ -109,6 +116,11 @@ class Comparison(Report):
         notes += [f"{r.verdict} {r.site}: {r.note}" for r in self.site_rows if r.note]
         notes += [f"{arm.name}: {arm.note}" for arm in self.arms if arm.note]
         notes += [f"WRONG rule: {site}" for site in self.culprits]
+        notes += [
+            f"NOT COMPARED rule {name}: its value reaches no result; where it was differentiated "
+            "inside, compare what calls it before that"
+            for name in self.unused
+        ]
         notes += [f"kept in the automatic arm, no reverse mode: {site}" for site in self.kept]
         shown = [_leaf(row) for row in self.leaves], self._sites(), [_arm(arm) for arm in self.arms]
         lines = [self._rules(), *(table(rows) for rows in shown if rows), *notes]
@@ -139,6 +151,8 @@ class Comparison(Report):
             return f"NO TRUTH: {self.no_truth}"
         if not self.sites:
             return "NOT COMPARED: the function calls no hand-written rule"
+        if not self._compares and not any(row.verdict == "WRONG" for row in self.leaves):
+            return "NOT COMPARED: the value of no hand-written rule reaches the result"
         counts = Counter(row.verdict for row in self.leaves)
         named = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
         wrong = any(row.verdict == "WRONG" for row in self.leaves)

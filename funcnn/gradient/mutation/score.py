@@ -199,6 +199,7 @@ def mutation_score(
         seed: of the cases and the cotangents.
 
     Raises:
+        TypeError: not a rule.
         ValueError: the rule itself fails a check, or has no case with a floating-point argument.
 
     >>> import funcnn as fnn
@@ -206,6 +207,10 @@ def mutation_score(
     >>> score.score, score.smallest_scale <= 1e-6
     (1.0, True)
     """
+    if not isinstance(rule, Rule):
+        raise TypeError(
+            f"mutation_score: expected a Rule, as fnn.rule makes one, found {rule!r:.60}"
+        )
     given = rule.cases(jax.random.key(seed)) if cases is None else list(cases)
     with jax.enable_x64(True):
         specimens = _specimens(rule, given, seed)

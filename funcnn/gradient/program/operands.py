@@ -17,7 +17,14 @@ import numpy as np
 from funcnn.core.errors import first_line
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.evaluation import Evaluation
-from funcnn.gradient.program.jaxprs import bind, closed, inner_program, scan_layout, subprograms
+from funcnn.gradient.program.jaxprs import (
+    bind,
+    closed,
+    inner_program,
+    live,
+    scan_layout,
+    subprograms,
+)
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.sites import Site, inside_of, join, operands, site_of, wrapped
 from funcnn.gradient.program.without_rules import Program
@@ -109,6 +116,36 @@ def rules_never_run(program: Program) -> tuple[str, ...]:
         rule = visit.site.name, visit.site.source
         reached[rule] = reached.get(rule, False) or not visit.note.endswith(_NOT_REACHED)
     return tuple(name for (name, _), run in reached.items() if not run)
+
+
+def rules_without_influence(program: Program) -> tuple[str, ...]:
+    """The names of the rules whose value reaches no output, so that no gradient goes through them.
+
+    What was differentiated inside a function is such: jax.grad has called its backward pass, whose
+    equations stand there like any others.
+
+    >>> from funcnn.gradient.program.without_rules import trace
+    >>> slope = jax.grad(jax.nn.relu)
+    >>> rules_without_influence(trace(slope, (1.0,), {}))
+    ('relu',)
+    """
+    found = {(site.name, site.source): site.name for site in sites(program.jaxpr)}
+    jaxpr = program.jaxpr.jaxpr
+    with_influence = _rules_read(jaxpr, [True] * len(jaxpr.outvars)) if found else set()
+    return tuple(name for rule, name in found.items() if rule not in with_influence)
+
+
+def _rules_read(jaxpr: Jaxpr, wanted: list[bool]) -> set[tuple[str, str]]:
+    rules: set[tuple[str, str]] = set()
+    for eqn, outs in live(jaxpr, wanted)[0]:
+        site, call = site_of(eqn, (), ""), inner_program(eqn)
+        if site is None and call:
+            rules |= _rules_read(call[1].jaxpr, outs)
+            continue
+        inside = [closed(wrapped(eqn))] if site else list(map(closed, subprograms(eqn)))
+        rules |= {(site.name, site.source)} if site else set()
+        rules |= {(s.name, s.source) for inner in inside for s in sites(inner)}
+    return rules
 
 
 def _seen(visit: Visit, reached: ArrayLike, operands: tuple[Any, ...]) -> Visit:

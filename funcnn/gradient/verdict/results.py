@@ -76,7 +76,8 @@ class CheckReport(Report):
         own: whether these are the cases of a rule, some of which must show each leaf a truth that
             is not zero; of arguments that somebody gives a leaf may have the gradient zero.
         unreached: the rules that the target holds and these arguments never run.
-        run: how many different rules they run.
+        unused: the rules whose value reaches no result of the target.
+        run: how many different rules they run, of which the value reaches one.
         laws: the names of the results that are laws, declared by the cases.
 
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
@@ -94,6 +95,7 @@ class CheckReport(Report):
     command: str = ""
     own: bool = False
     unreached: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     run: int = 1
     laws: tuple[str, ...] = ()
 
@@ -135,7 +137,7 @@ class CheckReport(Report):
         if not passed:
             return "no case with a floating-point argument"
         if self.rules and not self.run:
-            return "these arguments run none of the rules"
+            return "no rule was compared"
         if self.rules and self.leaves and all(r.zero for r in passed if r.check == "truth"):
             return "every true gradient is zero at these arguments"
         return ""
@@ -153,7 +155,7 @@ class CheckReport(Report):
             "ok": self.ok,
             **self.counts,
             "not_compared": self.uncovered,
-            "not_run": self.unreached,
+            "not_run": [*self.unreached, *self.unused],
             "rules": self.rules,
             "source": self.source,
         }
@@ -178,6 +180,11 @@ class CheckReport(Report):
             yield f"leaf {leaf}" + (f": {why[leaf]}" if why.get(leaf) else "")
         for name in self.unreached:
             yield f"rule {name}: these arguments never run it"
+        for name in self.unused:
+            yield (
+                f"rule {name}: its value reaches no result; where it was differentiated inside, "
+                "check what calls it before that"
+            )
         if self._nothing and not self.failures and not self.uncovered:
             yield self._nothing
 

@@ -152,6 +152,11 @@ def test_nothing_to_mutate():
     assert (empty.fates, empty.score, empty.smallest_scale) == ((), 0.0, np.inf)
 
 
+def test_only_rules_are_mutated():
+    with pytest.raises(TypeError, match=r"expected a Rule, as of @fnn\.rule, found 3"):
+        mutation_score(3)  # pyright: ignore[reportArgumentType]
+
+
 def test_a_check_in_another_precision_is_refused():
     def low(situation):
         situation.subject("float32")
