@@ -208,9 +208,7 @@ def mutation_score(
     (1.0, True)
     """
     if not isinstance(rule, Rule):
-        raise TypeError(
-            f"mutation_score: expected a Rule, as fnn.rule makes one, found {rule!r:.60}"
-        )
+        raise TypeError(f"mutation_score: expected a Rule, as of @fnn.rule, found {rule!r:.60}")
     given = rule.cases(jax.random.key(seed)) if cases is None else list(cases)
     with jax.enable_x64(True):
         specimens = _specimens(rule, given, seed)
