@@ -15,7 +15,7 @@ def in_place_of(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path beside a file, to write to: what is written there takes its place at the end.
 
     After an error the file is what it was before. What a killed process left behind is overwritten
-    the next time.
+    the next time. A link stays one; what is no file, such as /dev/stdout, is written to as it is.
 
     Args:
         path: the file, there already or not; its folder must be there.
@@ -30,7 +30,10 @@ def in_place_of(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> path.read_text(), unfinished.exists()
     ('{}', False)
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays one
+    if target.exists() and not target.is_file():
+        yield target  # a terminal or a pipe has no whole to wait for
+        return
     unfinished = target.with_name(target.name + UNFINISHED)
     try:
         yield unfinished

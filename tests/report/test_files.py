@@ -63,3 +63,30 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path):
     write(path, "newer")
     assert path.read_text() == "newer"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_a_link_the_file_is_replaced_that_it_names(tmp_path):
+    path, link = tmp_path / "rows.jsonl", tmp_path / "latest.jsonl"
+    write(path, "old")
+    link.symlink_to(path)
+    write(link, "new")
+    assert link.is_symlink()
+    assert path.read_text() == "new"
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write(pipe, "new")
+        assert os.read(reader, 9) == b"new"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_folder_is_no_place_for_a_text(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        write(tmp_path, "new")
+    assert not list(tmp_path.iterdir())

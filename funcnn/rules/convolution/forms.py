@@ -29,11 +29,11 @@ def convolve(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
     Array([3., 5.], dtype=float32)
     """
     padding = windows.padding
-    cut_off = [(min(lo, 0), min(hi, 0), 0) for lo, hi in padding]
-    if any(map(any, cut_off)):
+    if any(side < 0 for sides in padding for side in sides):
         # With a negative padding XLA:CPU reads past the end of x.
-        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *cut_off, (0, 0, 0)])
-        x, padding = lax.optimization_barrier(x), [(max(lo, 0), max(hi, 0)) for lo, hi in padding]
+        cuts, padding = zip(*map(_cut_and_added, x.shape[1:-1], padding), strict=True)
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *cuts, (0, 0, 0)])
+        x = lax.optimization_barrier(x)
     return lax.conv_general_dilated(
         x,
         w,
@@ -43,6 +43,22 @@ def convolve(x: Array, w: Array, windows: Windows, groups: int = 1) -> Array:
         dimension_numbers=LAYOUT[len(windows.size)],
         feature_group_count=groups,
     )
+
+
+def _cut_and_added(
+    n: int, padding: tuple[int, int]
+) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """A padding of n elements in two steps: what it cuts off, and the zeros that it adds.
+
+    A cut past all of them takes zeros of the other side.
+
+    >>> _cut_and_added(5, (4, -7))
+    ((0, -5, 0), (2, 0))
+    """
+    lo, hi = padding
+    cut_lo, cut_hi = max(min(lo, 0), -n), max(min(hi, 0), -n)
+    added = max(lo, 0) + min(hi - cut_hi, 0), max(hi, 0) + min(lo - cut_lo, 0)
+    return (cut_lo, cut_hi, 0), added
 
 
 def _exchanged(w: Array, groups: int) -> Array:

@@ -31,6 +31,9 @@ def sizes():
     yield (2, 5, 3, 2), (1, 1), {"padding": ((2, 0), (0, 3))}
     yield (2, 7, 7, 2), (1, 1), {"stride": 3}
     yield (2, 11, 7, 1), (2, 2), {"stride": 5, "padding": "VALID"}
+    # The first window lies in the padding, and the next one past the image.
+    for side in ((4, 0), (0, 4), (5, 0)):
+        yield (1, 5, 1), (3,), {"stride": 9, "padding": (side,)}
     yield (0, 5, 4, 3), (3, 3), {"stride": 2}
     yield (2, 5, 4, 0), (3, 3), {}
     for stride, (padding, k) in itertools.product(
