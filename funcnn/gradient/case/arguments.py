@@ -31,8 +31,12 @@ class Parts(NamedTuple):
 def real_arrays(args: PyTree) -> PyTree:
     """The tree with float numbers as arrays and complex arrays as `Parts`; the rest as it is.
 
-    >>> real_arrays((2.5, 3, np.array(1j)))
-    (array(2.5, dtype=float32), 3, Parts(real=array(0.), imag=array(1.)))
+    Arrays of NumPy get the dtype in which JAX takes them: without x64 that of float64 is float32.
+
+    >>> real_arrays((2.5, 3, np.ones(2)))
+    (array(2.5, dtype=float32), 3, array([1., 1.], dtype=float32))
+    >>> real_arrays(1j)
+    Parts(real=array(0., dtype=float32), imag=array(1., dtype=float32))
     """
     return jax.tree.map(_real_array, args)
 
@@ -42,6 +46,8 @@ def _real_array(leaf: Any) -> Any:
         kind = complex if _is_complex_number(leaf) else float
         dtype = leaf.dtype if isinstance(leaf, np.generic) else jnp.result_type(kind)
         leaf = np.asarray(leaf, jax.dtypes.canonicalize_dtype(dtype))
+    if isinstance(leaf, np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.inexact):
+        leaf = np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
     if isinstance(leaf, (jax.Array, np.ndarray)) and jnp.issubdtype(
         leaf.dtype, jnp.complexfloating
     ):
