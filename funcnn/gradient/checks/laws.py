@@ -17,7 +17,7 @@ from funcnn.gradient.truth.appeal import SOLVED
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import Verdict
 
-_POWERS = (-6, -1, 1, 6)  # of two: scaling by them is exact
+_POWERS = (-20, -6, -1, 1, 6, 20)  # of two: scaling by them is exact
 _LAW = 1e-12  # relative; both sides of a law are sums in float64
 
 
