@@ -241,7 +241,7 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
         results = (
             [*results, *_judged_as_it_is(situation, pinned)] if pinned else _run(situation, level)
         )
-    unused = rules_without_influence(program)
+    unused = tuple(site.name for site in rules_without_influence(program))
     unreached = tuple(rule for rule in rules_never_run(program) if rule not in unused)
     different = len({(site.name, site.source) for site in found})
     run = different - len(unreached) - len(unused) if found else 1

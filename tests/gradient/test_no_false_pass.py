@@ -276,3 +276,17 @@ def test_a_rule_that_was_differentiated_inside_is_not_called_right(factor):
         assert comparison.conclusion().startswith("NOT COMPARED")
     # Where the value is used beside its slope, the rule is compared.
     assert check(lambda x: sine(x) + slope(x), x).ok is (factor == 1.0)
+
+
+def test_a_rule_is_compared_beside_an_unused_one_of_its_name():
+    """Rules made of lambdas share their name: where they are defined tells them apart."""
+    unused = custom(lambda x: 2 * x, lambda x: (2 * x, None), lambda _, dy: (2 * dy,))
+    used = custom(lambda x: 3 * x, lambda x: (3 * x, None), lambda _, dy: (3 * dy,))
+
+    def loss(x):
+        unused(x)
+        return jnp.sum(used(x))
+
+    comparison = compare(loss, jnp.array([0.3, 1.1]), pairs=0, cost=False)
+    assert len(comparison.unused) == 1
+    assert comparison.ok, str(comparison)

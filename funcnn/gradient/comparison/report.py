@@ -32,7 +32,7 @@ class Comparison(Report):
         no_truth: why there is no float64 truth, or "".
         site_rows: the error that each site contributes and inherits, in the order of the program.
         arms: what each way to the gradient costs: automatic, checkpointed and manual.
-        unused: the rules whose value reaches no result, so that none of them was compared.
+        unused: a site of each rule that was not compared: its value reaches no result.
 
     >>> row = Row("w", (2,), "float32", 0.5, 3.0, 0.2, "MANUAL")
     >>> print(Comparison((row,), (Site((0,), "linear", "dense_0", "custom_vjp", ""),)))
@@ -51,7 +51,7 @@ class Comparison(Report):
     no_truth: str = ""
     site_rows: tuple[SiteRow, ...] = ()
     arms: tuple[Arm, ...] = ()
-    unused: tuple[str, ...] = ()
+    unused: tuple[Site, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -64,7 +64,8 @@ class Comparison(Report):
     @property
     def _compares(self) -> bool:
         """Whether the value of any rule reaches the result, so that its gradient does."""
-        return any(site.name not in self.unused for site in self.sites)
+        unused = {(site.name, site.source) for site in self.unused}
+        return any((site.name, site.source) not in unused for site in self.sites)
 
     def rows(self) -> list[dict[str, Any]]:
         """The key "kind" says what a row is; what was not measured, or is infinite, is None.
@@ -117,9 +118,9 @@ class Comparison(Report):
         notes += [f"{arm.name}: {arm.note}" for arm in self.arms if arm.note]
         notes += [f"WRONG rule: {site}" for site in self.culprits]
         notes += [
-            f"NOT COMPARED rule {name}: its value reaches no result; where it was differentiated "
-            "inside, compare what calls it before that"
-            for name in self.unused
+            f"NOT COMPARED rule {site.name}: its value reaches no result; where it was "
+            "differentiated inside, compare what calls it before that"
+            for site in self.unused
         ]
         notes += [f"kept in the automatic arm, no reverse mode: {site}" for site in self.kept]
         shown = [_leaf(row) for row in self.leaves], self._sites(), [_arm(arm) for arm in self.arms]

@@ -118,21 +118,21 @@ def rules_never_run(program: Program) -> tuple[str, ...]:
     return tuple(name for (name, _), run in reached.items() if not run)
 
 
-def rules_without_influence(program: Program) -> tuple[str, ...]:
-    """The names of the rules whose value reaches no output, so that no gradient goes through them.
+def rules_without_influence(program: Program) -> tuple[Site, ...]:
+    """A site of each rule whose value reaches no output, so that no gradient goes through it.
 
     What was differentiated inside a function is such: jax.grad has called its backward pass, whose
     equations stand there like any others.
 
     >>> from funcnn.gradient.program.without_rules import trace
     >>> slope = jax.grad(jax.nn.relu)
-    >>> rules_without_influence(trace(slope, (1.0,), {}))
-    ('relu',)
+    >>> [site.name for site in rules_without_influence(trace(slope, (1.0,), {}))]
+    ['relu']
     """
-    found = {(site.name, site.source): site.name for site in sites(program.jaxpr)}
+    found = {(site.name, site.source): site for site in sites(program.jaxpr)}
     jaxpr = program.jaxpr.jaxpr
     with_influence = _rules_read(jaxpr, [True] * len(jaxpr.outvars)) if found else set()
-    return tuple(name for rule, name in found.items() if rule not in with_influence)
+    return tuple(site for rule, site in found.items() if rule not in with_influence)
 
 
 def _rules_read(jaxpr: Jaxpr, wanted: list[bool]) -> set[tuple[str, str]]:
