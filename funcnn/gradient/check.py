@@ -22,8 +22,8 @@ from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.diagnosis.diagnose import diagnose_failure
 from funcnn.gradient.program.dtypes import pinned_dtypes
 from funcnn.gradient.program.float64 import is_float
+from funcnn.gradient.program.influence import rules_never_run, rules_without_influence
 from funcnn.gradient.program.loops import EndlessLoop
-from funcnn.gradient.program.operands import rules_never_run, rules_without_influence
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
 from funcnn.names import import_files
@@ -241,11 +241,14 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
         results = (
             [*results, *_judged_as_it_is(situation, pinned)] if pinned else _run(situation, level)
         )
-    unused = tuple(site.name for site in rules_without_influence(program))
-    unreached = tuple(rule for rule in rules_never_run(program) if rule not in unused)
-    different = len({(site.name, site.source) for site in found})
-    run = different - len(unreached) - len(unused) if found else 1
-    more = {"unreached": unreached, "unused": unused, "run": run}
+    unused = {(site.name, site.source) for site in rules_without_influence(program)}
+    never_run = {(site.name, site.source) for site in rules_never_run(program)} - unused
+    every = {(site.name, site.source) for site in found}
+    more = {
+        "unreached": tuple(name for name, _ in sorted(never_run)),
+        "unused": tuple(name for name, _ in sorted(unused)),
+        "run": len(every - never_run - unused) if found else 1,
+    }
     return CheckReport(name, tuple(results), leaves, len(found), situation.source, **more)
 
 

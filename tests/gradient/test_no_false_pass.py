@@ -288,5 +288,5 @@ def test_a_rule_is_compared_beside_an_unused_one_of_its_name():
         return jnp.sum(used(x))
 
     comparison = compare(loss, jnp.array([0.3, 1.1]), pairs=0, cost=False)
-    assert len(comparison.unused) == 1
+    assert len(comparison.not_compared) == 1
     assert comparison.ok, str(comparison)

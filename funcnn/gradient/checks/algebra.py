@@ -39,18 +39,25 @@ def truth(situation: Situation) -> Iterator[Result]:
     """
     subject = situation.subject("float64")
     drawn = cotangents_of(subject, situation.seed)
-    why = _without_reverse_mode(subject, drawn[0][1])
+    why = without_reverse_mode(subject, drawn[0][1])
     if why:
         yield from _by_differences(situation, subject, why)
         return
     for i, leaf in enumerate(subject.leaves):
-        verdict, note = _truth_of_leaf(situation, subject, drawn, i)
+        verdict, note = truth_of_leaf(situation, subject, drawn, i)
         zero = verdict == "zero"
         yield situation.result("truth", leaf, "pass" if zero else verdict, note, zero=zero)
 
 
-def _without_reverse_mode(subject: Subject, dys: list[Any]) -> str:
-    """Why nothing independent of the rule can be differentiated backwards, or ""."""
+def without_reverse_mode(subject: Subject, dys: list[Any]) -> str:
+    """Why nothing independent of the rule can be differentiated backwards, or "".
+
+    >>> import jax
+    >>> with jax.enable_x64(True):
+    ...     one = Subject(("x",), (np.ones(2),), list, lambda x: [x * x], False)
+    ...     without_reverse_mode(one, [np.ones(2)])
+    ''
+    """
     shapes_of = subject.pull_automatic.eval_shape
     try:
         shapes_of(subject.x, dys)
@@ -71,10 +78,26 @@ def _by_differences(situation: Situation, subject: Subject, why: str) -> Iterato
         yield situation.result("truth", leaf, verdict, told)
 
 
-def _truth_of_leaf(
+def truth_of_leaf(
     situation: Situation, subject: Subject, drawn: list[tuple[str, list[Any]]], i: int
 ) -> Judged:
-    """The verdict over all cotangents: any failure fails, any comparison passes."""
+    """The verdict on leaf i over all cotangents: any failure fails, any comparison passes.
+
+    Args:
+        situation: for its seed.
+        subject: in float64.
+        drawn: cotangents of its outputs, by name.
+        i: the leaf.
+
+    >>> from funcnn import rules
+    >>> from funcnn.core.registry import Case
+    >>> import jax
+    >>> one = Situation.of_rule(rules.tanh, Case("one", (np.linspace(-1.0, 1.0, 3),)))
+    >>> with jax.enable_x64(True):
+    ...     subject = one.subject("float64")
+    ...     truth_of_leaf(one, subject, cotangents_of(subject), 0)[0]
+    'pass'
+    """
     truths = [np.asarray(subject.pull_automatic(subject.x, dys)[1][i]) for _, dys in drawn]
     size = max(float(np.linalg.norm(truth)) for truth in truths)
     verdicts = []

@@ -33,8 +33,8 @@ from funcnn.gradient.comparison.report import Comparison
 from funcnn.gradient.cost.timing import Timing, time_in_turn
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import is_float, perturbed, raise_function, raised
+from funcnn.gradient.program.influence import rules_not_compared
 from funcnn.gradient.program.jaxprs import filled
-from funcnn.gradient.program.operands import rules_without_influence
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import Program, take_out, trace
@@ -131,8 +131,9 @@ def compare(
     wrong = any(row.verdict == "WRONG" for row in rows) and not reference
     culprits = _culprits(real, args, manual, found, site_rows, judge) if wrong else ()
     arms, timing = _costs(built, cost, pairs)
-    unused = rules_without_influence(with_rules)
-    return Comparison(rows, found, tuple(kept), culprits, timing, "", site_rows, arms, unused)
+    known = [row.site for row in site_rows if row.verdict != "INCONCLUSIVE"]
+    others = tuple(rules_not_compared(with_rules, chosen, known))
+    return Comparison(rows, found, tuple(kept), culprits, timing, "", site_rows, arms, others)
 
 
 def _value(manual: Gradient, automatic: Gradient) -> Row:

@@ -32,7 +32,7 @@ class Comparison(Report):
         no_truth: why there is no float64 truth, or "".
         site_rows: the error that each site contributes and inherits, in the order of the program.
         arms: what each way to the gradient costs: automatic, checkpointed and manual.
-        unused: a site of each rule that was not compared: its value reaches no result.
+        not_compared: a site of each rule that no leaf's gradient goes through, and why.
 
     >>> row = Row("w", (2,), "float32", 0.5, 3.0, 0.2, "MANUAL")
     >>> print(Comparison((row,), (Site((0,), "linear", "dense_0", "custom_vjp", ""),)))
@@ -51,7 +51,7 @@ class Comparison(Report):
     no_truth: str = ""
     site_rows: tuple[SiteRow, ...] = ()
     arms: tuple[Arm, ...] = ()
-    unused: tuple[Site, ...] = ()
+    not_compared: tuple[tuple[Site, str], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -59,13 +59,20 @@ class Comparison(Report):
         right = {"MANUAL", "AUTO", "TIE", "SURROGATE"}
         judged = all(row.verdict in right for row in self.leaves)
         proved = any(not row.zero for row in self.leaves)
-        return bool(proved and self._compares and judged and not self.no_truth)
+        return bool(
+            proved and self._compares and judged and not self.no_truth and not self._wrong_sites
+        )
 
     @property
     def _compares(self) -> bool:
-        """Whether the value of any rule reaches the result, so that its gradient does."""
-        unused = {(site.name, site.source) for site in self.unused}
-        return any((site.name, site.source) not in unused for site in self.sites)
+        """Whether the gradient of any leaf goes through any rule."""
+        others = {(site.name, site.source) for site, _ in self.not_compared}
+        return any((site.name, site.source) not in others for site in self.sites)
+
+    @property
+    def _wrong_sites(self) -> list[str]:
+        """Where a rule is wrong."""
+        return [str(row.site) for row in self.site_rows if row.verdict == "WRONG"]
 
     def rows(self) -> list[dict[str, Any]]:
         """The key "kind" says what a row is; what was not measured, or is infinite, is None.
@@ -75,8 +82,8 @@ class Comparison(Report):
           note;
         - "arm": name, flops, bytes_accessed, temporary_bytes, residual_bytes, compile_seconds,
           seconds_median, seconds_low, seconds_high, note;
-        - "program", once, last: ok, rules (name -> how many), kept, culprits, no_truth, device,
-          jax (its version).
+        - "program", once, last: ok, rules (name -> how many), kept, culprits, not_compared
+          (rules), no_truth, device, jax (its version).
         """
         leaves = [{"kind": "leaf", **dataclasses.asdict(row)} for row in self.leaves]
         sites = [
@@ -98,6 +105,7 @@ class Comparison(Report):
             "rules": dict(Counter(site.name for site in self.sites)),
             "kept": [str(site) for site in self.kept],
             "culprits": [str(site) for site in self.culprits],
+            "not_compared": [site.name for site, _ in self.not_compared],
             "no_truth": self.no_truth,
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,
@@ -117,11 +125,7 @@ class Comparison(Report):
         notes += [f"{r.verdict} {r.site}: {r.note}" for r in self.site_rows if r.note]
         notes += [f"{arm.name}: {arm.note}" for arm in self.arms if arm.note]
         notes += [f"WRONG rule: {site}" for site in self.culprits]
-        notes += [
-            f"NOT COMPARED rule {site.name}: its value reaches no result; where it was "
-            "differentiated inside, compare what calls it before that"
-            for site in self.unused
-        ]
+        notes += [f"NOT COMPARED rule {site.name}: {why}" for site, why in self.not_compared]
         notes += [f"kept in the automatic arm, no reverse mode: {site}" for site in self.kept]
         shown = [_leaf(row) for row in self.leaves], self._sites(), [_arm(arm) for arm in self.arms]
         lines = [self._rules(), *(table(rows) for rows in shown if rows), *notes]
@@ -152,13 +156,17 @@ class Comparison(Report):
             return f"NO TRUTH: {self.no_truth}"
         if not self.sites:
             return "NOT COMPARED: the function calls no hand-written rule"
-        if not self._compares and not any(row.verdict == "WRONG" for row in self.leaves):
-            return "NOT COMPARED: the value of no hand-written rule reaches the result"
+        wrong = any(row.verdict == "WRONG" for row in self.leaves) or self._wrong_sites
+        rules = [f"rule {site.name}" for site, _ in self.not_compared]
+        if not self._compares and not wrong:
+            return f"NOT COMPARED: no leaf's gradient goes through {', '.join(rules)}"
         counts = Counter(row.verdict for row in self.leaves)
         named = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
-        wrong = any(row.verdict == "WRONG" for row in self.leaves)
         head = "OK" if self.ok else "FAILED" if wrong else "INCONCLUSIVE"
-        return f"{head}: {len(self.leaves)} leaves against float64 truth: {named or 'none'}"
+        text = f"{head}: {len(self.leaves)} leaves against float64 truth: {named or 'none'}"
+        if self._wrong_sites:
+            text += f"; wrong: {', '.join(self._wrong_sites)}"
+        return f"{text}; not compared: {', '.join(rules)}" if rules else text
 
 
 def _leaf(row: Row) -> dict[str, Any]:

@@ -1,36 +1,45 @@
 """The operands that really flow through each site of a custom rule when a program runs.
 
 The program is evaluated once, equation by equation and under one jit, and each site hands out its
-operands on the way. What stands in a loop is looked at in the first iteration.
+operands on the way. What stands in a loop hands out those of four calls: the first that is reached,
+the last, and the two with the largest and the smallest numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.errors import first_line
+from funcnn.gradient.program.calls import Calls, each_of, joined, none_yet, one_call
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.jaxprs import (
     bind,
     closed,
     inner_program,
-    live,
     scan_layout,
+    strong,
     subprograms,
 )
-from funcnn.gradient.program.rewriting import sites
-from funcnn.gradient.program.sites import Site, inside_of, join, operands, site_of, wrapped
+from funcnn.gradient.program.sites import (
+    Site,
+    inside_of,
+    join,
+    operands,
+    shape_of,
+    site_of,
+    wrapped,
+)
 from funcnn.gradient.program.without_rules import Program
-from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, Equation, Jaxpr
+from funcnn.types import Array, ArrayLike, ClosedJaxpr, Equation, Jaxpr
 
-_NOT_REACHED = "not reached"
+NOT_REACHED = "not reached"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,36 +50,37 @@ class Visit:
         site: where it is.
         eqn: its equation.
         calls: how often a run of the program calls it; loops of unknown length count once.
-        note: what is to be known about the operands: "iteration 1 of 5", "not reached".
-        operands: those that are no literals; None where they could not be had.
+        note: what is to be known about the operands: "3 of its 5 calls", "not reached".
+        operands: those that are no literals, of each call that is looked at; empty where none
+            could be had.
     """
 
     site: Site
     eqn: Equation
     calls: int
     note: str
-    operands: tuple[Any, ...] | None = None
+    operands: tuple[tuple[Any, ...], ...] = ()
 
 
 def capture(program: Program) -> list[Visit]:
-    """Every site of a custom rule in a traced program, with the operands of its first call.
+    """Every site of a custom rule in a traced program, with the operands that flow there.
 
     >>> from funcnn.gradient.program.without_rules import trace
     >>> visit, = capture(trace(lambda x: jax.nn.relu(x - 1), (np.ones(2, np.float32),), {}))
-    >>> str(visit.site), [x.tolist() for x in visit.operands]
-    ('relu', [[0.0, 0.0]])
+    >>> str(visit.site), [[x.tolist() for x in call] for call in visit.operands]
+    ('relu', [[[0.0, 0.0]]])
     """
-    found: list[Visit] = []
+    visits: list[Visit] = []
 
-    def flows(leaves: list[Any]) -> list[tuple[ArrayLike, list[Any]] | None]:
+    def flows(leaves: list[Any]) -> list[Calls | None]:
         walk = _Walk([], [])
         walk(program.jaxpr, leaves)
-        found[:] = walk.visits
+        visits[:] = walk.visits
         return walk.flows
 
     values = compiled(flows)(program.leaves)
     return [
-        _seen(visit, *flow) if flow else visit for visit, flow in zip(found, values, strict=True)
+        _seen(visit, calls) if calls else visit for visit, calls in zip(visits, values, strict=True)
     ]
 
 
@@ -99,59 +109,12 @@ def visited(program: Program) -> list[Visit]:
         return [dataclasses.replace(v, note=note) for v in listed(program.jaxpr)]
 
 
-def rules_never_run(program: Program) -> tuple[str, ...]:
-    """The names of the rules that stand in branches and loops which the arguments never enter.
-
-    >>> from funcnn.gradient.program.without_rules import trace
-    >>> def f(x):
-    ...     return jax.lax.cond(x[0] > 0, jax.nn.relu, lambda x: x, x)
-    >>> rules_never_run(trace(f, (np.array([-1.0], np.float32),), {}))
-    ('relu',)
-    """
-    found = sites(program.jaxpr)
-    if not any({"branches", "body_jaxpr", "cond_jaxpr"} & set(s.position) for s in found):
-        return ()
-    reached: dict[tuple[str, str], bool] = {}
-    for visit in visited(program):
-        rule = visit.site.name, visit.site.source
-        reached[rule] = reached.get(rule, False) or not visit.note.endswith(_NOT_REACHED)
-    return tuple(name for (name, _), run in reached.items() if not run)
-
-
-def rules_without_influence(program: Program) -> tuple[Site, ...]:
-    """A site of each rule whose value reaches no output, so that no gradient goes through it.
-
-    What was differentiated inside a function is such: jax.grad has called its backward pass, whose
-    equations stand there like any others.
-
-    >>> from funcnn.gradient.program.without_rules import trace
-    >>> slope = jax.grad(jax.nn.relu)
-    >>> [site.name for site in rules_without_influence(trace(slope, (1.0,), {}))]
-    ['relu']
-    """
-    found = {(site.name, site.source): site for site in sites(program.jaxpr)}
-    jaxpr = program.jaxpr.jaxpr
-    with_influence = _rules_read(jaxpr, [True] * len(jaxpr.outvars)) if found else set()
-    return tuple(site for rule, site in found.items() if rule not in with_influence)
-
-
-def _rules_read(jaxpr: Jaxpr, wanted: list[bool]) -> set[tuple[str, str]]:
-    rules: set[tuple[str, str]] = set()
-    for eqn, outs in live(jaxpr, wanted)[0]:
-        site, call = site_of(eqn, (), ""), inner_program(eqn)
-        if site is None and call:
-            rules |= _rules_read(call[1].jaxpr, outs)
-            continue
-        inside = [closed(wrapped(eqn))] if site else list(map(closed, subprograms(eqn)))
-        rules |= {(site.name, site.source)} if site else set()
-        rules |= {(s.name, s.source) for inner in inside for s in sites(inner)}
-    return rules
-
-
-def _seen(visit: Visit, reached: ArrayLike, operands: tuple[Any, ...]) -> Visit:
-    if not reached:
-        return dataclasses.replace(visit, note=_and(visit.note, _NOT_REACHED))
-    return dataclasses.replace(visit, operands=tuple(operands))
+def _seen(visit: Visit, calls: Calls) -> Visit:
+    if not calls.number:
+        return dataclasses.replace(visit, note=_and(visit.note, NOT_REACHED))
+    operands = each_of(calls)
+    note = f"{len(operands)} of its {int(calls.number)} calls" if calls.in_a_loop else ""
+    return dataclasses.replace(visit, operands=operands, note=_and(visit.note, note))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +144,7 @@ class _Walk(Evaluation):
     """An evaluation of a jaxpr that notes the sites; flows[i] belongs to visits[i]."""
 
     visits: list[Visit]
-    flows: list[tuple[ArrayLike, list[Any]] | None]
+    flows: list[Calls | None]
     place: _Place = _Place()
 
     def at(self, number: int, eqn: Equation) -> _Walk:
@@ -195,12 +158,19 @@ class _Walk(Evaluation):
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         if self._noted(eqn):
-            self.flows.append((self.place.reached, [x[i] for i in operands(eqn)]))
+            self.flows.append(one_call(self.place.reached, [x[i] for i in operands(eqn)]))
             return self.inside("call")(wrapped(eqn), x)
         call = inner_program(eqn)
         inner = call[1] if call else inside_of(eqn)
         if inner is not None:
             return self.inside("jaxpr")(inner, x)
+        if eqn.primitive.name == "scan":
+            return self._scan(eqn, x)
+        if (
+            eqn.primitive.name == "while"
+            and not closed(eqn.params["cond_jaxpr"]).out_avals[0].shape
+        ):
+            return self._while(eqn, x)
         look_inside = getattr(self, f"_{eqn.primitive.name}", self._other)
         look_inside(eqn, x)
         return bind(eqn, x)
@@ -212,25 +182,41 @@ class _Walk(Evaluation):
             self.visits.append(Visit(site, eqn, self.place.calls, self.place.note))
         return site is not None
 
-    def _scan(self, eqn: Equation, x: list[Any]) -> None:
-        length, backwards = eqn.params["length"], eqn.params["reverse"]
-        body = closed(eqn.params["jaxpr"])
-        fixed = sum(scan_layout(eqn))  # constants and carry come before what is scanned over
-        index = length - 1 if backwards else 0
-        first = [
-            jax.lax.index_in_dim(v, index, keepdims=False) if length else _zeros(a)
-            for v, a in zip(x[fixed:], body.in_avals[fixed:], strict=True)
-        ]
-        note = f"iteration 1 of {length}" if length else ""
-        inner = self.inside("jaxpr", note=note, calls=length, when=length > 0)
-        inner(body, x[:fixed] + first)
+    def _scan(self, eqn: Equation, x: list[Any]) -> list[Any]:
+        body, (constants, carried) = closed(eqn.params["jaxpr"]), scan_layout(eqn)
+        fixed, carry, rows = np.split(np.arange(len(x)), [constants, constants + carried])
+        loop = _Loop(self.inside("jaxpr", calls=eqn.params["length"]), body)
 
-    def _while(self, eqn: Equation, x: list[Any]) -> None:
+        def step(state: tuple[list[Any], Any], row: list[Any]) -> tuple[Any, list[Any]]:
+            outs, flows = loop.step([*(x[i] for i in fixed), *state[0], *row], state[1])
+            return (outs[:carried], flows), outs[carried:]
+
+        options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+        start = [strong(x[i]) for i in carry], loop.before
+        (outs, flows), ys = jax.lax.scan(step, start, [x[i] for i in rows], **options)
+        return [*outs, *self._after(loop, flows, ys)]
+
+    def _while(self, eqn: Equation, x: list[Any]) -> list[Any]:
         n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        note = "iteration 1 of a while_loop"
-        start = self.inside("cond_jaxpr", note=note)
-        (go_on,) = start(eqn.params["cond_jaxpr"], x[:n] + x[n + m :])
-        self.inside("body_jaxpr", note=note, when=go_on)(eqn.params["body_jaxpr"], x[n:])
+        condition, body = closed(eqn.params["cond_jaxpr"]), closed(eqn.params["body_jaxpr"])
+        start = self.inside("cond_jaxpr", note="before a while_loop")
+        start(condition, x[:n] + x[n + m :])
+        loop = _Loop(self.inside("body_jaxpr"), body)
+
+        def go_on(state: tuple[list[Any], Any]) -> Array:
+            return jex.jaxpr_as_fun(condition)(*x[:n], *state[0])[0]
+
+        def step(state: tuple[list[Any], Any]) -> tuple[list[Any], Any]:
+            return loop.step([*x[n : n + m], *state[0]], state[1])
+
+        carry = [strong(v) for v in x[n + m :]]
+        outs, flows = jax.lax.while_loop(go_on, step, (carry, loop.before))
+        return self._after(loop, flows, outs)
+
+    def _after(self, loop: _Loop, flows: list[Calls | None], outs: list[Any]) -> list[Any]:
+        self.visits.extend(loop.visits)
+        self.flows.extend(flows)
+        return outs
 
     def _cond(self, eqn: Equation, x: list[Any]) -> None:
         branches = eqn.params["branches"]
@@ -271,12 +257,38 @@ class _Walk(Evaluation):
                 here.inside(k, calls=calls).note_all(inner)
 
 
+class _Loop:
+    """The body of a loop, with the calls of the sites inside of it among what it carries.
+
+    Attributes:
+        visits: of its sites.
+        before: what is carried into the first step.
+    """
+
+    def __init__(self, walk: _Walk, body: ClosedJaxpr):
+        self.walk, self.body, self.visits = walk, body, list[Visit]()
+        shapes = jax.eval_shape(self._walked, list(map(shape_of, body.in_avals)))[1]
+        self.before = [None if one is None else none_yet(one) for one in shapes]
+
+    def _walked(self, x: list[Any]) -> tuple[list[Any], list[Calls | None]]:
+        walk = dataclasses.replace(self.walk, visits=[], flows=[])
+        outs = list(map(strong, walk(self.body, x)))
+        self.visits[:] = walk.visits
+        return outs, walk.flows
+
+    def step(
+        self, x: list[Any], before: list[Calls | None]
+    ) -> tuple[list[Any], list[Calls | None]]:
+        """The outputs of the body, and the calls up to here."""
+        outs, flows = self._walked(x)
+        pairs = zip(before, flows, strict=True)
+        return outs, [a and b and joined(a, b) for a, b in pairs]
+
+
+def _is_batched(eqn: Equation) -> bool:
+    """Whether a while loop is one of several under vmap, each with a condition of its own."""
+    return bool(closed(eqn.params["cond_jaxpr"]).out_avals[0].shape)
+
+
 def _and(note: str, more: str) -> str:
     return ", ".join(filter(None, [note, more]))
-
-
-def _zeros(aval: Aval) -> Array | np.ndarray:
-    if jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
-        keys = jax.random.split(jax.random.key(0), max(1, math.prod(aval.shape)))
-        return keys.reshape(aval.shape)
-    return np.zeros(aval.shape, aval.dtype)

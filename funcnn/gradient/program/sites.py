@@ -41,6 +41,8 @@ class Site:
         kind: "custom_vjp" or "custom_jvp".
         source: file and line of the wrapped function.
         around: whether it wraps another rule, of the same function.
+        sees_zeros: whether it asks which operands are differentiated, and which results have a
+            cotangent: JAX's symbolic zeros.
     """
 
     position: tuple[int | str, ...]
@@ -49,6 +51,7 @@ class Site:
     kind: str
     source: str
     around: bool = False
+    sees_zeros: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} in {self.path}" if self.path else self.name
@@ -63,18 +66,19 @@ def site_of(eqn: Equation, position: tuple[int | str, ...] = (), path: str = "")
     """
     if eqn.primitive.name in _RULES:
         kind, jaxpr = eqn.primitive.name.removesuffix("_call"), eqn.params["call_jaxpr"]
+        sees_zeros = bool(eqn.params.get("symbolic_zeros"))
     elif eqn.primitive.name == _HIGH and type(_innermost(eqn)).__name__ in _HIGH_RULES:
         rule = _innermost(eqn)
         kind = _HIGH_RULES[type(rule).__name__]
+        sees_zeros = bool(getattr(rule, "symbolic_zeros", False))
         jaxpr = rule.traced.jaxpr if hasattr(rule, "traced") else rule.solve_jaxpr
     else:
         return None
     name, _, source = jaxpr.debug_info.func_src_info.partition(" at ")
     if _HIGH_ROOT in str(type(eqn.params.get("_prim"))):
         name = _HIGH_ROOT
-    return Site(
-        position, _SHOWN.get(name, name), path, kind, _source(name, source), _is_around(jaxpr)
-    )
+    name, around = _SHOWN.get(name, name), _is_around(jaxpr)
+    return Site(position, name, path, kind, _source(name, source), around, sees_zeros)
 
 
 def _is_around(jaxpr: Any) -> bool:

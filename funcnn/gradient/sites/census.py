@@ -17,7 +17,6 @@ import jax.extend.core as jex
 
 from funcnn.core.errors import kind_and_line
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
-from funcnn.gradient.case.pullbacks import cotangents
 from funcnn.gradient.cost.residuals import Ledger, ledger
 from funcnn.gradient.program.float64 import NoTruth, is_float
 from funcnn.gradient.program.loops import EndlessLoop
@@ -26,13 +25,8 @@ from funcnn.gradient.program.perturbations import Tap
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import alone, operands
 from funcnn.gradient.program.without_rules import trace
-from funcnn.gradient.sites.site_error import (
-    evaluate_sites,
-    follow,
-    judge_site,
-    judge_surrogate,
-    questioned,
-)
+from funcnn.gradient.sites.site_calls import judge_calls
+from funcnn.gradient.sites.site_error import follow
 from funcnn.gradient.verdict.judge import Row
 from funcnn.report import Report, Section, plain, table
 from funcnn.report.program_sections import census_section
@@ -159,10 +153,12 @@ def census(
     """Every hand-written rule that a program calls, with its cost and its error.
 
     Rules are `jax.custom_vjp` and `jax.custom_jvp`, whoever wrote them. What stands in a loop is
-    looked at in the first iteration; what stands in a branch that is not taken, or inside a
-    primitive that cannot be looked into, is listed without an error. Truth is the float64
-    derivative of what the rule wraps, questioned as in `check` where a rule contradicts it: at a
-    kink or a tie any slope between the two sides is right.
+    looked at in its first call, its last, and those with the largest and the smallest numbers; a
+    rule that asks for symbolic zeros also with each operand and each result by itself; what stands
+    in a branch that is not taken, or inside a primitive that cannot be looked into, is listed
+    without an error. Truth is the float64 derivative of what the rule wraps, questioned as in
+    `check` where a rule contradicts it: at a kink or a tie any slope between the two sides is
+    right.
 
     Args:
         f: any JAX function, not differentiated: in what `jax.grad` returns a rule has left no
@@ -254,25 +250,22 @@ def _judged(visit: Visit, intents: _Intents) -> tuple[Row | None, str]:
     """The row of a site's worst operand, None where there is none; and a note."""
     name = visit.site.name
     reference = intents.references.get(name)
-    if visit.operands is None:
+    if not visit.operands:
         return None, "" if visit.note else "its operands cannot be had"
     tap = Tap(visit.site, visit.eqn, ())
     if not any(map(is_float, tap.operands)) or not tap.outputs:
         return None, "nothing here is differentiable"
-    dys = cotangents(tap.outputs)[0][1]
-    given = list(visit.operands)
     try:
         true = None if reference is None else follow(tap, reference)
-        (arms,) = evaluate_sites([tap], [given], [dys], true)
-        if name in intents.surrogates and true is None:
-            return judge_surrogate(arms)
-        return judge_site(arms, questioned(tap, given, dys, true))
+        surrogate = name in intents.surrogates and true is None
+        judged = judge_calls(tap, visit.operands, true, surrogate=surrogate)
     except EndlessLoop as error:
         return None, f"stopped: {error}"
     except NoTruth as error:
         return None, f"no truth: {error}"
     except Exception as error:  # what a rule raises is found out about that rule alone
         return None, f"it raised {kind_and_line(error)}"
+    return max(judged, key=lambda each: _badness(each[0]))
 
 
 def _kept(visit: Visit, with_rule: bool) -> Ledger | None:

@@ -28,8 +28,9 @@ from funcnn.gradient.sites.site_error import (
     evaluate_sites,
     judge_site,
     only,
+    questioned,
 )
-from funcnn.gradient.verdict.judge import relative_error
+from funcnn.gradient.verdict.judge import Row, relative_error
 from funcnn.types import Array, ArrayLike, ClosedJaxpr
 
 # The operands of each site, by its number.
@@ -89,7 +90,7 @@ def localize(program: ClosedJaxpr, leaves: Sequence[ArrayLike]) -> tuple[SiteRow
     if taps:
         arrived, true, shaken, operands = _flow(program, list(leaves), taps)
         local = evaluate_sites(taps, operands, true)
-        each = zip(taps, arrived, true, shaken, local, strict=True)
+        each = zip(taps, arrived, true, shaken, local, operands, strict=True)
         rows = {of_site[0].site.position: _row(*of_site) for of_site in each}
     return tuple(rows.get(s.position) or _not_seen(s) for s in outermost)
 
@@ -136,14 +137,41 @@ def _row(
     true: Sequence[Array],
     shaken: Sequence[Array],
     local: Arms,
+    operands: Sequence[Any],
 ) -> SiteRow:
     """The worst of a site's operands and values."""
     inherited = [_ulps(*each) for each in zip(arrived, true, shaken, strict=True)]
     error = max((e for e in inherited if not math.isnan(e)), default=math.nan)
     worst, note = judge_site(local)
+    if worst is not None and worst.verdict == "WRONG":
+        worst, note = _questioned(tap, local, operands, true)
     if worst is None:
         return SiteRow(tap.site, math.nan, error, math.nan, "INCONCLUSIVE", note)
     return SiteRow(tap.site, worst.manual, error, worst.floor, worst.verdict, note)
+
+
+def _questioned(
+    tap: Tap, local: Arms, operands: Sequence[Any], true: Sequence[Any]
+) -> tuple[Row | None, str]:
+    """The verdict after an appeal; of a site inside loops, in the step that is the worst."""
+    if tap.lengths:
+
+        def of_steps(x: Any) -> Any:
+            return x.reshape(-1, *x.shape[len(tap.lengths) :])
+
+        operands, true = [of_steps(x) for x in operands], [of_steps(x) for x in true]
+        sides = zip(local.manual, local.truth, strict=True)
+        errors = sum(_of_each_step(m, t) for pair in sides for m, t in zip(*pair, strict=True))
+        step = int(np.argmax(errors))
+        local, operands, true = jax.tree.map(lambda x: x[step], (local, operands, true))
+        tap = dataclasses.replace(tap, lengths=())
+    return judge_site(local, questioned(tap, operands, true))
+
+
+def _of_each_step(manual: ArrayLike, truth: ArrayLike) -> np.ndarray:
+    """The squared distance in each step."""
+    distance = np.nan_to_num(np.asarray(manual, np.float64) - np.asarray(truth), nan=np.inf)
+    return np.sum(np.square(distance.reshape(len(distance), -1)), axis=1)
 
 
 def _ulps(arrived: Array, true: Array | np.ndarray, shaken: Array) -> float:

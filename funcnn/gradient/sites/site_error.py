@@ -41,6 +41,19 @@ Side = tuple[Sequence[Any], Sequence[Any]]
 Question = Callable[[Row, int, np.ndarray, np.ndarray], Row]
 
 
+class Only(NamedTuple):
+    """Which operand is differentiated alone, and which float result has a cotangent alone.
+
+    None stands for all of them.
+    """
+
+    operand: int | None = None
+    result: int | None = None
+
+
+ALL = Only()
+
+
 class Arms(NamedTuple):
     """What a site makes of its operands and cotangents: (values, cotangents of float operands).
 
@@ -84,11 +97,13 @@ def evaluate_sites(
     operands: Sequence[Sequence[Leaf]],
     cotangents: Sequence[Sequence[Leaf]],
     true: ClosedJaxpr | None = None,
+    only: Only = ALL,
 ) -> list[Arms]:
     """Each site's arms at the given operands and cotangents of its float results.
 
     Both are rounded to the site's own precision first; truth starts from the rounded numbers. With
-    `true`, a closed jaxpr, that is the automatic arm and the truth of all sites.
+    `true`, a closed jaxpr, that is the automatic arm and the truth of all sites. With `only`, the
+    others are symbolically zero, as where a program does not use them.
 
     Raises:
         NoTruth: what a rule wraps cannot be raised to float64.
@@ -106,7 +121,7 @@ def evaluate_sites(
 
     def all_of(evaluators: list[Function]) -> Callable[[Any], Any]:
         return lambda inputs: [
-            _over_loops(*each) for each in zip(taps, evaluators, inputs, strict=True)
+            _over_loops(*each, only) for each in zip(taps, evaluators, inputs, strict=True)
         ]
 
     with jax.enable_x64(True):  # first, as it may say that there is none
@@ -196,18 +211,21 @@ def _moved(taps: Sequence[Tap], inputs: Sequence[Inputs], seed: int) -> list[Inp
     return out
 
 
-def _over_loops(tap: Tap, evaluate: Function, given: Inputs) -> Side:
+def _over_loops(tap: Tap, evaluate: Function, given: Inputs, only: Only) -> Side:
     """(values, cotangents of the float operands), one step of the scans around it after another."""
     chosen = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
+    chosen = chosen if only.operand is None else [only.operand]
+    results = slice(None) if only.result is None else slice(only.result, only.result + 1)
 
     def one(given: Inputs) -> Side:
         operands, dys = given
 
         def values(*floats: Array) -> list[Array]:
-            return [y for y in evaluate(*filled(operands, chosen, floats)) if is_float(y)]
+            outs = evaluate(*filled(operands, chosen, floats))
+            return [y for y in outs if is_float(y)][results]
 
         y, pull = jax.vjp(values, *(operands[i] for i in chosen))
-        return y, pull(list(dys))
+        return y, pull(list(dys)[results])
 
     if not tap.lengths:
         return one(given)

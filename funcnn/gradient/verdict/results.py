@@ -199,7 +199,7 @@ class CheckReport(Report):
             f"{n['fail']} failed, {n['inconclusive']} inconclusive, {n['skip']} skipped{notes}; "
             f"{rules}"
         )
-        undone = self._undone()
+        undone = [*self._undone(), *(f"rule {name}" for name in (*self.unreached, *self.unused))]
         return f"{told}; not done: {', '.join(undone)}" if undone else told
 
     def _undone(self) -> list[str]:

@@ -228,6 +228,7 @@ def test_the_lines_of_the_file(tmp_path):
         "rules": {"sine": 1},
         "kept": [],
         "culprits": ["sine"],
+        "not_compared": [],
         "no_truth": "",
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,

@@ -1,0 +1,125 @@
+"""The verdicts on those calls of a site that are looked at, and on each operand by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnn.gradient.case.pullbacks import cotangents
+from funcnn.gradient.program.float64 import is_float
+from funcnn.gradient.program.perturbations import Tap
+from funcnn.gradient.sites.site_error import (
+    ALL,
+    Arms,
+    Only,
+    evaluate_sites,
+    judge_site,
+    judge_surrogate,
+    questioned,
+)
+from funcnn.gradient.verdict.judge import Row
+from funcnn.types import ClosedJaxpr
+
+# The row of a site's worst operand, None where nothing can be said; and a note.
+Judged = tuple[Row | None, str]
+
+
+def judge_calls(
+    tap: Tap,
+    operands: Sequence[tuple[Any, ...]],
+    true: ClosedJaxpr | None = None,
+    *,
+    surrogate: bool = False,
+) -> list[Judged]:
+    """A row for each call of a site, with cotangents that are drawn.
+
+    A rule that asks for symbolic zeros has more: each operand differentiated by itself, and each
+    result used by itself.
+
+    Args:
+        tap: the site, as if no loop stood around it.
+        operands: of each call.
+        true: what has the true derivative, by default what the rule wraps.
+        surrogate: whether its value alone can be judged.
+
+    Raises:
+        NoTruth: what the rule wraps cannot be raised to float64.
+
+    >>> from funcnn.gradient.program.sites import site_of
+    >>> eqn, = jax.make_jaxpr(jax.nn.relu)(1.0).eqns
+    >>> judged = judge_calls(Tap(site_of(eqn), eqn, ()), [(np.float32(2),), (np.float32(-2),)])
+    >>> [(row.verdict, note) for row, note in judged if row]
+    [('TIE', ''), ('TIE', 'operand 0: the true gradient is zero everywhere, and so is this')]
+    """
+    calls = _Calls(tap, operands, true, surrogate)
+    return [judged for only in _each_alone(tap) for judged in calls.judged(only)]
+
+
+def _each_alone(tap: Tap) -> Iterator[Only]:
+    """All operands and results at once; and each by itself where a rule asks which they are."""
+    yield ALL
+    if not tap.site.sees_zeros:
+        return
+    floats = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
+    yield from (Only(operand=i) for i in floats if len(floats) > 1)
+    results = range(len(tap.outputs))
+    yield from (Only(result=i) for i in results if len(results) > 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Calls:
+    tap: Tap
+    operands: Sequence[tuple[Any, ...]]
+    true: ClosedJaxpr | None
+    surrogate: bool
+
+    def judged(self, only: Only) -> Iterator[Judged]:
+        """The row of each call, and a note."""
+        every = self._arms(only)
+        for arms, operands, dys in zip(every, self.operands, self._cotangents, strict=True):
+            if self.surrogate:
+                yield judge_surrogate(arms)
+            elif only != ALL:
+                row, note = judge_site(arms)
+                yield row, _unused(only) + note.removeprefix("operand 0: ") if note else ""
+            else:
+                row, note = judge_site(arms, questioned(self.tap, operands, dys, self.true))
+                zeros = [] if row is None or row.zero else _zeros(every)
+                yield row, "; ".join(filter(None, [note, *zeros]))
+
+    @functools.cached_property
+    def _cotangents(self) -> list[list[np.ndarray]]:
+        return [cotangents(self.tap.outputs, seed)[0][1] for seed in range(len(self.operands))]
+
+    def _arms(self, only: Only) -> list[Arms]:
+        """The arms of each call, from one program."""
+        n, dys = len(self.operands), self._cotangents
+        if n == 1:
+            return evaluate_sites([self.tap], self.operands, dys, self.true, only)
+        tap = dataclasses.replace(self.tap, lengths=(n,))
+        stacked = [list(map(_stack, zip(*rows, strict=True))) for rows in (self.operands, dys)]
+        (arms,) = evaluate_sites([tap], [stacked[0]], [stacked[1]], self.true, only)
+        return [jax.tree.map(lambda x, call=call: x[call], arms) for call in range(n)]
+
+
+def _stack(values: Sequence[Any]) -> Any:
+    return (np if is_float(values[0]) else jnp).stack(values)
+
+
+def _zeros(every: Sequence[Arms]) -> list[str]:
+    """The operands of which nothing is proved, as their cotangent is zero in each call."""
+    truths = zip(*(arms.truth[1] for arms in every), strict=True)
+    zero = [i for i, each in enumerate(truths) if not any(map(np.any, each))]
+    return [f"operand {i}: its true cotangent is zero here" for i in zero]
+
+
+def _unused(only: Only) -> str:
+    if only.operand is not None:
+        return f"operand {only.operand} differentiated alone: "
+    return f"result {only.result} used alone: "

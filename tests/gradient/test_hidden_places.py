@@ -1,0 +1,212 @@
+"""Rules that are wrong only somewhere: in a later step, where something is not used, at a leaf that
+nobody differentiates. Each is found, and its right twin is OK."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from funcnn.gradient.check import check
+from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.sites.census import census
+
+X, W = jnp.array([0.3, 0.5, -0.7]), jnp.array([1.1, 0.2, 0.4])
+FACTORS = [1.0, 7.0]
+
+
+def sine(factor):
+    made = jax.custom_vjp(lambda x: jnp.sin(x))
+    made.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (factor * dy * jnp.cos(x),))
+    return made
+
+
+def square(factor, where):
+    """x^2, with a cotangent that is wrong where `where(x)`."""
+    made = jax.custom_vjp(lambda x: x * x)
+
+    def backward(x, dy):
+        return (jnp.where(where(x), factor, 1.0) * 2 * x * dy,)
+
+    made.defvjp(lambda x: (x * x, x), backward)
+    return made
+
+
+# In loops
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("loop", ["scan", "reversed", "while", "nested"])
+@pytest.mark.parametrize("number", [5.0, 0.01, 1.5])  # the largest, the smallest, the last
+def test_a_rule_that_is_wrong_in_a_later_step(factor, loop, number):
+    f = square(factor, lambda x: x == number)
+    xs = jnp.array([1.0, 2.0, 5.0, 0.01, 1.5])
+    xs = xs[::-1] if loop == "reversed" else xs
+
+    def scanned(xs, reverse=False):
+        return jax.lax.scan(lambda c, x: (c + f(x), None), 0.0, xs, reverse=reverse)[0]
+
+    def until(xs):
+        return jax.lax.while_loop(
+            lambda s: s[0] < 5, lambda s: (s[0] + 1, s[1] + f(xs[s[0]])), (0, 0.0)
+        )[1]
+
+    program = {
+        "scan": scanned,
+        "reversed": lambda xs: scanned(xs, reverse=True),
+        "while": until,
+        "nested": lambda xs: jax.lax.map(scanned, jnp.stack([xs, xs[::-1], xs])).sum(),
+    }[loop]
+    report = census(program, xs)
+    assert report.ok is (factor == 1.0), str(report)
+    (row,) = report.rules
+    assert row.note.startswith("4 of its 5 calls" if loop != "nested" else "4 of its 15 calls")
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_rule_that_a_loop_reaches_in_its_second_step(factor):
+    f = sine(factor)
+
+    def program(xs):
+        def step(carry, x):
+            return carry + jax.lax.cond(x > 0, f, lambda x: x, x), None
+
+        return jax.lax.scan(step, 0.0, xs)[0]
+
+    xs = jnp.array([-1.0, 0.5, -2.0])
+    assert census(program, xs).ok is (factor == 1.0)
+    report = check(program, xs)
+    assert report.ok is (factor == 1.0), str(report)
+    assert not report.unreached
+    assert check(program, -jnp.abs(xs)).unreached == ("<lambda>",)
+
+
+# With symbolic zeros
+
+
+def product(factor, kind):
+    """x w, wrong where one of both is not differentiated."""
+
+    def forward(x, w):
+        return x.value * w.value, (x.value, w.value, x.perturbed and w.perturbed)
+
+    def backward(res, dy):
+        x, w, both = res
+        return (1.0 if both else factor) * dy * w, dy * x
+
+    def forward_mode(primals, tangents):
+        x, w = primals
+        dx, dw = (
+            jnp.zeros_like(x) if isinstance(t, jax.custom_derivatives.SymbolicZero) else t
+            for t in tangents
+        )
+        alone = isinstance(tangents[1], jax.custom_derivatives.SymbolicZero)
+        return x * w, (factor if alone else 1.0) * dx * w + x * dw
+
+    if kind == "custom_jvp":
+        made = jax.custom_jvp(lambda x, w: x * w)
+        made.defjvp(forward_mode, symbolic_zeros=True)
+    else:
+        made = jax.custom_vjp(lambda x, w: x * w)
+        made.defvjp(forward, backward, symbolic_zeros=True)
+    return made
+
+
+def two_outputs(factor):
+    """(sin x, x^2), wrong where the second is not used."""
+    made = jax.custom_vjp(lambda x: (jnp.sin(x), x * x))
+
+    def backward(x, dys):
+        a, b = dys
+        unused = isinstance(b, jax.custom_derivatives.SymbolicZero)
+        a = (
+            0.0
+            if isinstance(a, jax.custom_derivatives.SymbolicZero)
+            else (factor if unused else 1.0) * a * jnp.cos(x)
+        )
+        return (a + (0.0 if unused else b * 2 * x),)
+
+    def forward(x):
+        return (jnp.sin(x.value), x.value * x.value), x.value
+
+    made.defvjp(forward, backward, symbolic_zeros=True)
+    return made
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("kind", ["custom_vjp", "custom_jvp"])
+def test_a_rule_that_is_wrong_where_an_argument_is_not_differentiated(factor, kind):
+    f = product(factor, kind)
+    for report in (check(f, X, W), census(f, X, W), census(lambda x: f(x, W), X)):
+        assert report.ok is (factor == 1.0), str(report)
+    alone = [r for r in check(f, X, W).results if r.check == "alone"]
+    assert [r.leaf for r in alone] == ["argument_0", "argument_1"]
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_rule_that_is_wrong_where_an_output_is_not_used(factor):
+    f = two_outputs(factor)
+    for report in (check(f, X), census(f, X), census(lambda x: f(x)[1], X)):
+        assert report.ok is (factor == 1.0), str(report)
+    found = {r.note.partition(" used")[0] for r in check(f, X).results if r.check == "alone"}
+    assert found == {"output[0]", "output[1]"}
+
+
+def test_a_rule_that_asks_for_no_zeros_is_not_tried_once_more():
+    assert not [r for r in check(lambda x, w: sine(1.0)(x) * w, X, W).results if r.check == "alone"]
+
+
+# Where no leaf goes
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_rule_beside_the_leaf_that_is_differentiated(factor):
+    f = sine(factor)
+    report = compare(lambda w, x: (f(x) + w).sum(), W, X, pairs=0, cost=False)
+    assert report.ok is (factor == 1.0), str(report)
+    assert [row.verdict for row in report.leaves] == ["TIE"]
+    assert ("wrong: " in report.conclusion()) is (factor != 1.0)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_rule_in_a_branch_beside_the_leaf(taken, factor):
+    """There no site can be judged by itself: that nothing was compared is said, right or wrong."""
+    f = sine(factor)
+
+    def loss(w, x):
+        return (jax.lax.cond((x[0] < 9) == taken, f, lambda x: x, x) + w).sum()
+
+    report = compare(loss, W, X, pairs=0, cost=False)
+    assert not report.ok
+    assert report.conclusion().startswith("NOT COMPARED: no leaf's gradient goes through rule")
+    through = compare(loss, W, X, argnums=(0, 1), pairs=0, cost=False)
+    assert through.ok is (taken and factor == 1.0), str(through)
+
+
+def test_one_rule_that_was_compared_and_one_that_was_not():
+    def loss(x, w):
+        return (sine(1.0)(x) + jax.lax.cond(w[0] > 9, jax.nn.relu, lambda w: w, w)).sum()
+
+    report = compare(loss, X, W, pairs=0, cost=False)
+    assert report.ok
+    assert report.conclusion().endswith("not compared: rule relu")
+    assert check(loss, X, W).conclusion().endswith("not done: rule relu")
+
+
+def test_what_depends_on_a_leaf_through_loops_and_calls():
+    """A carry that the leaf reaches in the second step only."""
+
+    def loss(w, x):
+        def step(carry, x):
+            a, b = carry
+            return (b, b * w), sine(1.0)(a)
+
+        return jax.jit(lambda x: jax.lax.scan(step, (x[0], x[1]), x))(x)[1].sum()
+
+    assert compare(loss, W[0], X, pairs=0, cost=False).ok
+
+    def stopped(w, x):
+        return sine(1.0)(jax.lax.stop_gradient(w) * x).sum() + w
+
+    report = compare(stopped, W[0], X, pairs=0, cost=False)
+    assert [why for _, why in report.not_compared] == []  # its site is judged by itself
+    assert report.ok
