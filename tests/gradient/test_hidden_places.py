@@ -150,6 +150,34 @@ def test_a_rule_that_is_wrong_where_an_output_is_not_used(factor):
     assert found == {"output[0]", "output[1]"}
 
 
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_rule_that_is_wrong_where_the_other_output_is_not_used(factor):
+    made = jax.custom_vjp(lambda x: (jnp.sin(x), x * x))
+
+    def backward(x, dys):
+        a, b = (0.0 if isinstance(d, jax.custom_derivatives.SymbolicZero) else d for d in dys)
+        alone = isinstance(dys[0], jax.custom_derivatives.SymbolicZero)
+        return (a * jnp.cos(x) + (factor if alone else 1.0) * b * 2 * x,)
+
+    made.defvjp(lambda x: ((jnp.sin(x.value), x.value**2), x.value), backward, symbolic_zeros=True)
+    for report in (check(made, X), census(made, X)):
+        assert report.ok is (factor == 1.0), str(report)
+
+
+def test_a_kink_where_one_output_is_used_alone():
+    """There the rule takes the other side than autodiff, with the cotangent of one output."""
+    made = jax.custom_vjp(lambda x: (jnp.abs(x), 3.0 * x))
+
+    def backward(x, dys):
+        a, b = (0.0 if isinstance(d, jax.custom_derivatives.SymbolicZero) else d for d in dys)
+        return (jnp.where(x > 0, 1.0, -1.0) * a + 3.0 * b,)
+
+    made.defvjp(
+        lambda x: ((jnp.abs(x.value), 3.0 * x.value), x.value), backward, symbolic_zeros=True
+    )
+    assert census(made, jnp.array([0.5, 0.0, -0.5])).ok
+
+
 def test_a_rule_that_asks_for_no_zeros_is_not_tried_once_more():
     assert not [r for r in check(lambda x, w: sine(1.0)(x) * w, X, W).results if r.check == "alone"]
 

@@ -20,8 +20,8 @@ from funcnn.gradient.case.representatives import stands_for_its_rule
 from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.loops import EndlessLoop
-from funcnn.gradient.truth.appeal import Rounded
 from funcnn.gradient.truth.point import LOST, Found, Point, first_missing, put
+from funcnn.gradient.truth.rounded import Rounded
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import relative_error
 from funcnn.gradient.verdict.results import Result

@@ -18,8 +18,8 @@ from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import is_float, perturbed, raise_function, raised
 from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.program.without_rules import trace
-from funcnn.gradient.truth.appeal import Rounded
 from funcnn.gradient.truth.oracle import Oracle
+from funcnn.gradient.truth.rounded import Rounded
 from funcnn.gradient.verdict.judge import ZERO
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import ArrayLike, Function, Verdict

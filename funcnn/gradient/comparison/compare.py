@@ -39,8 +39,8 @@ from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import Program, take_out, trace
 from funcnn.gradient.sites.localize import SiteRow, localize
-from funcnn.gradient.truth.appeal import Rounded, appealed
-from funcnn.gradient.verdict.judge import ZERO, Row, judge_rounding
+from funcnn.gradient.truth.rounded import Rounded, appealed
+from funcnn.gradient.verdict.judge import ZERO, Row, is_doubtful, judge_gradient, judge_rounding
 from funcnn.types import Array, Function, Intent, PyTree
 
 __all__ = ["Comparison", "compare"]
@@ -170,11 +170,9 @@ class _Judge:
     further: Callable[[], Program]
 
     def rows(self, manual: list[Any]) -> tuple[Row, ...]:
-        judged = map(judge_rounding, self.names, manual, self.gradient, self.truth, self.moved)
+        judged = map(judge_gradient, self.names, manual, self.gradient, self.truth, self.moved)
         return tuple(
-            appealed(row, self._rounded(i, manual[i]))
-            if row.verdict == "WRONG" or row.note == ZERO
-            else row
+            appealed(row, self._rounded(i, manual[i])) if is_doubtful(row) else row
             for i, row in enumerate(judged)
         )
 

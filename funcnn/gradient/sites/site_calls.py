@@ -18,6 +18,7 @@ from funcnn.gradient.sites.site_error import (
     ALL,
     Arms,
     Only,
+    Question,
     evaluate_sites,
     judge_site,
     judge_surrogate,
@@ -86,12 +87,24 @@ class _Calls:
             if self.surrogate:
                 yield judge_surrogate(arms)
             elif only != ALL:
-                row, note = judge_site(arms)
+                row, note = judge_site(arms, self._question(only, operands, dys))
                 yield row, _unused(only) + note.removeprefix("operand 0: ") if note else ""
             else:
                 row, note = judge_site(arms, questioned(self.tap, operands, dys, self.true))
                 zeros = [] if row is None or row.zero else _zeros(every)
                 yield row, "; ".join(filter(None, [note, *zeros]))
+
+    def _question(self, only: Only, operands: Sequence[Any], dys: Sequence[np.ndarray]) -> Question:
+        """The appeal of a call in which something is unused: the others are zero there."""
+        dys = [dy if only.result in {None, k} else 0 * dy for k, dy in enumerate(dys)]
+        question = questioned(self.tap, operands, dys, self.true)
+        floats = [i for i, aval in enumerate(self.tap.operands) if is_float(aval)]
+
+        def of_one(row: Row, i: int, manual: np.ndarray, truth: np.ndarray) -> Row:
+            leaf = i if only.operand is None else floats.index(only.operand)
+            return question(row, leaf, manual, truth)
+
+        return of_one
 
     @functools.cached_property
     def _cotangents(self) -> list[list[np.ndarray]]:

@@ -24,8 +24,8 @@ from funcnn.gradient.program.perturbations import Tap
 from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.gradient.program.sites import alone
 from funcnn.gradient.sites.shaken import shake, smooth_elements
-from funcnn.gradient.truth.appeal import Rounded, appealed
-from funcnn.gradient.verdict.judge import ZERO, Row, judge_rounding
+from funcnn.gradient.truth.rounded import Rounded, appealed
+from funcnn.gradient.verdict.judge import Row, is_doubtful, judge_gradient, judge_rounding
 from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, Function
 
 _DRAWS = 2  # of changed operands, for the noise floor
@@ -297,9 +297,9 @@ def _judged(arms: Arms, question: Question | None) -> tuple[list[Row], int]:
                 left_out += int(np.sum(~smooth))
                 low = [only(smooth, arm[part][i]) for arm in (manual, automatic, truth)]
                 draws = [only(smooth, draw[part][i]) for draw in moved]
-                row = judge_rounding(f"{name} {i}", low[0], low[1], low[2], draws)
-                doubtful = row.verdict == "WRONG" or row.note == ZERO
-                if question is not None and name == "operand" and doubtful:
+                judge = judge_rounding if name == "value" else judge_gradient
+                row = judge(f"{name} {i}", low[0], low[1], low[2], draws)
+                if question is not None and name == "operand" and is_doubtful(row):
                     row = question(row, i, low[0], low[2])
                 rows.append(row)
     return rows, left_out

@@ -110,11 +110,12 @@ class Oracle:
                     found.append(slope)
             if any(not slope.problem for slope in found):
                 break  # differences that are sure of themselves contradict it: no move helps
-        sure = next((slope for slope in found if not slope.problem), None)
-        if sure is None:
+        sure = [slope for slope in found if not slope.problem]
+        if not sure:
             return "inconclusive", found[0].problem
-        alone = sure.wrong == ["automatic"] and "manual" in sure.exact
-        return "note" if alone else "fail", sure.blame()
+        # Steps that reach over a kink beside the point are sure of another number.
+        alone = [s for s in sure if s.wrong == ["automatic"] and "manual" in s.exact]
+        return ("note", alone[0].blame()) if alone else ("fail", sure[0].blame())
 
     def sure_slope(self, i: int) -> Slope | None:
         """The first slope of leaf i, at the point itself, whose differences are sure."""

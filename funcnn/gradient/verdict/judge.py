@@ -21,7 +21,13 @@ from funcnn.types import ArrayLike, Verdict
 _ALGEBRA_NORM = 1e-10
 _ALGEBRA_ELEMENT = 1e-9
 _CANCELLED = 1e-14
+# An element that is off by as much of itself has no rounding error.
+_GROSS = 1e-2
+_GROSS_ULPS = 8.0
+_LUCK = 16.0  # of the noise that was seen: a few draws may all be small
 ZERO = "the true gradient is zero everywhere"
+NOT_FINITE = "the truth is not finite"
+ELEMENTS = "single elements"
 UNCERTAIN = "the truth itself is uncertain"
 
 
@@ -83,20 +89,72 @@ def judge_rounding(
     >>> judge_rounding("w", 1.001 * x, x, np.ones(3), [np.ones(3)]).note
     'manual = 1.001 x truth; worst at [0]: manual 1.001, automatic 1, truth 1'
     """
-    manual, automatic = np.asarray(manual), np.asarray(automatic)
+    manual, automatic, truth = np.asarray(manual), np.asarray(automatic), np.asarray(truth)
     ulp = float(jnp.finfo(manual.dtype).eps)
-    m, a = relative_error(manual, truth), relative_error(automatic, truth)
-    k = max((relative_error(t, truth) for t in moved), default=0.0)
-    verdict, note = _verdict(m, a, k, ulp, truth)
+    finite = np.isfinite(truth)
+    known = np.where(finite, truth, 0.0)
+    m, a = (relative_error(np.where(finite, g, 0), known) for g in (manual, automatic))
+    k = max((relative_error(np.where(finite, t, 0.0), known) for t in moved), default=0.0)
+    verdict, note = _verdict(m, a, k, ulp, known)
     if verdict == "WRONG":
-        note = describe_error(manual, automatic, truth)
+        note = describe_error(np.where(finite, manual, 0), automatic, known)
+    elif not np.all(finite):
+        verdict, note = "INCONCLUSIVE", NOT_FINITE
     shape, dtype = manual.shape, str(manual.dtype)
     return Row(leaf, shape, dtype, m / ulp, a / ulp, k / ulp, verdict, note)
 
 
+def judge_gradient(
+    leaf: str, manual: ArrayLike, automatic: ArrayLike, truth: ArrayLike, moved: list[Any]
+) -> Row:
+    """As `judge_rounding`, and no element is off by a good part of itself that others outweigh.
+
+    >>> truth = np.array([1e-5, 1e5])
+    >>> right = truth.astype(np.float32)
+    >>> row = judge_gradient("w", right * np.float32([7, 1]), right, truth, [truth])
+    >>> row.verdict, row.note
+    ('WRONG', 'single elements: worst at [0]: manual 7e-05, automatic 1e-05, truth 1e-05')
+    """
+    row = judge_rounding(leaf, manual, automatic, truth, moved)
+    if row.verdict in {"WRONG", "INCONCLUSIVE"}:
+        return row
+    manual, automatic, truth = (np.asarray(g) for g in (manual, automatic, truth))
+    noise = [np.abs(t - truth) for t in (automatic.astype(np.float64), *moved)]
+    off = np.abs(manual - truth) > allowed_of_elements(manual, truth, np.max(noise, axis=0))
+    if not np.any(off):
+        return row
+    note = f"{ELEMENTS}: {describe_error(np.where(off, manual, truth), automatic, truth)}"
+    return dataclasses.replace(row, verdict="WRONG", note=note)
+
+
+def allowed_of_elements(
+    gradient: np.ndarray, truth: np.ndarray, noise: np.ndarray | float
+) -> np.ndarray:
+    """By how much each element of a gradient may differ from its truth, whatever the others are.
+
+    Args:
+        gradient: in its own dtype.
+        truth: in float64.
+        noise: what rounding was seen to do to each element.
+
+    >>> allowed_of_elements(np.ones(1, np.float32), np.ones(1), 0.0)
+    array([0.01])
+    """
+    info = jnp.finfo(gradient.dtype)
+    gross = max(_GROSS, _GROSS_ULPS * float(info.eps))
+    return gross * np.abs(truth) + _LUCK * noise + float(info.smallest_normal)
+
+
+def is_doubtful(row: Row) -> bool:
+    """Whether a row is one to appeal against: wrong, or held against a truth that proves nothing.
+
+    >>> is_doubtful(Row("w", (), "float32", 0.0, 0.0, 0.0, "INCONCLUSIVE", ZERO))
+    True
+    """
+    return row.verdict == "WRONG" or row.note in {ZERO, NOT_FINITE}
+
+
 def _verdict(m: float, a: float, k: float, ulp: float, truth: ArrayLike) -> tuple[str, str]:
-    if not np.all(np.isfinite(truth)):
-        return "INCONCLUSIVE", "the truth is not finite"
     if not np.any(truth):
         # Where both arms leave rounding noise, nothing is proved either way.
         if m and not a:
@@ -130,12 +188,7 @@ def judge_algebra(
     manual, truth = np.asarray(manual, np.float64), np.asarray(truth, np.float64)
     moved = [np.asarray(t) for t in moved]
     if not np.all(np.isfinite(truth)):
-        same = np.array_equal(np.isfinite(manual), np.isfinite(truth))
-        return (
-            ("inconclusive", "the truth is not finite")
-            if same
-            else ("fail", "finite where the truth is not, or not finite where it is")
-        )
+        return _judge_finite(manual, truth, moved, size)
     if truth.size == 0:
         return "inconclusive", "no elements"
     if not np.any(truth):
@@ -162,11 +215,29 @@ def judge_algebra(
     return "fail", describe_error(manual, None, truth)
 
 
+def _judge_finite(
+    manual: np.ndarray, truth: np.ndarray, moved: list[Any], size: float
+) -> tuple[Verdict, str]:
+    """The verdict where the truth is finite; elsewhere a finite gradient proves nothing."""
+    finite = np.isfinite(truth)
+    if np.any(finite & ~np.isfinite(manual)):
+        return "fail", "not finite where the truth is"
+    parts = [np.where(finite, g, 0.0) for g in (manual, truth, *moved)]
+    verdict, note = judge_algebra(parts[0], parts[1], parts[2:], size)
+    if verdict == "fail":
+        return verdict, note
+    if np.any(np.isinf(truth) & np.isfinite(manual)):
+        return "fail", "finite where the truth is infinite"
+    alike = np.array_equal(np.isfinite(manual), finite)
+    return "inconclusive", NOT_FINITE if alike else f"{UNCERTAIN}: it is NaN where this is finite"
+
+
 def allowed_in_algebra(truth: ArrayLike, size: float = 0.0) -> np.ndarray:
     """By how much each element may differ from the truth in float64, its noise not counted.
 
     >>> float(allowed_in_algebra(np.array([3.0, 4.0]))[0]) < 1e-8
     True
     """
+    truth = np.where(np.isfinite(truth), truth, 0.0)
     rms = math.sqrt(float(np.mean(np.square(truth)))) if np.size(truth) else 0.0
     return _ALGEBRA_ELEMENT * (np.abs(truth) + rms) + _CANCELLED * size

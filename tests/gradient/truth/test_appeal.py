@@ -150,3 +150,74 @@ def test_what_a_loop_hides_is_stopped_and_counted(monkeypatch):
     assert report.ok, str(report)
     stopped = [r for r in report.results if "stopped: a loop had not ended after 0.3 s" in r.note]
     assert {r.check for r in stopped} >= {"rounding"}
+
+
+# Where autodiff is NaN
+
+
+def safe_root(factor, at_zero=0.0):
+    """sqrt(x) where x > 0, else 0: autodiff multiplies 0 by infinity behind the where."""
+    made = jax.custom_vjp(lambda x: jnp.where(x > 0, jnp.sqrt(x), 0.0))
+
+    def backward(x, dy):
+        slope = 0.5 / jnp.sqrt(jnp.where(x > 0, x, 1.0))
+        return (dy * jnp.where(x > 0, factor * slope, jnp.where(x == 0, at_zero, 0.0)),)
+
+    made.defvjp(lambda x: (jnp.where(x > 0, jnp.sqrt(x), 0.0), x), backward)
+    return made
+
+
+def sinc(factor, at_zero=0.0):
+    """sin x / x, 1 at 0: smooth there, and autodiff is NaN."""
+    made = jax.custom_vjp(lambda x: jnp.where(x != 0, jnp.sin(x) / x, 1.0))
+
+    def backward(x, dy):
+        z = jnp.where(x != 0, x, 1.0)
+        return (dy * jnp.where(x != 0, factor * (jnp.cos(z) - jnp.sin(z) / z) / z, at_zero),)
+
+    made.defvjp(lambda x: (jnp.where(x != 0, jnp.sin(x) / x, 1.0), x), backward)
+    return made
+
+
+@pytest.mark.parametrize("make", [safe_root, sinc])
+@pytest.mark.parametrize(
+    ("factor", "at_zero", "ok"), [(1.0, 0.0, True), (7.0, 0.0, False), (1.0, -3.0, False)]
+)
+def test_a_rule_that_is_finite_where_autodiff_is_not(make, factor, at_zero, ok):
+    f, x = make(factor, at_zero), jnp.array([0.0, 0.5, 2.0])
+    reports = [
+        *(check(f, x, level=level) for level in ("fast", "full")),
+        census(f, x),
+        compare(lambda x: f(x).sum(), x, pairs=0, cost=False),
+    ]
+    for report in reports:
+        assert report.ok is ok, str(report)
+        assert (factor == 7.0) <= report.conclusion().startswith("FAILED"), str(report)
+
+
+def test_a_negative_number_behind_the_where_is_no_alarm():
+    assert check(safe_root(1.0), jnp.array([-1.0, 0.0, 0.5])).ok
+
+
+@pytest.mark.parametrize("at_zero", [5.0, np.nan])
+def test_a_number_in_the_place_of_an_infinite_derivative_is_not_called_right(at_zero):
+    made = jax.custom_vjp(jnp.sqrt)
+
+    def backward(x, dy):
+        return (dy * jnp.where(x > 0, 0.5 / jnp.sqrt(jnp.where(x > 0, x, 1.0)), at_zero),)
+
+    made.defvjp(lambda x: (jnp.sqrt(x), x), backward)
+    x = jnp.array([0.0, 0.5, 2.0])
+    for report in (
+        check(made, x),
+        census(made, x),
+        compare(lambda x: made(x).sum(), x, pairs=0, cost=False),
+    ):
+        assert not report.ok, str(report)
+
+
+def test_nan_where_the_truth_is_a_number_fails():
+    made = jax.custom_vjp(jnp.sqrt)
+    made.defvjp(lambda x: (jnp.sqrt(x), x), lambda x, dy: (jnp.where(x > 1, jnp.nan, dy / 2),))
+    report = check(made, jnp.array([0.0, 4.0]))
+    assert any("not finite where the truth is" in r.note for r in report.failures), str(report)
