@@ -79,6 +79,21 @@ def test_a_rule_that_a_loop_reaches_in_its_second_step(factor):
     assert check(program, -jnp.abs(xs)).unreached == ("<lambda>",)
 
 
+def test_numbers_that_pass_a_rule_by_are_none_of_its_operands():
+    """In steps that do not reach the rule it would be wrong."""
+    f = square(7.0, lambda x: x < 0)
+
+    def program(xs):
+        def step(carry, x):
+            return carry + jax.lax.cond(x > 0, f, lambda x: x, x), None
+
+        return jax.lax.scan(step, 0.0, xs)[0]
+
+    report = census(program, jnp.array([-9.0, 0.5, 3.0, -0.1]))
+    assert report.ok, str(report)
+    assert report.rules[0].note == "2 of its 2 calls"
+
+
 # With symbolic zeros
 
 

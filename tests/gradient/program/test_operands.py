@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnn.gradient.program.influence import rules_never_run
 from funcnn.gradient.program.operands import capture, listed
 from funcnn.gradient.program.without_rules import trace
 
@@ -51,17 +50,3 @@ def test_loops_inside_loops_multiply_their_calls():
     program = trace(f, (XS,), {})
     assert [visit.calls for visit in capture(program)] == [6]
     assert [visit.calls for visit in listed(program.jaxpr)] == [6]
-
-
-def test_a_rule_that_runs_anywhere_has_run():
-    def f(x):
-        y = jax.nn.relu(x)
-        return jax.lax.cond(x[0] > 0, jax.nn.relu, lambda x: x, y)
-
-    def g(x):
-        return jax.nn.silu(x) + jax.lax.cond(x[0] > 0, jax.nn.relu, lambda x: x, x)
-
-    below = np.array([-1.0, 2.0], np.float32)
-    assert rules_never_run(trace(f, (below,), {})) == ()
-    (site,) = rules_never_run(trace(g, (below,), {}))
-    assert site.name == "relu"
