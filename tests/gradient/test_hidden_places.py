@@ -253,3 +253,20 @@ def test_what_depends_on_a_leaf_through_loops_and_calls():
     report = compare(stopped, W[0], X, pairs=0, cost=False)
     assert [why for _, why in report.not_compared] == []  # its site is judged by itself
     assert report.ok
+
+
+# Inside a shard_map, whose pullback cannot be run with rounding errors
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_rule_inside_a_shard_map(factor):
+    devices = jax.devices()[:2]
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((len(devices),), ("i",), axis_types=auto, devices=devices)
+    spec = jax.sharding.PartitionSpec("i")
+    f = jax.shard_map(sine(factor), mesh=mesh, in_specs=spec, out_specs=spec)
+    x = jnp.array([0.3, 0.5, -0.7, 1.1])
+    for report in (check(f, x), compare(lambda x: f(x).sum(), x, pairs=0, cost=False)):
+        assert report.ok is (factor == 1.0), str(report)
+        assert report.conclusion().startswith("OK" if factor == 1.0 else "FAILED")
+    assert not census(f, x).ok
