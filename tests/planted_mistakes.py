@@ -376,8 +376,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/diagnosis/operations.py",
-        'found += [(1 / v, f"not divided',
-        'found += [(v, f"not divided',
+        'constants += [(1 / v, f"not divided',
+        'constants += [(v, f"not divided',
         "gradient/diagnosis/test_diagnose.py::test_the_mistake_in_a_rule_is_named",
         "a division that is left out has the factor of a multiplication",
     ),
