@@ -561,8 +561,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "rules/losses/linear_cross_entropy.py",
-        "left = left & (start + jnp.arange(size, dtype=start.dtype) >= number * size)",
-        "left = left & (start + jnp.arange(size, dtype=start.dtype) >= 0)",
+        "mask = mask & (start + jnp.arange(size, dtype=start.dtype) >= number * size)",
+        "mask = mask & (start + jnp.arange(size, dtype=start.dtype) >= 0)",
         (
             "rules/losses/test_linear_cross_entropy.py::test_value_and_gradient_equal_those_o"
             "f_optax[weights-4]"
@@ -581,8 +581,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "rules/losses/linear_cross_entropy.py",
-        "left, jnp.maximum(jnp.sum(left, dtype=dtype), 1)",
-        "left, jnp.asarray(max(labels.size, 1), dtype)",
+        "mask, jnp.maximum(jnp.sum(mask, dtype=dtype), 1)",
+        "mask, jnp.asarray(max(labels.size, 1), dtype)",
         (
             "rules/losses/test_linear_cross_entropy.py::test_value_and_gradient_equal_those_o"
             "f_optax[mean-None]"

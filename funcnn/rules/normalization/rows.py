@@ -213,7 +213,7 @@ def layer_norm_cases(key: Key) -> Iterator[Case]:
         x, width = offset + size * normal(kx, shape), shape[-1:]
         laws = {"dx sums to zero": sums_to_zero((-1,))}
         if "epsilon" in static:
-            laws["c dx"] = lambda *found: radial(*found, **static)
+            laws["c dx"] = lambda *values: radial(*values, **static)
         return Case(name, (x, normal(ks, width), normal(kb, width)), static, laws=laws)
 
     yield case("rows", 5, 7)
@@ -290,7 +290,7 @@ def rms_norm_cases(key: Key) -> Iterator[Case]:
 
     def case(name: str, *shape: int, size: float = 1.0, epsilon: float = 1e-6) -> Case:
         args = size * normal(kx, shape), normal(ks, shape[-1:])
-        laws = {"x dx": lambda *found: radial(*found, epsilon=epsilon, centre=False)}
+        laws = {"x dx": lambda *values: radial(*values, epsilon=epsilon, centre=False)}
         return Case(name, args, {"epsilon": epsilon}, laws=laws if epsilon > 1e-3 else {})
 
     yield case("rows", 5, 7)
