@@ -168,6 +168,36 @@ MISTAKES: tuple[Mistake, ...] = (
         ),
         "the holes of a dilated input are counted",
     ),
+    _mistake(
+        "gradient/cost/residuals.py",
+        "needed[v] = needed.get(v, False) or use",
+        "needed[v] = use",
+        (
+            "gradient/cost/test_residuals.py::test_an_array_that_is_kept_twice_counts_once_an"
+            "d_is_used_where_either_is"
+        ),
+        "an array that is kept twice is dead where its last name is",
+    ),
+    _mistake(
+        "gradient/cost/residuals.py",
+        "needed[v] = needed.get(v, False) or use",
+        "needed[v] = needed.get(v, True) and use",
+        (
+            "gradient/cost/test_residuals.py::test_an_array_that_is_kept_twice_counts_once_an"
+            "d_is_used_where_either_is"
+        ),
+        "an array that is kept twice is dead where either name is",
+    ),
+    _mistake(
+        "gradient/cost/residuals.py",
+        "for v, use in needed.items():",
+        "for v, use in ((v, needed[v]) for v in outvars[results:] if _is_var(v) and v in needed):",
+        (
+            "gradient/cost/test_residuals.py::test_an_array_that_is_kept_twice_counts_once_an"
+            "d_is_used_where_either_is"
+        ),
+        "an array that is kept twice counts twice",
+    ),
     # gradient/verdict
     _mistake(
         "gradient/verdict/judge.py",
@@ -526,6 +556,16 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "rules/convolution/patches.py",
+        "return set(windows.stride) == {1} and 2 * outputs <= inputs",
+        "return 2 * outputs <= inputs",
+        (
+            "rules/convolution/test_conv.py::test_patches_of_the_narrow_side_give_the_same_we"
+            "ight_gradient[2-False]"
+        ),
+        "the patches of a strided convolution are those of dy",
+    ),
+    _mistake(
+        "rules/convolution/patches.py",
         "first = images % chunk or min(images, chunk)",
         "first = min(images, chunk)",
         "rules/convolution/test_conv.py::test_chunks_of_images_add_up",
@@ -735,6 +775,13 @@ MISTAKES: tuple[Mistake, ...] = (
         "step = position - values.size + int(wrong[0])",
         "train/test_loop.py::test_nan_in_the_data_stops_the_run_before_a_state_is_saved[1]",
         "the step of a NaN is one too early",
+    ),
+    _mistake(
+        "train/loop.py",
+        "if self._checkpoints is None or self._saved == position:",
+        "if self._checkpoints is None:",
+        "train/test_loop.py::test_a_state_that_is_saved_is_not_written_again",
+        "a run that is stopped writes again the state that it has just saved",
     ),
     _mistake(
         "train/loop.py",
