@@ -93,6 +93,14 @@ def test_lines_are_aligned_at_their_equals_and_notes_stand_apart():
     assert [len(row) for row in root.iter("mtr")] == [2, 2, 2]
 
 
+def test_where_a_line_is_long_each_equation_has_its_own():
+    long = "δh_t = dy_t + δa_{t+1} uᵀ            (after the last step, the given dh_T)"
+    _, root = shown(plain_math.block([long, "a = b   c = d"]))
+    rows = [["".join(cell.itertext()).replace(" ", "") for cell in row] for row in root.iter("mtr")]
+    assert [left for left, _ in rows] == ["δht", "", "a", "c"]
+    assert rows[1][1].startswith("(afterthelaststep,")
+
+
 def test_the_equations_of_a_single_line_stand_by_themselves():
     found = plain_math.block(["dw = Σ_t x_tᵀ δa_t,   db = Σ_t δa_t."])
     assert found.count("<math ") == found.count("</math>") == 2

@@ -113,7 +113,8 @@ def layer_norm(x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, epsilon: floa
 
     Derivation: with c = x - mean, r = (mean(c²) + epsilon)^(-1/2), x̂ = c r and g = dy scale,
         ∂c_i/∂x_j = [i = j] - 1/D,   ∂r/∂x_j = -r³ c_j / D   (Σ c = 0, so the mean has no share),
-        dx_j = Σ_i g_i (r ∂c_i/∂x_j + c_i ∂r/∂x_j) = r (g_j - mean(g) - x̂_j mean(g x̂)):
+        dx_j = Σ_i g_i (r ∂c_i/∂x_j + c_i ∂r/∂x_j)
+             = r (g_j - mean(g) - x̂_j mean(g x̂)):
     g without its parts along 1 and x̂, the directions in which y does not change; epsilon stands
     in r alone. Over all rows dscale = Σ dy x̂ and dbias = Σ dy.
     Kept for the backward pass: x, which the layer before keeps anyway, and three numbers a row (see
