@@ -10,7 +10,7 @@ import sys
 import textwrap
 from typing import Any
 
-# In characters. `.lesson.rule` of _static/site.css gives them room, at a window of 1360 pixels too.
+# In characters. `.lesson.rule` of _static/site.css gives them room, at a window of 1420 pixels too.
 COLUMNS = 80
 
 

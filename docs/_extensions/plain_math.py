@@ -55,7 +55,7 @@ SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ᵀˣʸⁿ", "01234567
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 
 # Characters of a line of equations that has room beside code.
-_LONGEST = 56
+_LONGEST = 50
 
 _LETTER = r"(?:[A-Za-zÀ-ÖØ-öø-ÿΑ-ΡΤ-ωŒœčšž]\u0302?)"
 _TOKENS = re.compile(
@@ -420,7 +420,12 @@ def _columns(cell: str) -> list[str]:
     return [cell, ""]
 
 
-def _cells(line: str) -> list[str]:
+def equations_of(line: str) -> list[str]:
+    """The equations and remarks of one line, which two spaces or more part.
+
+    >>> equations_of("a  = b,   c = d   (a remark)")
+    ['a  = b,', 'c = d', '(a remark)']
+    """
     return [cell for cell in re.split(r" {2,}(?![ =])", line.strip()) if cell]
 
 
@@ -457,15 +462,15 @@ def block(lines: list[str]) -> str:
     if not any(mark in "".join(lines) for mark in RELATIONS):
         raise NotMath("nothing is equal to anything")
     if len(lines) == 1:
-        return "".join(_alone(cell) for cell in _cells(lines[0]))
+        return "".join(_alone(cell) for cell in equations_of(lines[0]))
     if any(len(line.strip()) > _LONGEST for line in lines):
-        rows = [_below(cell) for line in lines for cell in _cells(line)]
+        rows = [_below(cell) for line in lines for cell in equations_of(line)]
         return _table(rows)
     # Only where the lines are alike are the later equations, or remarks, columns too.
-    kinds = {tuple(bool(_columns(cell)[1]) for cell in _cells(line)) for line in lines}
+    kinds = {tuple(bool(_columns(cell)[1]) for cell in equations_of(line)) for line in lines}
     columns = len(kinds) == 1
     for line in lines:
-        cells = _cells(line)
+        cells = equations_of(line)
         if not columns:
             rows.append(f"<mtr>{_compact(cells)}</mtr>")
             continue
