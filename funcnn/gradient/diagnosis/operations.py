@@ -15,8 +15,8 @@ from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import inside_call
 from funcnn.types import Atom, ClosedJaxpr, Jaxpr
 
-_SHOWN = {"select_n": "where", "dot_general": "matmul", "integer_pow": "power"}
-_SHOWN |= {"logistic": "sigmoid", "conv_general_dilated": "conv", "add_any": "add"}
+_KNOWN_AS = {"select_n": "where", "dot_general": "matmul", "integer_pow": "power"}
+_KNOWN_AS |= {"logistic": "sigmoid", "conv_general_dilated": "conv", "add_any": "add"}
 
 
 def operations(jaxpr: ClosedJaxpr | Jaxpr, around: str = "") -> Iterator[tuple[Any, str]]:
@@ -44,7 +44,7 @@ def named(closed: ClosedJaxpr) -> list[str]:
     """
     names = []
     for eqn, source in operations(closed.jaxpr):
-        name = _SHOWN.get(eqn.primitive.name, eqn.primitive.name.removeprefix("reduce_"))
+        name = _KNOWN_AS.get(eqn.primitive.name, eqn.primitive.name.removeprefix("reduce_"))
         names.append((name, f" ({os.path.basename(source)})" if source else ""))
     count, seen = Counter(names), Counter[tuple[str, str]]()
     named = []
