@@ -46,23 +46,23 @@ def find(path: str, source: str, search: Sequence[str] = ()) -> Function:
         raise ConfigError([f"{source}: give it as package.module:name"])
     _put_on_path(search)
     try:
-        found = importlib.import_module(module)
+        target = importlib.import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except ModuleNotFoundError as error:
         places = ", ".join(_folders(search))
-        told = f" in {places}, nor installed" if error.name == module.split(".")[0] else ""
-        raise ConfigError([f"{source}: {first_line(error)}{told}"]) from error
+        where = f" in {places}, nor installed" if error.name == module.split(".")[0] else ""
+        raise ConfigError([f"{source}: {first_line(error)}{where}"]) from error
     except (ImportError, AttributeError) as error:
         raise ConfigError([f"{source}: {first_line(error)}"]) from error
     except SystemExit as stop:
         raise ConfigError([f"{source}: {_stopped(stop, 'its module')}"]) from stop
     except Exception as error:
-        told = f"importing it raised {type(error).__name__}: {first_line(error)}"
-        raise ConfigError([f"{source}: {told}"]) from error
-    if not callable(found):
-        raise ConfigError([f"{source}: is not a function but {type(found).__name__}"])
-    return found
+        reason = f"importing it raised {type(error).__name__}: {first_line(error)}"
+        raise ConfigError([f"{source}: {reason}"]) from error
+    if not callable(target):
+        raise ConfigError([f"{source}: is not a function but {type(target).__name__}"])
+    return target
 
 
 def file_of(path: str, search: Sequence[str] = ()) -> str | None:
@@ -131,8 +131,10 @@ def check_builder(function: str) -> None:
     """
     top = function.partition(":")[0].split(".")[0]
     if top in sys.stdlib_module_names:
-        told = f"{top} is a module of Python itself and builds no model; call your own another name"
-        raise ConfigError([f"model.function = {function!r}: {told}"])
+        reason = (
+            f"{top} is a module of Python itself and builds no model; call your own another name"
+        )
+        raise ConfigError([f"model.function = {function!r}: {reason}"])
 
 
 def built_by(build: Function, options: dict[str, Any], source: str) -> Layer:
@@ -192,11 +194,13 @@ def _pair(init: Init, apply: Function) -> Layer:
         # A layer's init may get a shape alone; those of Haiku and Flax compute with x.
         params: Any = init(key, jnp.zeros(x.shape, x.dtype))
         if isinstance(params, tuple) and params and isinstance(params[0], tuple):
-            told = "it returned (shape, params), as stax does, and must return the params alone"
-            raise TypeError(f"{told}: lambda key, x: init(key, x.shape)[1]")
+            problem = "it returned (shape, params), as stax does, and must return the params alone"
+            raise TypeError(f"{problem}: lambda key, x: init(key, x.shape)[1]")
         if isinstance(params, Mapping) and {"params", "batch_stats"} <= params.keys():
-            told = "it returned batch_stats beside params, as Flax does, and all would be trained"
-            raise TypeError(f"{told}: return variables['params'], and put the others in apply")
+            problem = (
+                "it returned batch_stats beside params, as Flax does, and all would be trained"
+            )
+            raise TypeError(f"{problem}: return variables['params'], and put the others in apply")
         return params
 
     return as_layer(with_key if key_second else apply, init=init_of_array)
@@ -213,8 +217,8 @@ def _check_call(role: str, f: Function, wanted: tuple[str, ...]) -> list[str]:
     try:
         signature.bind(*given)
     except TypeError:
-        told = f"{role} is called as {role}({', '.join(wanted)}) and takes {signature}"
-        raise TypeError(f"{told}; {BUILDS}") from None
+        problem = f"{role} is called as {role}({', '.join(wanted)}) and takes {signature}"
+        raise TypeError(f"{problem}; {BUILDS}") from None
     return names
 
 
@@ -226,15 +230,17 @@ def _check_options(build: Function, options: dict[str, Any], source: str) -> Non
     by_name = {p.name: p for p in accepted if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     unnamed = [p.name for p in accepted if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
     if unnamed:
-        told = f"takes {unnamed[0]!r} by position alone, and model.options are given by name"
-        raise ConfigError([f"{source}: {told}"])
+        problem = f"takes {unnamed[0]!r} by position alone, and model.options are given by name"
+        raise ConfigError([f"{source}: {problem}"])
     if not any(p.kind is p.VAR_KEYWORD for p in accepted):
         for option in options:
             check_known(f"{source}: model.options", option, list(by_name))
     missing = [n for n, p in by_name.items() if p.default is p.empty and n not in options]
     if missing:
-        told = f"model.options.{missing[0]} is missing; it is called as a builder, with the options"
-        raise ConfigError([f"{source}: {told}"])
+        problem = (
+            f"model.options.{missing[0]} is missing; it is called as a builder, with the options"
+        )
+        raise ConfigError([f"{source}: {problem}"])
 
 
 def _folders(search: Sequence[str]) -> list[str]:

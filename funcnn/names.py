@@ -28,16 +28,16 @@ def reexported(page: str) -> list[str]:
 
 def _homes(page: str) -> dict[str, str]:
     """Each name that a file imports as itself, one a line, and the module that it comes from."""
-    found: dict[str, str] = {}
+    homes: dict[str, str] = {}
     with open(page, encoding="utf-8") as lines:
         for line in lines:
             match line.split():
                 case ["from", home, "import", "*"]:
                     room = os.path.join(_ROOT, *home.split(".")[1:], "__init__.py")
-                    found |= dict.fromkeys(reexported(room), home)
+                    homes |= dict.fromkeys(reexported(room), home)
                 case ["from", home, "import", name, "as", again] if name == again:
-                    found[name] = home
-    return found
+                    homes[name] = home
+    return homes
 
 
 def lazily(
@@ -104,5 +104,5 @@ def parameters(folder: str, name: str) -> list[str]:
     path = os.path.join(_ROOT, *folder.split(".")[1:], f"{name}.py")
     with open(path, encoding="utf-8") as file:
         functions = [n for n in ast.parse(file.read()).body if isinstance(n, ast.FunctionDef)]
-    (found,) = (f.args for f in functions if f.name == name)
-    return [argument.arg for argument in (*found.args, *found.kwonlyargs)]
+    (arguments,) = (f.args for f in functions if f.name == name)
+    return [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]

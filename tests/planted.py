@@ -43,8 +43,8 @@ class Outcome:
     why: str = ""
 
     def __str__(self) -> str:
-        told = f"{self.verdict} {self.mistake.file}: {self.mistake.what}"
-        return f"{told}\n    {self.why}" if self.why else told
+        text = f"{self.verdict} {self.mistake.file}: {self.mistake.what}"
+        return f"{text}\n    {self.why}" if self.why else text
 
 
 def environment(folder: Path, programs: Path) -> dict[str, str]:

@@ -224,6 +224,36 @@ MISTAKES: tuple[Mistake, ...] = (
         ),
         "the holes of a dilated input are counted",
     ),
+    _mistake(
+        "gradient/cost/residuals.py",
+        "needed[v] = needed.get(v, False) or use",
+        "needed[v] = use",
+        (
+            "gradient/cost/test_residuals.py::test_an_array_that_is_kept_twice_counts_once_an"
+            "d_is_used_where_either_is"
+        ),
+        "an array that is kept twice is dead where its last name is",
+    ),
+    _mistake(
+        "gradient/cost/residuals.py",
+        "needed[v] = needed.get(v, False) or use",
+        "needed[v] = needed.get(v, True) and use",
+        (
+            "gradient/cost/test_residuals.py::test_an_array_that_is_kept_twice_counts_once_an"
+            "d_is_used_where_either_is"
+        ),
+        "an array that is kept twice is dead where either name is",
+    ),
+    _mistake(
+        "gradient/cost/residuals.py",
+        "for v, use in needed.items():",
+        "for v, use in ((v, needed[v]) for v in outvars[results:] if _is_var(v) and v in needed):",
+        (
+            "gradient/cost/test_residuals.py::test_an_array_that_is_kept_twice_counts_once_an"
+            "d_is_used_where_either_is"
+        ),
+        "an array that is kept twice counts twice",
+    ),
     # gradient/verdict
     _mistake(
         "gradient/verdict/judge.py",
@@ -432,8 +462,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/diagnosis/operations.py",
-        'found += [(1 / v, f"not divided',
-        'found += [(v, f"not divided',
+        'constants += [(1 / v, f"not divided',
+        'constants += [(v, f"not divided',
         "gradient/diagnosis/test_diagnose.py::test_the_mistake_in_a_rule_is_named",
         "a division that is left out has the factor of a multiplication",
     ),
@@ -582,6 +612,16 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "rules/convolution/patches.py",
+        "return set(windows.stride) == {1} and 2 * outputs <= inputs",
+        "return 2 * outputs <= inputs",
+        (
+            "rules/convolution/test_conv.py::test_patches_of_the_narrow_side_give_the_same_we"
+            "ight_gradient[2-False]"
+        ),
+        "the patches of a strided convolution are those of dy",
+    ),
+    _mistake(
+        "rules/convolution/patches.py",
         "first = images % chunk or min(images, chunk)",
         "first = min(images, chunk)",
         "rules/convolution/test_conv.py::test_chunks_of_images_add_up",
@@ -617,8 +657,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "rules/losses/linear_cross_entropy.py",
-        "left = left & (start + jnp.arange(size, dtype=start.dtype) >= number * size)",
-        "left = left & (start + jnp.arange(size, dtype=start.dtype) >= 0)",
+        "mask = mask & (start + jnp.arange(size, dtype=start.dtype) >= number * size)",
+        "mask = mask & (start + jnp.arange(size, dtype=start.dtype) >= 0)",
         (
             "rules/losses/test_linear_cross_entropy.py::test_value_and_gradient_equal_those_o"
             "f_optax[weights-4]"
@@ -637,8 +677,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "rules/losses/linear_cross_entropy.py",
-        "left, jnp.maximum(jnp.sum(left, dtype=dtype), 1)",
-        "left, jnp.asarray(max(labels.size, 1), dtype)",
+        "mask, jnp.maximum(jnp.sum(mask, dtype=dtype), 1)",
+        "mask, jnp.asarray(max(labels.size, 1), dtype)",
         (
             "rules/losses/test_linear_cross_entropy.py::test_value_and_gradient_equal_those_o"
             "f_optax[mean-None]"
@@ -791,6 +831,13 @@ MISTAKES: tuple[Mistake, ...] = (
         "step = position - values.size + int(wrong[0])",
         "train/test_loop.py::test_nan_in_the_data_stops_the_run_before_a_state_is_saved[1]",
         "the step of a NaN is one too early",
+    ),
+    _mistake(
+        "train/loop.py",
+        "if self._checkpoints is None or self._saved == position:",
+        "if self._checkpoints is None:",
+        "train/test_loop.py::test_a_state_that_is_saved_is_not_written_again",
+        "a run that is stopped writes again the state that it has just saved",
     ),
     _mistake(
         "train/loop.py",

@@ -54,6 +54,9 @@ SEPARATORS = frozenset(",;:")
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ᵀˣʸⁿ", "0123456789-+Txyn", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 
+# Characters of a line of equations that has room beside code.
+_LONGEST = 50
+
 _LETTER = r"(?:[A-Za-zÀ-ÖØ-öø-ÿΑ-ΡΤ-ωŒœčšž]\u0302?)"
 _TOKENS = re.compile(
     r"(?P<number>\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)"
@@ -417,7 +420,12 @@ def _columns(cell: str) -> list[str]:
     return [cell, ""]
 
 
-def _cells(line: str) -> list[str]:
+def equations_of(line: str) -> list[str]:
+    """The equations and remarks of one line, which two spaces or more part.
+
+    >>> equations_of("a  = b,   c = d   (a remark)")
+    ['a  = b,', 'c = d', '(a remark)']
+    """
     return [cell for cell in re.split(r" {2,}(?![ =])", line.strip()) if cell]
 
 
@@ -430,6 +438,15 @@ def _compact(cells: list[str]) -> str:
     return f'<mtd class="left">{sides[0]}</mtd><mtd class="right">{sides[1]}</mtd>'
 
 
+def _below(cell: str) -> str:
+    """A row for one of the equations of a line; a remark stands where the right sides do."""
+    left, right = _columns(cell)
+    if right:
+        return f"<mtr>{_compact([cell])}</mtr>"
+    remark = _Parser(left, prose=True, fractions=True).whole()
+    return f'<mtr><mtd class="left"></mtd><mtd class="right">{remark}</mtd></mtr>'
+
+
 def _alone(cell: str) -> str:
     return f'<math display="block">{_Parser(cell, prose=True, fractions=True).whole()}</math>'
 
@@ -439,17 +456,21 @@ def block(lines: list[str]) -> str:
 
     Two spaces or more part the equations of one line. A single line has nothing to be aligned with:
     its equations stand by themselves, and may be set below one another where there is no room.
+    Where a line is long each equation has its own: beside code there is no room for more.
     """
     rows = []
     if not any(mark in "".join(lines) for mark in RELATIONS):
         raise NotMath("nothing is equal to anything")
     if len(lines) == 1:
-        return "".join(_alone(cell) for cell in _cells(lines[0]))
+        return "".join(_alone(cell) for cell in equations_of(lines[0]))
+    if any(len(line.strip()) > _LONGEST for line in lines):
+        rows = [_below(cell) for line in lines for cell in equations_of(line)]
+        return _table(rows)
     # Only where the lines are alike are the later equations, or remarks, columns too.
-    kinds = {tuple(bool(_columns(cell)[1]) for cell in _cells(line)) for line in lines}
+    kinds = {tuple(bool(_columns(cell)[1]) for cell in equations_of(line)) for line in lines}
     columns = len(kinds) == 1
     for line in lines:
-        cells = _cells(line)
+        cells = equations_of(line)
         if not columns:
             rows.append(f"<mtr>{_compact(cells)}</mtr>")
             continue
@@ -462,4 +483,8 @@ def block(lines: list[str]) -> str:
             else:
                 found += [f'<mtd class="note">{sides[0]}</mtd>']
         rows.append(f"<mtr>{''.join(found)}</mtr>")
+    return _table(rows)
+
+
+def _table(rows: list[str]) -> str:
     return f'<math display="block"><mtable displaystyle="true">{"".join(rows)}</mtable></math>'

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import docstring
+import listing
 import measured
 import shown
 from docutils import nodes
@@ -26,6 +27,8 @@ from sphinx.util.nodes import make_refnode
 import funcnn as fnn
 
 logger = logging.getLogger(__name__)
+
+_SHORT = 36  # lines of code that a screen 900 pixels high has room for
 
 HOMES = {
     "": fnn,
@@ -105,16 +108,18 @@ class Rules(SphinxDirective):
         _examples(rule.reference, f"fnn.rules.{rule.name}", vars(module), self)
         passes = [("Reference", rule.reference), ("Forward", rule.forward)]
         code: list[nodes.Node] = []
+        lines = 0
         for title, function in [*passes, ("Backward", rule.backward)]:
-            code += [nodes.paragraph("", title, classes=["label"])]
-            code += [shown.python(shown.without_docstring(function))]
+            text = listing.listing(function)
+            lines += text.count("\n")
+            code += [nodes.paragraph("", title, classes=["label"]), shown.python(text)]
         heading = shown.python(shown.signature(f"fnn.rules.{rule.name}", rule.reference))
         heading["classes"].append("signature")
         words = shown.documentation(inspect.getdoc(rule.reference) or "")
         lesson = shown.container(
             shown.container(*words, classes="words"),
             shown.container(*code, classes="code"),
-            classes="lesson rule",
+            classes="lesson rule short" if lines <= _SHORT else "lesson rule",
         )
         return shown.section(rule.name, f"rule-{rule.name}", heading, lesson, *_gains(rule.name))
 

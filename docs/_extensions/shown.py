@@ -150,15 +150,6 @@ def signature(name: str, value: Any) -> str:
     return f"{name}(\n{arguments})"
 
 
-def without_docstring(function: Any) -> str:
-    """The source of a function; its docstring stands beside it already."""
-    source = textwrap.dedent(inspect.getsource(function))
-    text = function.__doc__
-    if not text:
-        return source
-    return re.sub(r"\n    r?\"\"\"(?:.|\n)*?\"\"\"\n+", "\n", source, count=1)
-
-
 def section(title: str, name: str, *children: nodes.Node) -> nodes.section:
     """A section with a target."""
     found = nodes.section(ids=[name])

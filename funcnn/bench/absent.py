@@ -44,10 +44,10 @@ def missing_wheels() -> str:
     True
     """
     try:
-        found = importlib.util.find_spec("jax_plugins.xla_cuda13")
+        spec = importlib.util.find_spec("jax_plugins.xla_cuda13")
     except ModuleNotFoundError:
-        found = None
-    if found is None:
+        spec = None
+    if spec is None:
         v = jax.__version__
         return (
             "the wheels for absent GPUs are missing: "

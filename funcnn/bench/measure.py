@@ -93,11 +93,11 @@ def measure(
     expected = np.asarray(arms[0].values())
     refused: dict[str, str] = {}
     for arm in arms[1:]:
-        found = np.asarray(arm.values())
+        values = np.asarray(arm.values())
         scale = float(np.max(np.abs(expected)))
-        if not np.allclose(found, expected, rtol=_AGREEMENT, atol=_AGREEMENT * scale):
+        if not np.allclose(values, expected, rtol=_AGREEMENT, atol=_AGREEMENT * scale):
             refused[arm.name] = (
-                f"refused: computes {found} where {arms[0].name} computes {expected}"
+                f"refused: computes {values} where {arms[0].name} computes {expected}"
             )
     calls = {arm.name: arm.call for arm in arms if arm.name not in refused}
     seconds = in_turn(calls, rounds, rest=PAUSE, shortest=_SHORTEST)

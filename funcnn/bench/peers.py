@@ -27,8 +27,8 @@ def missing(library: str) -> str:
     True
     """
     module = MODULES[library]
-    found = importlib.util.find_spec(module)
-    return "" if found else f"not installed: pip install {module}"
+    spec = importlib.util.find_spec(module)
+    return "" if spec else f"not installed: pip install {module}"
 
 
 def _run(step: Callable[[], Any], restart: Callable[[], None]) -> Callable[[], list[float]]:

@@ -45,11 +45,11 @@ class _Run:
     def losses(self, count: int) -> list[float]:
         """Of the first `count` steps; the run starts anew behind them."""
         self.state, self.position = self.first_state(), 0
-        found: list[float] = []
-        while len(found) < count:
-            found += self.call().tolist()
+        losses: list[float] = []
+        while len(losses) < count:
+            losses += self.call().tolist()
         self.state, self.position = self.first_state(), 0
-        return found[:count]
+        return losses[:count]
 
 
 def compare_steps_per_call(

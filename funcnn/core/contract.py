@@ -88,11 +88,11 @@ def _conform(where: str, aval: tuple[tuple[int, ...], Any] | None, cotangent: Py
     if aval is None or not jnp.issubdtype(aval[1], jnp.inexact):
         if cotangent is None or jax.typeof(cotangent).dtype == jax.dtypes.float0:
             return None
-        found = describe(_shape_and_dtype(cotangent))
-        raise TypeError(f"{where}: {describe(aval)} has no cotangent: expected None, found {found}")
-    found = None if cotangent is None else _shape_and_dtype(cotangent)
-    if found != aval:
-        raise TypeError(f"{where}: expected {describe(aval)}, found {describe(found)}")
+        given = describe(_shape_and_dtype(cotangent))
+        raise TypeError(f"{where}: {describe(aval)} has no cotangent: expected None, found {given}")
+    given = None if cotangent is None else _shape_and_dtype(cotangent)
+    if given != aval:
+        raise TypeError(f"{where}: expected {describe(aval)}, found {describe(given)}")
     return cotangent
 
 

@@ -97,8 +97,8 @@ class Layer:
         try:
             return self.apply(*args, key)
         except TypeError as error:
-            if told := explained(self.kind, error):
-                raise told from error
+            if explanation := explained(self.kind, error):
+                raise explanation from error
             raise
 
     def backward(self, params: Params, res: Residuals, dy: PyTree) -> tuple[Params, PyTree]:

@@ -97,8 +97,8 @@ def compose(
         return dparams, dx, by_path({name: deltas for name, (_, deltas) in taken.items()})
 
     def collect(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
-        y, found = flow(_collect, params, x, key)
-        return y, found[first] if stacked else by_path(found)
+        y, statistics = flow(_collect, params, x, key)
+        return y, statistics[first] if stacked else by_path(statistics)
 
     by_hand = back is not None and all(part.forward for part in parts.values())
     passes = (forward or keep_all, recursion) if by_hand else (None, None)
@@ -234,7 +234,7 @@ def _own_first(own: Array, further: Mapping[str, Array]) -> Paths:
     return OrderedDict({"": own, **further})
 
 
-def by_path(found: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+def by_path(of_parts: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
     """What belongs to the parts and to the parts inside them, by path; the path "" is a part's own.
 
     >>> by_path({"block": {"": 1, "conv_0": 2}, "head": {"": 3}})
@@ -242,7 +242,7 @@ def by_path(found: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
     """
     return {
         f"{name}/{path}" if path else name: value
-        for name, of_part in found.items()
+        for name, of_part in of_parts.items()
         for path, value in of_part.items()
     }
 
@@ -299,8 +299,8 @@ def missing_backward(layer: Layer, path: str = "") -> list[str]:
     ['function']
     """
     inside = [
-        found
+        inner_path
         for name, part in layer.parts.items()
-        for found in missing_backward(part, f"{path}/{name}" if path else name)
+        for inner_path in missing_backward(part, f"{path}/{name}" if path else name)
     ]
     return inside or ([] if layer.forward else [path or layer.kind])

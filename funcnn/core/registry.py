@@ -154,8 +154,8 @@ class Rule(Generic[Arguments, Value]):
             # Where JAX refuses forward mode later, its traceback shows this line alone of ours.
             return function(*arrays)  # no jvp, jacfwd, linearize: take fnn.without_rules(f) for f
         except TypeError as error:
-            if told := explained(self.name, error):
-                raise told from error
+            if explanation := explained(self.name, error):
+                raise explanation from error
             raise
 
     def bind(self, *args: PyTree, **keywords: PyTree) -> tuple[tuple[PyTree, ...], Static]:

@@ -43,9 +43,9 @@ class MissingParameter(KeyError):
     head: parameter 'w' is missing: params hold b
     """
 
-    def __init__(self, kind: str, name: str, found: Iterable[str], path: str = ""):
-        super().__init__(kind, name, found, path)
-        held = ", ".join(map(str, found)) or "no parameters"
+    def __init__(self, kind: str, name: str, present: Iterable[str], path: str = ""):
+        super().__init__(kind, name, present, path)
+        held = ", ".join(map(str, present)) or "no parameters"
         self._text = f"{path or kind}: parameter {name!r} is missing: params hold {held}"
 
     def __str__(self) -> str:
@@ -53,8 +53,8 @@ class MissingParameter(KeyError):
 
     def inside(self, name: str) -> MissingParameter:
         """The same error of a layer inside the one of this name."""
-        kind, parameter, found, path = self.args
-        return MissingParameter(kind, parameter, found, f"{name}/{path}".rstrip("/"))
+        kind, parameter, present, path = self.args
+        return MissingParameter(kind, parameter, present, f"{name}/{path}".rstrip("/"))
 
 
 def parameter(kind: str, params: Mapping[str, Any], name: str) -> PyTree:
@@ -75,11 +75,11 @@ def how_to_call(kind: str, unknown: Iterable[str] = (), rule: Rule | None = None
     'gru takes no option train: call it as gru(params, x) or, to train, gru(params, x, key=key)...'
     """
     what = f"takes no option {', '.join(unknown)}" if unknown else "is a layer"
-    told = f"{kind} {what}: call it as {kind}(params, x) or, to train, {kind}(params, x, key=key)"
+    usage = f"{kind} {what}: call it as {kind}(params, x) or, to train, {kind}(params, x, key=key)"
     # The name of somebody else's rule has a dot in it.
     if rule is None or "." in rule.name or rule.name not in registered_rules():
-        return told
-    return f"{told}; as a function of arrays alone it is fnn.rules.{rule.name}"
+        return usage
+    return f"{usage}; as a function of arrays alone it is fnn.rules.{rule.name}"
 
 
 def checked_init(kind: str, init: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

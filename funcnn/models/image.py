@@ -10,8 +10,8 @@ from funcnn.core.layer import Layer
 
 
 def _activation(name: str) -> Layer:
-    found = getattr(layers, name) if name in layers.__all__ else None
-    if not isinstance(found, Layer) or name in {
+    layer = getattr(layers, name) if name in layers.__all__ else None
+    if not isinstance(layer, Layer) or name in {
         "flatten",
         "global_average_pool",
         "global_max_pool",
@@ -19,7 +19,7 @@ def _activation(name: str) -> Layer:
         raise ValueError(
             f"activation: a layer without options is wanted, such as 'relu', found {name!r}"
         )
-    return found
+    return layer
 
 
 def _widths(model: str, name: str, values: object) -> Sequence[int]:

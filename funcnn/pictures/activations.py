@@ -47,13 +47,13 @@ def convolution_outputs(model: Layer, params: Params, images: ArrayLike) -> dict
     """
     images = fitting(model, params, images)
     seen = jax.jit(lambda params, x: outputs_of(model, params, x)[1])(params, images)
-    found = {}
+    outputs = {}
     for layer in convolutions(model, params):
         z = seen[layer.path]
         for _ in range(layer.repeats):
             z = z[0]
-        found[layer.path] = z
-    return found
+        outputs[layer.path] = z
+    return outputs
 
 
 @styled
@@ -84,22 +84,22 @@ def draw_activations(
     """
     images, z = np.asarray(images), np.asarray(z)
     if z.ndim != 4 or z.shape[0] != len(images):
-        told = f"one output (H, W, K) for each of {len(images)} images is wanted"
-        raise ValueError(f"{told}, found {z.shape}")
+        wanted = f"one output (H, W, K) for each of {len(images)} images is wanted"
+        raise ValueError(f"{wanted}, found {z.shape}")
     count = min(z.shape[-1], _MOST_CHANNELS)
     of_all = "" if count == z.shape[-1] else f", channels 0 to {count - 1} of {z.shape[-1]}"
-    told = f"{title}{of_all}: red is positive, blue is negative"
-    figure, axes = panels(len(images), count + 1, 1.2, 1.2, told, figure)
-    limit, shown = largest(z[..., :count], _SHARE), []
+    heading = f"{title}{of_all}: red is positive, blue is negative"
+    figure, axes = panels(len(images), count + 1, 1.2, 1.2, heading, figure)
+    limit, mappables = largest(z[..., :count], _SHARE), []
     labels = [""] * len(images) if labels is None else labels
     for row, (image, maps, label) in enumerate(zip(images, z, labels, strict=True)):
         show_image(axes[row, 0], image, "image" if row == 0 else "")
         name_row(axes[row, 0], label)
         for k in range(count):
             number = f"{k}" if row == 0 else ""
-            shown.append(show_map(axes[row, k + 1], maps[..., k], limit, number))
+            mappables.append(show_map(axes[row, k + 1], maps[..., k], limit, number))
     figure.colorbar(
-        shown[-1],
+        mappables[-1],
         ax=axes,
         label="output",
         extend="both",

@@ -43,13 +43,13 @@ def draw_curves(
     from matplotlib.figure import Figure
 
     series = _series(records)
-    shown = [p for p in _PANELS if any(name.endswith(p) for name in series)]
-    if not shown:
+    panels = [p for p in _PANELS if any(name.endswith(p) for name in series)]
+    if not panels:
         raise ValueError("no metric whose name ends in 'loss' or 'accuracy'")
     figure = Figure() if figure is None else figure
-    figure.set_size_inches(5.5 * len(shown), 4)
+    figure.set_size_inches(5.5 * len(panels), 4)
     figure.set_layout_engine("constrained")
-    for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         of_panel = {name: points for name, points in series.items() if name.endswith(panel)}
         _draw(axes, panel, of_panel, evaluation)
     return figure

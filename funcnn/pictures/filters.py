@@ -28,8 +28,8 @@ def first_filters(model: Layer, params: Params) -> tuple[str, np.ndarray] | None
     >>> path, w.shape
     ('conv_0', (3, 3, 1, 4))
     """
-    found = convolutions(model, params)
-    return (found[0].path, np.asarray(found[0].params["w"])) if found else None
+    layers = convolutions(model, params)
+    return (layers[0].path, np.asarray(layers[0].params["w"])) if layers else None
 
 
 @styled
@@ -61,15 +61,15 @@ def draw_filters(w: ArrayLike, *, title: str = "Filters", figure: Figure | None 
     rows = -(-count // columns) if alone else min(w.shape[2], _MOST_CHANNELS)
     of_all = "" if count == w.shape[3] else f", the first {count} of {w.shape[3]}"
     figure, axes = panels(rows, columns, 1.15, 1.3, f"{title}{of_all}", figure)
-    limit, shown = largest(w), []
+    limit, mappables = largest(w), []
     for place, panel in enumerate(axes.flat):
         if alone and place >= count:
             panel.set_axis_off()
             continue
         channel, k = (0, place) if alone else divmod(place, columns)
         number = f"{k}" if alone or channel == 0 else ""
-        shown.append(show_map(panel, w[:, :, channel, k], limit, number))
+        mappables.append(show_map(panel, w[:, :, channel, k], limit, number))
         if not alone and k == 0:
             name_row(panel, f"channel {channel}")
-    figure.colorbar(shown[-1], ax=axes, label="weight", shrink=min(1.0, 2.0 / rows), aspect=12)
+    figure.colorbar(mappables[-1], ax=axes, label="weight", shrink=min(1.0, 2.0 / rows), aspect=12)
     return figure

@@ -80,10 +80,10 @@ def channel_score(
         outputs = outputs_of(model, params, image[None])[1]
         if path not in outputs:
             raise ValueError(f"the model has no layer {path!r}; it has {', '.join(outputs)}")
-        found = outputs[path]
-        if not 0 <= channel < found.shape[-1]:
-            raise ValueError(f"{path} has the channels 0 to {found.shape[-1] - 1}, not {channel}")
-        maps = found[0, ..., channel]  # (H, W)
+        output = outputs[path]
+        if not 0 <= channel < output.shape[-1]:
+            raise ValueError(f"{path} has the channels 0 to {output.shape[-1] - 1}, not {channel}")
+        maps = output[0, ..., channel]  # (H, W)
         if place is None:
             return maps.mean()
         if not all(0 <= at < size for at, size in zip(place, maps.shape, strict=True)):
@@ -120,17 +120,17 @@ def maximize(
     Raises:
         ValueError: an option out of range, or a start that is not (H, W, C).
 
-    >>> found = maximize(lambda x: x[0, 0, 0] - x[0, 1, 0], jnp.full((1, 2, 1), 0.5))
-    >>> found.image[0, :, 0].tolist(), float(found.scores[0]), float(found.scores[-1])
+    >>> ascent = maximize(lambda x: x[0, 0, 0] - x[0, 1, 0], jnp.full((1, 2, 1), 0.5))
+    >>> ascent.image[0, :, 0].tolist(), float(ascent.scores[0]), float(ascent.scores[-1])
     ([1.0, 0.0], 0.0, 1.0)
     """
     start = jnp.asarray(start)
     if start.ndim != 3 or not jnp.issubdtype(start.dtype, jnp.floating):
-        told = f"found {start.dtype} {start.shape}"
-        raise ValueError(f"start is a floating point image of shape (H, W, C), {told}")
+        given = f"found {start.dtype} {start.shape}"
+        raise ValueError(f"start is a floating point image of shape (H, W, C), {given}")
     if steps < 1 or step_size <= 0 or penalty < 0 or roughness < 0:
-        told = f"steps={steps}, step_size={step_size}, penalty={penalty}, roughness={roughness}"
-        raise ValueError(f"steps and step_size are positive, the weights at least 0, found {told}")
+        given = f"steps={steps}, step_size={step_size}, penalty={penalty}, roughness={roughness}"
+        raise ValueError(f"steps and step_size are positive, the weights at least 0, found {given}")
 
     def objective(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         s = score(x)

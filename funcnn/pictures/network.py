@@ -55,15 +55,15 @@ def _convolutions(layer: Layer, params: Params, path: str, repeats: int) -> list
     is_conv = layer.rule is not None and layer.rule.reference is conv.reference
     if is_conv and jnp.ndim(params["w"]) == 4:
         return [Convolution(path, params, repeats)]
-    found = []
+    layers = []
     for name, part in layer.parts.items():
         here = f"{path}/{name}" if path else name
         if layer.stacked:
             first = jax.tree.map(lambda leaf: leaf[0], params)
-            found += _convolutions(part, first, here, repeats + 1)
+            layers += _convolutions(part, first, here, repeats + 1)
         else:
-            found += _convolutions(part, params.get(name, {}), here, repeats)
-    return found
+            layers += _convolutions(part, params.get(name, {}), here, repeats)
+    return layers
 
 
 def fitting(model: Model, params: PyTree, images: ArrayLike) -> jax.Array:
@@ -158,8 +158,8 @@ def chosen_classes(
         return winners(model, params, images)
     classes = jnp.asarray(classes, jnp.int32)
     if classes.shape != images.shape[:1]:
-        told = f"one class for each of the {len(images)} images is wanted"
-        raise ValueError(f"{told}, found shape {classes.shape}")
+        wanted = f"one class for each of the {len(images)} images is wanted"
+        raise ValueError(f"{wanted}, found shape {classes.shape}")
     count = jax.eval_shape(model, params, images).shape[-1]
     wrong = classes[(classes < 0) | (classes >= count)]
     if wrong.size:

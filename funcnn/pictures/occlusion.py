@@ -118,8 +118,8 @@ def occlusion_maps(
 
         return before - _in_batches(after, centres)
 
-    found = [drops(params, image, label) for image, label in zip(images, classes, strict=True)]
-    return jnp.stack(found).reshape(len(images), len(down), len(across))
+    maps = [drops(params, image, label) for image, label in zip(images, classes, strict=True)]
+    return jnp.stack(maps).reshape(len(images), len(down), len(across))
 
 
 def _check_square(square: int, stride: int, most: int) -> None:
@@ -169,18 +169,18 @@ def draw_occlusion(
     images, maps = np.asarray(images), np.asarray(maps)
     labels = [""] * len(images) if labels is None else labels
     figure, axes = panels(3, len(images), 1.7, 1.9, title, figure, bars=True)
-    shown = []
+    mappables = []
     for column, (image, drop, label) in enumerate(zip(images, maps, labels, strict=True)):
         show_image(axes[0, column], image, label)
         # Each number stands where the centre of its square was, in the pixels of the image.
         down, across = np.array(drop.shape) * stride - stride / 2
         start = -stride / 2
-        shown.append(show_map(axes[1, column], drop, 1.0, extent=(start, across, down, start)))
+        mappables.append(show_map(axes[1, column], drop, 1.0, extent=(start, across, down, start)))
         worst = np.unravel_index(drop.argmax(), drop.shape)
         centre = (int(worst[0]) * stride, int(worst[1]) * stride)
         show_image(axes[2, column], cover(image, centre, square, fill), f"drop of {drop.max():.2f}")
         _outline(axes[2, column], centre, square, image.shape)
-    colour_bar(figure, axes[1], shown[-1])
+    colour_bar(figure, axes[1], mappables[-1])
     rows = ("image", "drop of the probability", "covered where it costs most")
     for row, text in enumerate(rows):
         name_row(axes[row, 0], text)

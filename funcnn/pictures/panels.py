@@ -71,8 +71,8 @@ def show_image(axes: Axes, image: ArrayLike, title: str = "") -> None:
     'a zero'
     """
     image = np.clip(np.asarray(image, np.float64), 0.0, 1.0)
-    shown = image if image.shape[-1] == 3 else image.mean(-1)  # (H, W, 3) or (H, W)
-    axes.imshow(shown, cmap=PLAIN, vmin=0.0, vmax=1.0)
+    pixels = image if image.shape[-1] == 3 else image.mean(-1)  # (H, W, 3) or (H, W)
+    axes.imshow(pixels, cmap=PLAIN, vmin=0.0, vmax=1.0)
     axes.set_title(title)
 
 
@@ -94,9 +94,9 @@ def show_map(
     (-2.0, 2.0)
     """
     low = -limit if colours == SIGNED else 0.0
-    shown = axes.imshow(np.asarray(values), cmap=colours, vmin=low, vmax=limit, extent=extent)
+    mappable = axes.imshow(np.asarray(values), cmap=colours, vmin=low, vmax=limit, extent=extent)
     axes.set_title(title)
-    return shown
+    return mappable
 
 
 def largest(values: npt.ArrayLike, share: float = 1.0) -> float:
@@ -122,7 +122,9 @@ def name_row(axes: Axes, text: str) -> None:
     axes.set_ylabel("\n".join(textwrap.fill(line, 16) for line in text.splitlines()))
 
 
-def colour_bar(figure: Figure, axes: np.ndarray, shown: AxesImage, beyond: str = "neither") -> None:
+def colour_bar(
+    figure: Figure, axes: np.ndarray, mappable: AxesImage, beyond: str = "neither"
+) -> None:
     """The scale of a row of maps in the place that `panels` kept free for it, the last of `axes`.
 
     `beyond`, "max" or "both", says at which ends there are numbers off the scale.
@@ -133,4 +135,4 @@ def colour_bar(figure: Figure, axes: np.ndarray, shown: AxesImage, beyond: str =
     [-2.0, 2.0]
     """
     axes[-1].set_axis_on()
-    figure.colorbar(shown, cax=axes[-1], extend=beyond)
+    figure.colorbar(mappable, cax=axes[-1], extend=beyond)

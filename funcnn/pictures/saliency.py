@@ -120,10 +120,10 @@ def draw_saliency(
     for column, (image, label) in enumerate(zip(images, labels, strict=True)):
         show_image(axes[0, column], image, label)
     for row, (values, colours, beyond) in enumerate(maps, 1):
-        shown, limit = [], largest(values, _SHARE)
+        mappables, limit = [], largest(values, _SHARE)
         for panel, value in zip(axes[row], values, strict=False):
-            shown.append(show_map(panel, value, limit, colours=colours))
-        colour_bar(figure, axes[row], shown[-1], beyond)
+            mappables.append(show_map(panel, value, limit, colours=colours))
+        colour_bar(figure, axes[row], mappables[-1], beyond)
     for row, text in enumerate(("image", "saliency", "gradient x input")):
         name_row(axes[row, 0], text)
     return figure

@@ -18,13 +18,13 @@ _DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 2", "1 2")
 _MOST_POINTS = 400
 
 
-def bars(values: Mapping[str, float | None], title: str, shown: Mapping[str, str]) -> str:
+def bars(values: Mapping[str, float | None], title: str, texts: Mapping[str, str]) -> str:
     """One horizontal bar for each label, from 0, with its number behind it.
 
     Args:
         values: label -> length; None where nothing was measured, which is said.
         title: what the lengths are.
-        shown: label -> the number as text.
+        texts: label -> the number as text.
 
     >>> "3 kB" in bars({"manual": 3.0, "automatic": None}, "bytes", {"manual": "3 kB"})
     True
@@ -42,7 +42,7 @@ def bars(values: Mapping[str, float | None], title: str, shown: Mapping[str, str
             f'<rect x="{_LEFT}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 8}" '
             f'fill="{colour}"/>'
         )
-        parts.append(_text(_LEFT + length + 6, y + 16, shown.get(label, "not measured")))
+        parts.append(_text(_LEFT + length + 6, y + 16, texts.get(label, "not measured")))
     return _svg(parts, 24 + len(values) * _ROW + 4, title)
 
 
@@ -186,9 +186,9 @@ def _legend(series: Sequence[str], *, lines: bool = False) -> list[str]:
 
 def _vertical_lines(ticks: Mapping[float, str], top: float, bottom: float) -> list[str]:
     parts = []
-    for x, shown in ticks.items():
+    for x, text in ticks.items():
         anchor = "end" if x > _WIDTH - 20 else "middle"
-        parts += [_line(x, top, x, bottom), _text(x, bottom + 16, shown, anchor=anchor)]
+        parts += [_line(x, top, x, bottom), _text(x, bottom + 16, text, anchor=anchor)]
     return parts
 
 

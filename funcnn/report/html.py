@@ -111,16 +111,16 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    text = shown(value)
+    text = readable(value)
     kind = " class=number" if is_number else " class=long" if len(text) > _LONG else ""
     return f"<td{kind}>{escape(text)}</td>"
 
 
-def shown(value: Any) -> str:
+def readable(value: Any) -> str:
     """A value as people read it; NaN is a number that was not measured.
 
-    >>> shown(1234567), shown(1234.5), shown(0.00012345), shown(float("inf")), shown(None)
-    ('1,234,567', '1,234', '0.000123', 'not finite', '-')
+    >>> readable(1234567), readable(1234.5), readable(float("inf")), readable(None)
+    ('1,234,567', '1,234', 'not finite', '-')
     """
     if value is None:
         return "-"

@@ -64,15 +64,15 @@ def _matrix_cell(rows: list[Row]) -> str:
         return "<td></td>"
     text = " ".join(f"{_SIGNS[verdict]}{counts[verdict]}" for verdict in present)
     ordered = sorted(rows, key=lambda row: present.index(row["verdict"]))
-    told = [_told(row) for row in ordered if row["verdict"] != "pass"]
-    notes = list(dict.fromkeys(told))
+    worse = [row for row in ordered if row["verdict"] != "pass"]
+    notes = list(dict.fromkeys(map(_note, worse)))
     if len(notes) > _NOTES:
         notes = [*notes[:_NOTES], f"and {len(notes) - _NOTES} more"]
     title = f' title="{escape(chr(10).join(notes))}"' if notes else ""
     return f"<td class={present[0]}{title}>{escape(text)}</td>"
 
 
-def _told(row: Row) -> str:
+def _note(row: Row) -> str:
     where = ", ".join(filter(None, [row["case"], row["leaf"]]))
     return f"{row['verdict']} {where}: {row['note']}"
 

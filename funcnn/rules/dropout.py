@@ -78,8 +78,8 @@ def _check(key: Key, rate: float) -> None:
             f"dropout: rate is the probability of dropping, at least 0 and below 1, found {rate}"
         )
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        found = describe(key) if hasattr(key, "dtype") else type(key).__name__
-        raise TypeError(f"dropout: key must be a typed key, jax.random.key(seed), found {found}")
+        given = describe(key) if hasattr(key, "dtype") else type(key).__name__
+        raise TypeError(f"dropout: key must be a typed key, jax.random.key(seed), found {given}")
     if key.shape != ():
         raise TypeError(f"dropout: key must be one key, found keys of shape {key.shape}")
 

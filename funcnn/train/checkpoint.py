@@ -61,7 +61,7 @@ class Checkpoints:
         self.keep = keep
         self._warn = warn
         self._damaged: set[int] = set()  # those that `restore` passed over
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, in increasing order; none for a missing folder.
@@ -99,8 +99,8 @@ class Checkpoints:
             self._publish(unfinished, self._path(step))
         except Exception as error:  # whatever orbax, the disk or the system raises
             shutil.rmtree(unfinished, ignore_errors=True)
-            told = f"could not save step {step} to {self.folder}: {_reason(error)}"
-            raise CheckpointError(told) from error
+            message = f"could not save step {step} to {self.folder}: {_reason(error)}"
+            raise CheckpointError(message) from error
         for old in self.steps()[: -self.keep]:
             self._remove(self._path(old))
 
@@ -190,8 +190,8 @@ class Checkpoints:
                 path = path.rename(removed)
             shutil.rmtree(path)
         except OSError as error:
-            if path.name not in self._told:
-                self._told.add(path.name)
+            if path.name not in self._warned:
+                self._warned.add(path.name)
                 self._warn(f"could not remove {path}, which is not needed: {error.strerror}")
 
     def _publish(self, unfinished: Path, path: Path) -> None:
@@ -238,10 +238,10 @@ def _read(path: Path, like: TrainState) -> TrainState:
     try:
         with orbax_silenced(), ocp.StandardCheckpointer() as checkpointer:
             targets = dict(zip(names, map(target, leaves), strict=True))
-            found = checkpointer.restore(path / "state", targets)
+            arrays = checkpointer.restore(path / "state", targets)
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
-    return jax.tree.unflatten(treedef, [found[name] for name in names])
+    return jax.tree.unflatten(treedef, [arrays[name] for name in names])
 
 
 def _differences(saved: dict[str, str], like: Signature) -> list[str]:

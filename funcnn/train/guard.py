@@ -118,14 +118,14 @@ class RetraceGuard:
                 check_leading_axis(batch, count, count)
             except ValueError as error:
                 raise TrainingError(f"batches({position}, {count}): {error}") from error
-        found = signature({"state": state, "batch": _without_leading_axis(batch, self._stacked)})
+        current = signature({"state": state, "batch": _without_leading_axis(batch, self._stacked)})
         if self._first is None:
-            self._first = found
-        changes = differences(self._first, found)
+            self._first = current
+        changes = differences(self._first, current)
         if changes:
             raise TrainingError(
                 f"step {position + 1} would compile anew: {first_of(changes)}; "
-                f"every call needs the shapes and dtypes of the first{_short(self._first, found)}"
+                f"every call needs the shapes and dtypes of the first{_short(self._first, current)}"
             )
 
 
@@ -164,17 +164,17 @@ def check_params(params: PyTree, position: int) -> None:
             )
 
 
-def _short(first: Signature, found: Signature) -> str:
+def _short(first: Signature, current: Signature) -> str:
     """What to do where all that has changed is that a batch has fewer rows."""
-    if first.treedef != found.treedef:
+    if first.treedef != current.treedef:
         return ""
-    changed = [(a, b) for a, b in zip(first.leaves, found.leaves, strict=True) if a != b]
+    changed = [(a, b) for a, b in zip(first.leaves, current.leaves, strict=True) if a != b]
     fewer = all(
         a.shape[1:] == b.shape[1:] and a.dtype == b.dtype and b.shape[:1] < a.shape[:1]
         for a, b in changed
     )
-    told = ". A short last batch: leave it out, or fill it up with rows that the loss leaves out"
-    return told if fewer else ""
+    advice = ". A short last batch: leave it out, or fill it up with rows that the loss leaves out"
+    return advice if fewer else ""
 
 
 def _without_leading_axis(batch: Batch, stacked: bool) -> PyTree:

@@ -171,11 +171,11 @@ class _Run:
     ) -> None:
         if evaluating:
             try:
-                found = self._evaluate(state.evaluation_params())
+                evaluation = self._evaluate(state.evaluation_params())
             except Exception:
                 self.save(state, metrics, record["step"], record)
                 raise
-            record = {**record, **{f"{EVALUATION}{name}": x for name, x in found.items()}}
+            record = {**record, **{f"{EVALUATION}{name}": x for name, x in evaluation.items()}}
         self.history.append(record)
         if self._log is not None:
             self._log.write(record)

@@ -31,5 +31,5 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is None:
         return False
-    told = [mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, _MOST)]
-    return all(result == 1 for result in told)
+    results = [mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, _MOST)]
+    return all(result == 1 for result in results)

@@ -97,7 +97,7 @@ class TerminalProgress:
             refresh_per_second=4,
         )
         self._task = self._bar.add_task("training", start=False, total=None)
-        self._steps = self._shown = 0
+        self._steps = 0
         self._updated = 0.0
 
     def start(self, steps: int, position: int) -> None:

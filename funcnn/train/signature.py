@@ -77,7 +77,7 @@ def signature(tree: PyTree) -> Signature:
     return Signature(treedef, tuple(Leaf(t.shape, t.dtype, t.weak_type) for t in types))
 
 
-def differences(expected: Signature, found: Signature) -> list[str]:
+def differences(expected: Signature, actual: Signature) -> list[str]:
     """One phrase a leaf that is not the same in both, from what it was to what it is.
 
     >>> import numpy as np
@@ -85,9 +85,9 @@ def differences(expected: Signature, found: Signature) -> list[str]:
     >>> differences(signature(was), signature(now))
     ['x changed from float32[2] to float32[3]']
     """
-    if expected == found:
+    if expected == actual:
         return []
-    was, now = expected.named(), found.named()
+    was, now = expected.named(), actual.named()
     phrases = [f"{name} ({was[name]}) is missing" for name in was if name not in now]
     phrases += [f"{name} ({now[name]}) is new" for name in now if name not in was]
     phrases += [
@@ -95,7 +95,7 @@ def differences(expected: Signature, found: Signature) -> list[str]:
         for name in was
         if name in now and was[name] != now[name]
     ]
-    return phrases or [f"the tree changed from {expected.treedef} to {found.treedef}"]
+    return phrases or [f"the tree changed from {expected.treedef} to {actual.treedef}"]
 
 
 def first_of(phrases: list[str]) -> str:

@@ -89,9 +89,9 @@ def check_params(params: PyTree) -> None:
             )
         array = jnp.shape(leaf), jnp.result_type(leaf)
         if not jnp.issubdtype(array[1], jnp.floating):
-            found = f"{array[1]}{list(array[0])}"
+            kind = f"{array[1]}{list(array[0])}"
             raise TypeError(
-                f"params leaf '{leaf_name(path)}' is {found}: every leaf must be floating point"
+                f"params leaf '{leaf_name(path)}' is {kind}: every leaf must be floating point"
             )
 
 

@@ -112,14 +112,14 @@ def check_leading_axis(batch: Batch, smallest: int, largest: int) -> int:
     ValueError: batch leaf 'x' is float32[9, 2]: its leading axis must count the steps, 1 to 8
     """
     for path, leaf in jax.tree_util.tree_flatten_with_path(batch)[0]:
-        (found,) = signature(leaf).leaves
-        if not found.shape or not smallest <= found.shape[0] <= largest:
+        (array,) = signature(leaf).leaves
+        if not array.shape or not smallest <= array.shape[0] <= largest:
             steps = f"1 to {largest}" if smallest < largest else str(largest)
             raise ValueError(
-                f"batch leaf '{leaf_name(path)}' is {found}: "
+                f"batch leaf '{leaf_name(path)}' is {array}: "
                 f"its leading axis must count the steps, {steps}"
             )
-        smallest = largest = found.shape[0]
+        smallest = largest = array.shape[0]
     return largest
 
 
@@ -138,8 +138,8 @@ def _make_body(
             value, metrics, statistics = _checked_loss(loss(params, batch, key))
             return value, (metrics, statistics)
 
-        found = jax.value_and_grad(objective, has_aux=True)(state.params)
-        (value, (metrics, statistics)), gradient = jax.lax.optimization_barrier(found)
+        value_and_gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (value, (metrics, statistics)), gradient = jax.lax.optimization_barrier(value_and_gradient)
         params, optimizer_state = _update(optimizer, state, gradient, value, objective)
         statistics = merge_statistics(state.statistics, statistics, momentum)
         metrics = {"loss": value, **metrics, "gradient_norm": _norm(gradient)}

@@ -24,9 +24,9 @@ def tiny_images(count: int, seed: int, shape=(8, 8), classes: int = 10, dtype="u
     Returns x (count, H, W) and y (count,) uint8, the classes in turn.
     """
     y = (np.arange(count) % classes).astype(np.uint8)
-    shown = np.random.default_rng(1).random((classes, *shape)) < 0.3  # the same for every seed
+    bright = np.random.default_rng(1).random((classes, *shape)) < 0.3  # the same for every seed
     noise = np.random.default_rng(seed).random((count, *shape))
-    x = 0.7 * shown[y] + 0.3 * noise  # (count, H, W), below 1
+    x = 0.7 * bright[y] + 0.3 * noise  # (count, H, W), below 1
     return (x * 255 if dtype == "u1" else x).astype(dtype), y
 
 

@@ -3,6 +3,7 @@
 import doctest
 
 import docstring
+import listing
 import measured
 import plain_math
 import prose
@@ -66,7 +67,7 @@ def test_an_example_may_not_change_the_names_of_its_module():
     assert names == {"x": 1}
 
 
-@pytest.mark.parametrize("module", [docstring, measured, plain_math, prose])
+@pytest.mark.parametrize("module", [docstring, listing, measured, plain_math, prose])
 def test_the_extensions_have_examples_that_run(module):
     found = doctest.testmod(module)
     assert found.attempted

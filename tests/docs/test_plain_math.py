@@ -28,6 +28,24 @@ def test_every_indented_equation_of_a_rule_is_understood(rule):
             assert len(text) > 3
 
 
+def too_long(documentation):
+    """The equations that are cut off beside code; blanks in the line would part them."""
+    lines = [line for block in docstring.blocks(documentation) if block.kind == "equations"
+             for line in block.lines]  # fmt: skip
+    return [x for line in lines for x in plain_math.equations_of(line) if len(x) > 68]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_no_equation_of_a_rule_is_too_long_for_its_column(rule):
+    assert too_long(inspect.getdoc(rule.reference) or "") == []
+
+
+def test_a_long_equation_is_seen():
+    line = "dx = r (g - mean(g) - x̂ mean(g x̂)) with g = dy scale; dscale = Σ dy x̂ and dbias = Σ dy."
+    assert too_long(f"Derivation:\n    {line}") == [line]
+    assert too_long(f"Derivation:\n    {line.replace(';', ',   ')}") == []
+
+
 @pytest.mark.parametrize(
     ("text", "elements", "said"),
     [
@@ -91,6 +109,14 @@ def test_lines_are_aligned_at_their_equals_and_notes_stand_apart():
     # Lines of several kinds are aligned at their first = only.
     _, root = shown(plain_math.block([*lines, "a = b,   c = d"]))
     assert [len(row) for row in root.iter("mtr")] == [2, 2, 2]
+
+
+def test_where_a_line_is_long_each_equation_has_its_own():
+    long = "δh_t = dy_t + δa_{t+1} uᵀ            (after the last step, the given dh_T)"
+    _, root = shown(plain_math.block([long, "a = b   c = d"]))
+    rows = [["".join(cell.itertext()).replace(" ", "") for cell in row] for row in root.iter("mtr")]
+    assert [left for left, _ in rows] == ["δht", "", "a", "c"]
+    assert rows[1][1].startswith("(afterthelaststep,")
 
 
 def test_the_equations_of_a_single_line_stand_by_themselves():

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import listing
 import pytest
 from formulas import FORMULAS
 
@@ -126,6 +127,37 @@ def test_the_site_is_whole_and_needs_no_network(site):
     for style in site.rglob("*.css"):
         text = style.read_text("utf-8")
         assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", text), style
+
+
+class Listings(HTMLParser):
+    """The listings of a page that stand beside a derivation, as text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.texts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("div", "pre"):
+            self.open.append((dict(attrs).get("class") or tag).split()[0])
+            if self.open[-1] == "pre" and "code" in self.open:
+                self.texts.append("")
+
+    def handle_endtag(self, tag):
+        if tag in ("div", "pre"):
+            self.open.pop()
+
+    def handle_data(self, data):
+        if self.open[-1:] == ["pre"] and "code" in self.open:
+            self.texts[-1] += data
+
+
+@pytest.mark.slow
+def test_no_code_beside_a_derivation_is_too_long_for_its_column(site):
+    pages = sorted((site / "rules").glob("*.html"))
+    texts = [text for page in pages for text in Listings(page.read_text("utf-8")).texts]
+    assert len(texts) > 90
+    assert [x for text in texts for x in text.splitlines() if len(x) > listing.COLUMNS] == []
 
 
 @pytest.mark.slow

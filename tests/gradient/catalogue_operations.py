@@ -101,8 +101,8 @@ def matmul():
 
 def top(x):
     """The maximum of each row, 0 where it is empty or not finite."""
-    found = x.max(1, keepdims=True, initial=-jnp.inf)
-    return jnp.where(jnp.isfinite(found), found, 0)
+    largest = x.max(1, keepdims=True, initial=-jnp.inf)
+    return jnp.where(jnp.isfinite(largest), largest, 0)
 
 
 @operation(draw(5, 3), draw(5, 3), draw(5, 3))

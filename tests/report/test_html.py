@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from funcnn.report import Section, program_sections, sections
-from funcnn.report.html import html_table, page, shown
+from funcnn.report.html import html_table, page, readable
 
 NASTY = "<script>alert('1')</script> & \"quoted\""
 VOID = {"meta", "br", "rect", "circle", "path", "polyline"}
@@ -202,5 +202,5 @@ def test_tables_take_their_columns_from_the_first_row():
         *[(1e-300, "1e-300"), (12345.6, "12,346"), (1.5e9, "1.5e+09"), ("", "")],
     ],
 )
-def test_shown(value, text):
-    assert shown(value) == text
+def test_readable(value, text):
+    assert readable(value) == text

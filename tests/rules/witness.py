@@ -101,14 +101,14 @@ def names_of(f: Callable[..., Any], args: tuple[Any, ...]) -> list[str]:
     ]
 
 
-def relative_error(found: Any, truth: Any) -> float:
-    """||found - truth|| / ||truth||; 0 for two zeros, infinite where one is not finite alone."""
-    found, truth = np.asarray(found, np.float64), np.asarray(truth, np.float64)
-    assert found.shape == truth.shape, (found.shape, truth.shape)
-    odd = ~(np.isfinite(found) & np.isfinite(truth))
-    if not np.array_equal(found[odd], truth[odd], equal_nan=True):
+def relative_error(computed: Any, truth: Any) -> float:
+    """||computed - truth|| / ||truth||; 0 for two zeros, infinite where one is not finite alone."""
+    computed, truth = np.asarray(computed, np.float64), np.asarray(truth, np.float64)
+    assert computed.shape == truth.shape, (computed.shape, truth.shape)
+    odd = ~(np.isfinite(computed) & np.isfinite(truth))
+    if not np.array_equal(computed[odd], truth[odd], equal_nan=True):
         return float("inf")
-    distance = float(np.linalg.norm(found[~odd] - truth[~odd]))
+    distance = float(np.linalg.norm(computed[~odd] - truth[~odd]))
     size = float(np.linalg.norm(truth[~odd]))
     return distance / size if size else (0.0 if distance == 0 else float("inf"))
 
@@ -135,7 +135,7 @@ def gradient_errors(
             for i, (f, a) in enumerate(zip(plains, exact, strict=True))
         ]
 
-        def pull_found(args: Any, dys: Any) -> Any:
+        def pull_computed(args: Any, dys: Any) -> Any:
             inner = "eager" if through == "jit" else through
             triples = zip(runs, args, dys, strict=True)
             return [pull_through(f, a, dy, inner) for f, a, dy in triples]
@@ -143,12 +143,12 @@ def gradient_errors(
         def pull_truth(args: Any, dys: Any) -> Any:
             return [pull(f, a, dy) for f, a, dy in zip(plains, args, dys, strict=True)]
 
-        found = (pull_found if through == "eager" else jax.jit(pull_found))(args, dys)
+        computed = (pull_computed if through == "eager" else jax.jit(pull_computed))(args, dys)
         truth = jax.jit(pull_truth)(exact, cast(dys, jnp.float64))
         errors = {}
-        for case, a, found_here, truth_here in zip(cases, args, found, truth, strict=True):
+        for case, a, computed_here, truth_here in zip(cases, args, computed, truth, strict=True):
             names = names_of(rule.reference, a)
-            for name, g, t in zip(names, found_here, truth_here, strict=True):
+            for name, g, t in zip(names, computed_here, truth_here, strict=True):
                 assert g.dtype == jnp.dtype(dtype), (rule.name, case.name, name, g.dtype)
                 label = " ".join([case.name, *(f"{k}={v}" for k, v in case.static.items())])
                 errors[label, name] = relative_error(g.astype(jnp.float64), t)
@@ -209,9 +209,9 @@ def _direction_error(along: Any, leaf: Any, gradient: Any, generator: Any) -> fl
     return abs(difference - predicted) / size if size else 0.0
 
 
-def ulp_error(found: Any, truth: Any, dtype: Any) -> np.ndarray:
-    """|found - truth| in units of the last place of the truth in `dtype`."""
+def ulp_error(computed: Any, truth: Any, dtype: Any) -> np.ndarray:
+    """|computed - truth| in units of the last place of the truth in `dtype`."""
     info = jnp.finfo(dtype)
     truth = np.asarray(truth, np.float64)
     exponent = np.floor(np.log2(np.maximum(np.abs(truth), float(info.tiny))))
-    return np.abs(np.asarray(found, np.float64) - truth) / 2.0 ** (exponent - info.nmant)
+    return np.abs(np.asarray(computed, np.float64) - truth) / 2.0 ** (exponent - info.nmant)

@@ -281,6 +281,23 @@ def test_stop_saves_and_returns_early(steps, tmp_path):
     assert_bit_equal(checkpoints.restore(state), state)
 
 
+def test_a_state_that_is_saved_is_not_written_again(steps, tmp_path):
+    written = []
+
+    class Watched(Checkpoints):
+        def save(self, state, record=None):
+            written.append(int(state.step))
+            super().save(state, record)
+
+    checkpoints = Watched(tmp_path)
+    options = {"steps": 12, "checkpoints": checkpoints, "checkpoint_every": 4}
+    state, _ = fit(steps[4], simple_state(), simple_batches, stop=lambda: bool(written), **options)
+    assert written == [4]
+    # Neither does a run that goes on from it and is stopped before its first step.
+    fit(steps[4], checkpoints.restore(state), simple_batches, stop=lambda: True, **options)
+    assert written == [4]
+
+
 def test_a_folder_with_a_later_checkpoint_is_refused_before_training(steps, tmp_path):
     checkpoints, log = Checkpoints(tmp_path), MetricsLog(tmp_path / "m.jsonl")
     checkpoints.save(simple_state()._replace(step=jnp.int32(9)))

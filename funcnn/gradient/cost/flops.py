@@ -83,10 +83,10 @@ def compiled_expense(compiled: jax.stages.Compiled) -> Compiled:
     >>> compiled_expense(compiled).bytes_accessed
     32.0
     """
-    found = compiled.cost_analysis() or {}
+    analysis = compiled.cost_analysis() or {}
     memory = compiled.memory_analysis()
     temporary = math.nan if memory is None else float(memory.temp_size_in_bytes)
-    return Compiled(float(found.get("bytes accessed", math.nan)), temporary)
+    return Compiled(float(analysis.get("bytes accessed", math.nan)), temporary)
 
 
 def _count(jaxpr: Jaxpr, wanted: Sequence[bool], notes: dict[str, None]) -> float:

@@ -139,8 +139,8 @@ def diagnose_failure(situation: Situation, result: Result) -> str:
         if result.check == "primal":
             return _diagnose_output(situation, result.leaf)
         if result.check == "dot":
-            found = (_diagnose_leaf(situation, i, "") for i in range(len(situation.leaves)))
-            named = zip(situation.leaves, found, strict=True)
+            diagnoses = (_diagnose_leaf(situation, i, "") for i in range(len(situation.leaves)))
+            named = zip(situation.leaves, diagnoses, strict=True)
             return next((f"{leaf}: {text}" for leaf, text in named if text), "")
         if result.check in _AT_THESE_ARGUMENTS and result.leaf in situation.leaves:
             return _diagnose_leaf(situation, situation.leaves.index(result.leaf), result.dtype)
@@ -257,9 +257,9 @@ def _diagnose_output(situation: Situation, output: str) -> str:
     with jax.enable_x64(True):
         subject = situation.subject("float64")
         dys = cotangents_of(subject, situation.seed)[0][1]
-        found = _arrays(subject.pull_manual(subject.x, dys)[0])
+        manual = _arrays(subject.pull_manual(subject.x, dys)[0])
         expected = _arrays(subject.pull_automatic(subject.x, dys)[0])
     # The outputs stand where the leaves stand: a value has no cotangent, and nothing to pull.
-    draw = Draw("value", [], found, expected)
+    draw = Draw("value", [], manual, expected)
     names = _names_of_outputs(subject, expected)
     return diagnose(Evidence(names.index(output), names, tuple(expected), [], (draw,)))

@@ -115,8 +115,8 @@ class Evidence:
             return False
         if np.array_equal(guess, manual):  # infinite ones too
             return True
-        error, left = np.linalg.norm(manual - truth), np.linalg.norm(manual - guess)
-        return bool(left <= _UNEXPLAINED * error + self._noise(draw))
+        error, remaining = np.linalg.norm(manual - truth), np.linalg.norm(manual - guess)
+        return bool(remaining <= _UNEXPLAINED * error + self._noise(draw))
 
     def _noise(self, draw: Draw) -> float:
         """What rounding leaves; where a gradient cancels, beside the largest of the draws."""

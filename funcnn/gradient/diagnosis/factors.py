@@ -46,8 +46,8 @@ def lengths(e: Evidence) -> list[tuple[int, str]]:
     arrays = [(e.output(i), y) for i, y in enumerate(e.y)]
     order = [e.leaf, *(i for i in range(len(e.x)) if i != e.leaf)]
     arrays += [(e.names[i], e.x[i]) for i in order]
-    found = [(n, f"axis {a} of {name}") for name, x in arrays for a, n in enumerate(x.shape)]
-    return found + [(x.size, f"all of {name}") for name, x in arrays if x.ndim > 1]
+    of_axes = [(n, f"axis {a} of {name}") for name, x in arrays for a, n in enumerate(x.shape)]
+    return of_axes + [(x.size, f"all of {name}") for name, x in arrays if x.ndim > 1]
 
 
 def constants(e: Evidence) -> list[tuple[float, str]]:
@@ -60,11 +60,11 @@ def constants(e: Evidence) -> list[tuple[float, str]]:
     [(0.5, 'not multiplied by s'), (2.0, 'not divided by s')]
     """
     scalars = [(n, float(a)) for n, a in zip(e.names, e.x, strict=True) if a.ndim == 0]
-    found = list(e.constants)
+    numbers = list(e.constants)
     for name, value in scalars:
         if value and math.isfinite(value):
-            found += [(value, f"not multiplied by {name}"), (1 / value, f"not divided by {name}")]
-    return found
+            numbers += [(value, f"not multiplied by {name}"), (1 / value, f"not divided by {name}")]
+    return numbers
 
 
 def name_of_factor(
@@ -93,13 +93,13 @@ def name_of_factor(
     figure = factor_figure(c, within)
     if c < 0 and near(1):
         return f"the sign is wrong (x {figure})"
-    reasons, shown = _reasons(near, lengths)
+    reasons, fraction = _reasons(near, lengths)
     known = dict.fromkeys(text for v, text in constants if v and near(abs(1 / v)) and not near(1))
     if not known and not reasons:
         return f"a constant factor (x {figure})"
     reasons = [*known, *(reasons or ["another constant factor"])][:_MOST_REASONS]
     sign = ", and the sign is wrong" if c < 0 else ""
-    equal = f" = {'-' if c < 0 else ''}{shown}" if shown else ""
+    equal = f" = {'-' if c < 0 else ''}{fraction}" if fraction else ""
     return f"{_or(reasons)} (x {figure}{equal}){sign}"
 
 

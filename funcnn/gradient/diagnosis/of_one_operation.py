@@ -251,23 +251,23 @@ def _points(
 
 def _others(own: Value, values: list[Value]) -> list[Value]:
     """The arrays of the same shape, arguments and outputs first."""
-    found = [o for o in values if o.value.shape == own.value.shape and o.value is not own.value]
-    found = sorted(found, key=lambda o: not o.known)[:_MOST_OTHERS]
+    others = [o for o in values if o.value.shape == own.value.shape and o.value is not own.value]
+    others = sorted(others, key=lambda o: not o.known)[:_MOST_OTHERS]
     *_, rows, columns = (0, 1, *own.value.shape)
     if rows == columns:
-        found.append(Value(jnp.swapaxes(own.value, -1, -2), f"the transpose of {own.name}"))
-    return found
+        others.append(Value(jnp.swapaxes(own.value, -1, -2), f"the transpose of {own.name}"))
+    return others
 
 
 def _switched(
     eqn: Any, name: str, operands: list[Value], floats: list[int], switch: _Switch
 ) -> list[Any]:
     """For each float operand: the factor of its cotangent, and whether it is left out or twice."""
-    found = []
+    switched = []
     rank = 1 + _PLAIN.index(eqn.primitive.name) if eqn.primitive.name in _PLAIN else 0
     for i in floats:
         if isinstance(eqn.invars[i], jex.Literal):
-            found.append((1.0, False, False))
+            switched.append((1.0, False, False))
             continue
         which = f"operand {i}" if len(floats) > 1 else ""
         scaled = switch.is_on("scaled", name, which, rank)
@@ -279,8 +279,8 @@ def _switched(
             detail = _beside(operands, floats, i) if is_product else ""
             out = switch.is_on("left out", name, detail)
             twice = switch.is_on("twice", name, detail)
-        found.append((jnp.where(scaled, switch.amount, 1.0), out, twice))
-    return found
+        switched.append((jnp.where(scaled, switch.amount, 1.0), out, twice))
+    return switched
 
 
 def _beside(operands: list[Value], floats: list[int], i: int) -> str:

@@ -279,9 +279,9 @@ def eps(e: Evidence) -> Hypotheses:
             continue
         centred = x - np.mean(x, axis, keepdims=True)
         for what, direction in (("variance", centred), ("mean square", x)):
-            found = _eps_of_rows(e, axis, direction)
-            if found is not None:
-                ratio, value = found
+            fit = _eps_of_rows(e, axis, direction)
+            if fit is not None:
+                ratio, value = fit
                 text = (
                     f"eps = {value:.3g} is forgotten: off by sqrt(1 + eps / {what}), axis {axis} "
                     f"(beside a sum for the mean, eps = {length * value:.3g})"

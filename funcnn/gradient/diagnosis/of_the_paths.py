@@ -71,8 +71,8 @@ def operations(e: Evidence) -> Hypotheses:
 
 
 def _of_kind(made: LocalMistakes, kind: str) -> list[int]:
-    found = [i for i, mistake in enumerate(made.all) if mistake.kind == kind]
-    return sorted(found, key=lambda i: made.all[i].rank)
+    indices = [i for i, mistake in enumerate(made.all) if mistake.kind == kind]
+    return sorted(indices, key=lambda i: made.all[i].rank)
 
 
 def _made(e: Evidence, made: LocalMistakes, i: int, amount: float = 0.0) -> Prediction:
@@ -171,7 +171,7 @@ def _index(mask: np.ndarray) -> str:
         along = np.moveaxis(mask, axis, 0).reshape(mask.shape[axis], -1)
         indices = np.flatnonzero(along.any(axis=1))
         if len(indices) < mask.shape[axis] and along[indices].all():
-            shown = ", ".join(map(str, indices))
-            return f"{'index' if len(indices) == 1 else 'indices'} {shown} of axis {axis}"
+            numbers = ", ".join(map(str, indices))
+            return f"{'index' if len(indices) == 1 else 'indices'} {numbers} of axis {axis}"
     first = [int(i) for i in np.argwhere(mask)[0]]
     return f"{mask.sum()} of {mask.size} elements, the first at {first},"

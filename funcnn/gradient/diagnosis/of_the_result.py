@@ -133,16 +133,16 @@ def _marked(e: Evidence) -> list[tuple[str, np.ndarray]]:
 
 def _few(off: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """One element or a few of many, or one index of an axis."""
-    found = []
+    places = []
     for axis, length in enumerate(off.shape):
         indices = np.flatnonzero(np.moveaxis(off, axis, 0).reshape(length, -1).any(axis=1))
         if len(indices) == 1 and length > 2 and off.sum() > 1:
-            found.append((f"only index {indices[0]} of axis {axis} is wrong", off))
+            places.append((f"only index {indices[0]} of axis {axis} is wrong", off))
     if off.sum() <= max(1, _FEW * off.size):
         first = [int(i) for i in np.argwhere(off)[0]]
         verb = "differs, at" if off.sum() == 1 else "differ, the first at"
-        found.append((f"{off.sum()} of {off.size} elements {verb} {first}", off))
-    return found
+        places.append((f"{off.sum()} of {off.size} elements {verb} {first}", off))
+    return places
 
 
 def _allowed(e: Evidence) -> list[tuple[str, np.ndarray]]:
@@ -152,15 +152,15 @@ def _allowed(e: Evidence) -> list[tuple[str, np.ndarray]]:
     ties = (
         (counts[inverse] > 1).reshape(x.shape) if values.size < x.size else np.zeros_like(x, bool)
     )
-    found = [(f"wrong at ties of {e.name} only: another split than the reference's", ties)]
+    places = [(f"wrong at ties of {e.name} only: another split than the reference's", ties)]
     for ids in e.integers:
         repeated, times = np.unique(ids, return_counts=True)
         rows = np.zeros(x.shape, bool)
         rows[[i for i in repeated[times > 1] if x.ndim and 0 <= i < x.shape[0]]] = True
-        found.append(
+        places.append(
             ("wrong only where an index is repeated: overwritten instead of accumulated", rows)
         )
-    return found
+    return places
 
 
 def precision(e: Evidence) -> Hypotheses:
@@ -216,11 +216,11 @@ def _directions(e: Evidence, axis: int) -> list[tuple[str, list[np.ndarray]]]:
     x, one = e.x[e.leaf], np.ones(e.shape)
     centred = x - np.mean(x, axis, keepdims=True)
     outputs = [y for y in e.y if y.shape == e.shape]
-    found = [("constant: a term with a mean over it is missing or wrong", [one])]
-    found += [
+    directions = [("constant: a term with a mean over it is missing or wrong", [one])]
+    directions += [
         ("a multiple of the output: the term y sum(dy y) is missing or wrong", [y]) for y in outputs
     ]
-    found += [
+    directions += [
         (f"a multiple of {e.name}: the term through its norm is missing or wrong", [x]),
         (
             f"a multiple of {e.name} minus its mean: the variance term is missing or wrong",
@@ -228,7 +228,7 @@ def _directions(e: Evidence, axis: int) -> list[tuple[str, list[np.ndarray]]]:
         ),
         ("a constant and a multiple of the argument: mean and variance taken as fixed", [one, x]),
     ]
-    return found
+    return directions
 
 
 def cotangent_terms(e: Evidence) -> Hypotheses:

@@ -15,8 +15,8 @@ from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import inside_call
 from funcnn.types import Atom, ClosedJaxpr, Jaxpr
 
-_SHOWN = {"select_n": "where", "dot_general": "matmul", "integer_pow": "power"}
-_SHOWN |= {"logistic": "sigmoid", "conv_general_dilated": "conv", "add_any": "add"}
+_KNOWN_AS = {"select_n": "where", "dot_general": "matmul", "integer_pow": "power"}
+_KNOWN_AS |= {"logistic": "sigmoid", "conv_general_dilated": "conv", "add_any": "add"}
 
 
 def operations(jaxpr: ClosedJaxpr | Jaxpr, around: str = "") -> Iterator[tuple[Any, str]]:
@@ -42,13 +42,13 @@ def named(closed: ClosedJaxpr) -> list[str]:
     >>> [n.split(" (")[0] for n in named(jax.make_jaxpr(lambda x: x @ x)(jnp.eye(2)))]
     ['matmul']
     """
-    found = []
+    names = []
     for eqn, source in operations(closed.jaxpr):
-        name = _SHOWN.get(eqn.primitive.name, eqn.primitive.name.removeprefix("reduce_"))
-        found.append((name, f" ({os.path.basename(source)})" if source else ""))
-    count, seen = Counter(found), Counter[tuple[str, str]]()
+        name = _KNOWN_AS.get(eqn.primitive.name, eqn.primitive.name.removeprefix("reduce_"))
+        names.append((name, f" ({os.path.basename(source)})" if source else ""))
+    count, seen = Counter(names), Counter[tuple[str, str]]()
     named = []
-    for name, where in found:
+    for name, where in names:
         seen[name, where] += 1
         number = f" #{seen[name, where]}" if count[name, where] > 1 else ""
         named.append(f"{name}{number}{where}")
@@ -62,16 +62,16 @@ def constants_of(closed: ClosedJaxpr) -> list[tuple[float, str]]:
     >>> constants_of(jax.make_jaxpr(lambda x: x / 4)(1.0))[0][0]
     0.25
     """
-    found = []
+    constants = []
     for (eqn, _), name in zip(operations(closed.jaxpr), named(closed), strict=True):
         numbers = [float(v.val) for v in eqn.invars if _is_number(v)]
         if eqn.primitive.name == "mul":
-            found += [(v, f"not multiplied by {v:.6g} in {name}") for v in numbers]
+            constants += [(v, f"not multiplied by {v:.6g} in {name}") for v in numbers]
         elif eqn.primitive.name == "div" and _is_number(eqn.invars[1]):
-            found += [(1 / v, f"not divided by {v:.6g} in {name}") for v in numbers if v]
+            constants += [(1 / v, f"not divided by {v:.6g} in {name}") for v in numbers if v]
         elif eqn.primitive.name == "integer_pow":
-            found.append((float(eqn.params["y"]), f"without the exponent of {name}"))
-    return found
+            constants.append((float(eqn.params["y"]), f"without the exponent of {name}"))
+    return constants
 
 
 def _is_number(v: Atom) -> bool:

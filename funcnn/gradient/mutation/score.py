@@ -116,15 +116,15 @@ class MutationScore(Report):
     def conclusion(self) -> str:
         """How many mutants are killed, and the smallest factor that is noticed."""
         different = len(self.killed) + len(self.survived)
-        told = (
+        text = (
             f"{self.rule}: {len(self.killed)} of {different} mutants killed "
             f"({100 * self.score:.1f} %), {len(self.equivalent)} equivalent"
         )
         if self.scales:
-            told += f"; a factor of 1 + {self.smallest_scale:.0e} is noticed on every equation"
+            text += f"; a factor of 1 + {self.smallest_scale:.0e} is noticed on every equation"
         if self.unreachable:
-            told += f"; {self.unreachable} equations are for other platforms"
-        return told
+            text += f"; {self.unreachable} equations are for other platforms"
+        return text
 
 
 @dataclasses.dataclass(frozen=True)

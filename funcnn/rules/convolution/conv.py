@@ -206,17 +206,17 @@ def _checked(
 ) -> tuple[Array, Array, Array | None, Windows]:
     """The arrays and the windows, or one line that says which argument does not fit."""
     x, w, b = checked_arrays("conv", x, w, b)
-    found = f"found x {describe(x)} and w {describe(w)}"
+    given = f"found x {describe(x)} and w {describe(w)}"
     if not is_positive_integer(groups):
         raise ValueError(f"conv: groups must be a positive integer, found {groups!r}")
     if x.shape[-1] % groups or w.shape[-1] % groups:
         raise ValueError(
             f"conv: groups={groups} must divide the {x.shape[-1]} input and the {w.shape[-1]} "
-            f"output channels; {found}"
+            f"output channels; {given}"
         )
     if x.shape[-1] != w.shape[-2] * groups:
         each = f"{x.shape[-1]}" if groups == 1 else f"{x.shape[-1]} / {groups} in each group"
-        raise ValueError(f"conv: w takes {w.shape[-2]} channels and x has {each}; {found}")
+        raise ValueError(f"conv: w takes {w.shape[-2]} channels and x has {each}; {given}")
     windows = Windows.of("conv", x.shape[1:-1], w.shape[:-2], stride, padding, dilation)
     return x, w, b, windows
 
@@ -235,15 +235,15 @@ float32[2, 3, 1]
     if b is not None:
         (b,) = floating(rule, b=b)
     same_dtype(rule, x=x, w=w, b=b)
-    found = f"found x {describe(x)} and w {describe(w)}"
+    given = f"found x {describe(x)} and w {describe(w)}"
     if w.ndim not in LAYOUT_OF_RANK:
         raise ValueError(
-            f"{rule}: w must have shape (window, I, O), (h, w, I, O) or (d, h, w, I, O); {found}"
+            f"{rule}: w must have shape (window, I, O), (h, w, I, O) or (d, h, w, I, O); {given}"
         )
     if x.ndim == w.ndim - 1:
-        raise ValueError(f"{rule}: x has no batch axis; add one with x[None]; {found}")
+        raise ValueError(f"{rule}: x has no batch axis; add one with x[None]; {given}")
     if x.ndim != w.ndim:
-        raise ValueError(f"{rule}: x must have shape {LAYOUT_OF_RANK[w.ndim]} for this w; {found}")
+        raise ValueError(f"{rule}: x must have shape {LAYOUT_OF_RANK[w.ndim]} for this w; {given}")
     if b is not None and b.shape != w.shape[-1:]:
         raise ValueError(
             f"{rule}: b must have shape ({w.shape[-1]},), one for each output channel of w "

@@ -66,10 +66,10 @@ def softmax_cross_entropy(
     Array([0.       , 0.6931472], dtype=float32)
     """
     logits, labels, weights = _checked(logits, labels, weights, smoothing)
-    left = counted("softmax_cross_entropy", labels, ignored)
+    mask = counted("softmax_cross_entropy", labels, ignored)
     z = logits.astype(accumulator(logits))
-    if left is not None:  # else the derivative of a row of NaN would be NaN times 0
-        z, labels = jnp.where(left[..., None], z, 0), jnp.where(left, labels, 0)
+    if mask is not None:  # else the derivative of a row of NaN would be NaN times 0
+        z, labels = jnp.where(mask[..., None], z, 0), jnp.where(mask, labels, 0)
     m = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
     d = z - m
     log_total = jnp.log(jnp.sum(jnp.exp(d), -1))
@@ -77,14 +77,14 @@ def softmax_cross_entropy(
     if smoothing:
         loss = loss - smoothing * jnp.mean(d, -1)
     loss = jnp.where(_inside(labels, z), loss, jnp.nan)
-    return weighed(loss, weights, left)[0].astype(logits.dtype)
+    return weighed(loss, weights, mask)[0].astype(logits.dtype)
 
 
 def softmax_cross_entropy_forward(
     logits: Array, labels: Array, weights: Array | None, *, smoothing: float, ignored: int | None
 ) -> tuple[Array, Residuals]:
     logits, labels, weights = _checked(logits, labels, weights, smoothing)
-    left = counted("softmax_cross_entropy", labels, ignored)
+    mask = counted("softmax_cross_entropy", labels, ignored)
     z = logits.astype(accumulator(logits))
     m = largest(z, -1)
     e = exp_difference(z, m)
@@ -95,7 +95,7 @@ def softmax_cross_entropy_forward(
     if smoothing:
         loss = loss - smoothing * jnp.mean(z - m, -1)
     loss = jnp.where(_inside(labels, z), loss, jnp.nan)
-    l, of_weights = weighed(loss, weights, left)
+    l, of_weights = weighed(loss, weights, mask)
     res = (e.astype(logits.dtype), others, others + e_label, labels, of_weights)
     return l.astype(logits.dtype), res
 
@@ -104,7 +104,7 @@ def softmax_cross_entropy_backward(
     res: Residuals, dl: Array, *, smoothing: float, ignored: int | None
 ) -> tuple[Array, None, Array | None]:
     e, others, total, labels, of_weights = res
-    left = counted("softmax_cross_entropy", labels, ignored)
+    mask = counted("softmax_cross_entropy", labels, ignored)
     share = smoothing / e.shape[-1]
     g, dv = weights_of(dl.astype(total.dtype), of_weights)
     # A label outside the classes: NaN, unless the caller has taken the row out of the loss.
@@ -112,7 +112,7 @@ def softmax_cross_entropy_backward(
     p = e.astype(total.dtype) / total[..., None]  # (..., C)
     at_label = (smoothing - share) - (others / total)[..., None]
     dz = jnp.where(_is_label(labels, e), at_label, p - share) * g[..., None]
-    dz = dz if left is None else jnp.where(left[..., None], dz, 0)
+    dz = dz if mask is None else jnp.where(mask[..., None], dz, 0)
     return dz.astype(e.dtype), None, dv
 
 

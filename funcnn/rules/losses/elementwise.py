@@ -125,27 +125,27 @@ def logistic(
     Array([6.9314718e-01, 2.0611537e-09, 2.0000000e+01], dtype=float32)
     """
     z, target, weights = _logit_and_target(z, target, weights)
-    left = counted("logistic", target, ignored)
-    if left is not None:  # else the derivative where z is NaN would be NaN times 0
-        z, target = jnp.where(left, z, 0), jnp.where(left, target, 0)
+    mask = counted("logistic", target, ignored)
+    if mask is not None:  # else the derivative where z is NaN would be NaN times 0
+        z, target = jnp.where(mask, z, 0), jnp.where(mask, target, 0)
     t = target.astype(z.dtype)
     magnitude = jnp.where(z >= 0, z, -z)
     loss = jnp.where(z >= 0, 1 - t, t) * magnitude + jnp.log1p(jnp.exp(-magnitude))
-    return weighed(loss, weights, left)[0]
+    return weighed(loss, weights, mask)[0]
 
 
 def logistic_forward(
     z: Array, target: Array, weights: Array | None, *, ignored: int | None
 ) -> tuple[Array, Residuals]:
     z, target, weights = _logit_and_target(z, target, weights)
-    left = counted("logistic", target, ignored)
+    mask = counted("logistic", target, ignored)
     precise = z.astype(accumulator(z))
     t = target.astype(precise.dtype)
     magnitude = jnp.where(precise >= 0, precise, -precise)
     weight = jnp.where(precise >= 0, 1 - t, t)
     # 0 · ∞ is 0 here: a sure answer that is right costs nothing.
     loss = jnp.where(weight == 0, 0, weight * magnitude) + jnp.log1p(jnp.exp(-magnitude))
-    l, of_weights = weighed(loss, weights, left)
+    l, of_weights = weighed(loss, weights, mask)
     return l.astype(z.dtype), (z, target, of_weights)
 
 
@@ -153,7 +153,7 @@ def logistic_backward(
     res: Residuals, dl: Array, *, ignored: int | None
 ) -> tuple[Array, Array | None, Array | None]:
     z, target, of_weights = res
-    left = counted("logistic", target, ignored)
+    mask = counted("logistic", target, ignored)
     precise = z.astype(accumulator(z))
     g, dv = weights_of(dl.astype(accumulator(z)), of_weights)
     t = target.astype(precise.dtype)
@@ -162,7 +162,7 @@ def logistic_backward(
     right = precise >= 0
     slope = (1 - t) * jnp.where(right, larger, smaller) - t * jnp.where(right, smaller, larger)
     dz = (g * slope).astype(z.dtype)
-    dz = dz if left is None else jnp.where(left, dz, 0)
+    dz = dz if mask is None else jnp.where(mask, dz, 0)
     if not jnp.issubdtype(target.dtype, jnp.floating):
         return dz, None, dv
     return dz, (-precise * g).astype(target.dtype), dv

@@ -85,17 +85,17 @@ def linear_cross_entropy(
     """
     x, w, labels, b, weights = _checked(x, w, labels, b, weights, z_loss, chunk)
     precise = accumulator(x)
-    left, n = _left(labels, ignored, precise)
-    z = jnp.matmul(jnp.where(left[..., None], x, 0), w, preferred_element_type=precise)  # (..., V)
+    mask, n = _mask_and_count(labels, ignored, precise)
+    z = jnp.matmul(jnp.where(mask[..., None], x, 0), w, preferred_element_type=precise)  # (..., V)
     if b is not None:
         z = z + jnp.broadcast_to(b.astype(precise), z.shape)
-    losses = softmax_cross_entropy.reference(z, jnp.where(left, labels, 0), smoothing=smoothing)
+    losses = softmax_cross_entropy.reference(z, jnp.where(mask, labels, 0), smoothing=smoothing)
     if z_loss:
         losses = losses + z_loss * jax.nn.logsumexp(z, -1) ** 2
-    losses = jnp.where(left, losses, 0)  # (...)
+    losses = jnp.where(mask, losses, 0)  # (...)
     if weights is None:
         return jnp.sum(losses) / n
-    return jnp.sum(jnp.where(left, weights.astype(precise), 0) * losses)
+    return jnp.sum(jnp.where(mask, weights.astype(precise), 0) * losses)
 
 
 def linear_cross_entropy_forward(
@@ -112,10 +112,10 @@ def linear_cross_entropy_forward(
 ) -> tuple[Array, Residuals]:
     x, w, labels, b, weights = _checked(x, w, labels, b, weights, z_loss, chunk)
     precise = accumulator(x)
-    left, n = _left(labels, ignored, precise)
+    mask, n = _mask_and_count(labels, ignored, precise)
     v = jnp.ones(labels.shape, precise) if weights is None else weights.astype(precise)
     count = labels.size
-    rows = (x.reshape(count, x.shape[-1]), labels.ravel(), left.ravel(), v.ravel())  # (N, ...)
+    rows = (x.reshape(count, x.shape[-1]), labels.ravel(), mask.ravel(), v.ravel())  # (N, ...)
     chunks, size = _chunks(count, w, chunk)
     if not is_known(count):  # a chunk that reaches back might reach before the first row
         rows = _padded(rows, chunks * size - count)
@@ -124,10 +124,10 @@ def linear_cross_entropy_forward(
     def step(sums: dict[str, PyTree], number: Array) -> tuple[dict[str, PyTree], None]:
         # The last chunk may reach back over rows that are done, which count no more.
         start = jnp.minimum(number * size, count - size)
-        x, labels, left, v = (jax.lax.dynamic_slice_in_dim(a, start, size) for a in rows)
-        left = left & (start + jnp.arange(size, dtype=start.dtype) >= number * size)
-        x, labels, v = (jnp.where(_like(left, a), a, 0) for a in (x, labels, v))
-        l, dx, dw, db = _chunk(x, w, labels, b, v, left, smoothing, z_loss)
+        x, labels, mask, v = (jax.lax.dynamic_slice_in_dim(a, start, size) for a in rows)
+        mask = mask & (start + jnp.arange(size, dtype=start.dtype) >= number * size)
+        x, labels, v = (jnp.where(_like(mask, a), a, 0) for a in (x, labels, v))
+        l, dx, dw, db = _chunk(x, w, labels, b, v, mask, smoothing, z_loss)
         totals = jax.tree.map(jnp.add, sums["totals"], (jnp.sum(v * l), dw, db))
         places = jax.tree.map(lambda a, new: _add_at(a, start, new), sums["rows"], (dx, l))
         return {"totals": totals, "rows": places}, None
@@ -150,7 +150,7 @@ def _chunk(
     labels: Array,
     b: Array | None,
     v: Array,
-    left: Array,
+    mask: Array,
     smoothing: float,
     z_loss: float,
 ) -> tuple[Array, Array, Array, Array | None]:
@@ -166,10 +166,10 @@ def _chunk(
         s = jnp.log(total) + jnp.squeeze(largest(z, -1), -1)
         losses = losses + z_loss * s * s
         dz = dz + e * (2 * z_loss * v * s / total)[:, None]
-    losses, dz = jnp.where(left, losses, 0), jnp.where(left[:, None], dz, 0)
+    losses, dz = jnp.where(mask, losses, 0), jnp.where(mask[:, None], dz, 0)
     db = None if b is None else jnp.sum(dz, 0)
     dz = dz.astype(x.dtype)
-    dx = jnp.where(left[:, None], contract(dz, w, 1, 1), 0).astype(x.dtype)  # also for a w of NaN
+    dx = jnp.where(mask[:, None], contract(dz, w, 1, 1), 0).astype(x.dtype)  # also for a w of NaN
     return losses, dx, contract(x, dz, 0, 0), db
 
 
@@ -210,11 +210,11 @@ def _padded(rows: tuple[Array, ...], more: Any) -> tuple[Array, ...]:
     return tuple(jnp.pad(a, [(0, more), *[(0, 0)] * (a.ndim - 1)]) for a in rows)
 
 
-def _left(labels: Array, ignored: int | None, dtype: DType) -> tuple[Array, Array]:
+def _mask_and_count(labels: Array, ignored: int | None, dtype: DType) -> tuple[Array, Array]:
     """Which rows count, and how many, at least 1."""
-    left = counted("linear_cross_entropy", labels, ignored)
-    left = jnp.ones(labels.shape, bool) if left is None else left
-    return left, jnp.maximum(jnp.sum(left, dtype=dtype), 1)
+    mask = counted("linear_cross_entropy", labels, ignored)
+    mask = jnp.ones(labels.shape, bool) if mask is None else mask
+    return mask, jnp.maximum(jnp.sum(mask, dtype=dtype), 1)
 
 
 def _checked(

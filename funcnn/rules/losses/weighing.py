@@ -49,17 +49,17 @@ def checked_weights(rule: str, weights: ArrayLike | None, name: str, rows: Array
 
 
 def weighed(
-    losses: Array, weights: Array | None, left: Array | None
+    losses: Array, weights: Array | None, mask: Array | None
 ) -> tuple[Array, tuple[Array, Array] | None]:
     """v l, and what `weights_of` needs; of rows that do not count 0, whatever they hold.
 
     >>> weighed(jnp.array([2.0, jnp.nan]), jnp.array([3.0, 1.0]), jnp.array([True, False]))[0]
     Array([6., 0.], dtype=float32)
     """
-    losses = losses if left is None else jnp.where(left, losses, 0)
+    losses = losses if mask is None else jnp.where(mask, losses, 0)
     if weights is None:
         return losses, None
-    weights = weights if left is None else jnp.where(left, weights, 0)
+    weights = weights if mask is None else jnp.where(mask, weights, 0)
     return weights.astype(losses.dtype) * losses, (weights, losses)
 
 

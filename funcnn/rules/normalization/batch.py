@@ -142,7 +142,8 @@ def batch_norm_evaluation(
     mean) r and ∂r/∂variance = -r³/2; all sums over images and pixels:
         dx = dy scale r,   dscale = Σ dy u,   dbias = Σ dy,
         dmean = -scale r Σ dy = -scale r dbias,
-        dvariance = Σ dy scale (x - mean) (-r³/2) = -scale r² dscale / 2,
+        dvariance = Σ dy scale (x - mean) (-r³/2)
+                  = -scale r² dscale / 2,
     so that two sums give all four. The mean is taken off first: folded into the bias it would take
     the digits of x with it where it is large.
     Kept for the backward pass: x, and the parameters; autodiff keeps four arrays of the size of

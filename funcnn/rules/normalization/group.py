@@ -164,7 +164,7 @@ def instance_norm(
     Shapes: x, y (N, ..., C); scale, bias (C,); one floating-point dtype; epsilon > 0 is static.
 
     Derivation: `group_norm` with as many groups as channels, its means over the pixels alone:
-        dx = r (g - mean(g) - x̂ mean(g x̂)) with g = dy scale; dscale = Σ dy x̂ and dbias = Σ dy.
+        dx = r (g - mean(g) - x̂ mean(g x̂)) with g = dy scale,   dscale = Σ dy x̂,   dbias = Σ dy.
     Kept for the backward pass: x, and three numbers for each image and channel; x̂ is computed
     again, behind a barrier. Autodiff keeps three arrays of the size of x.
     As epsilon > 0 there are no kinks: a constant channel has x̂ = 0. A channel with NaN or ∞ is NaN.

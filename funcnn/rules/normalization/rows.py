@@ -113,7 +113,8 @@ def layer_norm(x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, epsilon: floa
 
     Derivation: with c = x - mean, r = (mean(c²) + epsilon)^(-1/2), x̂ = c r and g = dy scale,
         ∂c_i/∂x_j = [i = j] - 1/D,   ∂r/∂x_j = -r³ c_j / D   (Σ c = 0, so the mean has no share),
-        dx_j = Σ_i g_i (r ∂c_i/∂x_j + c_i ∂r/∂x_j) = r (g_j - mean(g) - x̂_j mean(g x̂)):
+        dx_j = Σ_i g_i (r ∂c_i/∂x_j + c_i ∂r/∂x_j)
+             = r (g_j - mean(g) - x̂_j mean(g x̂)):
     g without its parts along 1 and x̂, the directions in which y does not change; epsilon stands
     in r alone. Over all rows dscale = Σ dy x̂ and dbias = Σ dy.
     Kept for the backward pass: x, which the layer before keeps anyway, and three numbers a row (see
@@ -213,7 +214,7 @@ def layer_norm_cases(key: Key) -> Iterator[Case]:
         x, width = offset + size * normal(kx, shape), shape[-1:]
         laws = {"dx sums to zero": sums_to_zero((-1,))}
         if "epsilon" in static:
-            laws["c dx"] = lambda *found: radial(*found, **static)
+            laws["c dx"] = lambda *values: radial(*values, **static)
         return Case(name, (x, normal(ks, width), normal(kb, width)), static, laws=laws)
 
     yield case("rows", 5, 7)
@@ -290,7 +291,7 @@ def rms_norm_cases(key: Key) -> Iterator[Case]:
 
     def case(name: str, *shape: int, size: float = 1.0, epsilon: float = 1e-6) -> Case:
         args = size * normal(kx, shape), normal(ks, shape[-1:])
-        laws = {"x dx": lambda *found: radial(*found, epsilon=epsilon, centre=False)}
+        laws = {"x dx": lambda *values: radial(*values, epsilon=epsilon, centre=False)}
         return Case(name, args, {"epsilon": epsilon}, laws=laws if epsilon > 1e-3 else {})
 
     yield case("rows", 5, 7)

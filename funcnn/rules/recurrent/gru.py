@@ -59,7 +59,7 @@ def gru(
         δa_n = δh_t ∘ (1 - z) ∘ (1 - n²)       δm = δa_n ∘ r
         δa_z = δh_t ∘ (h_{t-1} - n) ∘ z ∘ (1 - z)
         δa_r = δa_n ∘ m ∘ r ∘ (1 - r)
-        δs = (δa_r, δa_z, δm), which goes back through u, and δa = (δa_r, δa_z, δa_n), through w.
+        δs = (δa_r, δa_z, δm), which goes back through u,   δa = (δa_r, δa_z, δa_n), through w.
     Only δh goes from step to step. The weights are the same at every step, so their gradients are
     sums over steps and rows, taken after the loop in one matrix product each:
         dw = Σ_t x_tᵀ δa,   du = Σ_t h_{t-1}ᵀ δs,   db = Σ_t (δa_r, δa_z, δa_n, δm),   dx_t = δa wᵀ.

@@ -65,8 +65,16 @@ def test_dead_is_what_the_backward_pass_does_not_read():
     assert ledger(dropped, [X]).dead == N
     of_shape = rule_that_keeps(keep, lambda res: res["used"] + jnp.zeros_like(res["dead"]))
     assert ledger(of_shape, [X]).dead == N
-    # One array under two names is used where either is.
-    twice = rule_that_keeps(lambda x, y: [x + 1] * 2, lambda res: res[0])
+
+
+@pytest.mark.parametrize("again", [lambda z: z, jnp.ravel])
+@pytest.mark.parametrize("used", [0, 1])
+def test_an_array_that_is_kept_twice_counts_once_and_is_used_where_either_is(again, used):
+    def keep(x, y):
+        z = x + 1
+        return z, again(z)
+
+    twice = rule_that_keeps(keep, lambda res: res[used].reshape(2, 3))
     assert ledger(twice, [X]) == Ledger(argument=N, extra=N)
 
 

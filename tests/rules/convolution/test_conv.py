@@ -309,11 +309,13 @@ def test_the_form_of_the_convolution_follows_its_shape(image, window, stride, pr
     assert ("conv_general_dilated" in program) != product
 
 
-def test_patches_of_the_narrow_side_give_the_same_weight_gradient():
-    static = {"padding": ((3, 0), (0, 1)), "dilation": (2, 1)}
+@pytest.mark.parametrize(("stride", "of_dy"), [(1, True), (2, False), ((1, 3), False)])
+def test_patches_of_the_narrow_side_give_the_same_weight_gradient(stride, of_dy):
+    static = {"stride": stride, "padding": ((3, 0), (0, 1)), "dilation": (2, 1)}
     with jax.enable_x64(True):
         x, _, _, dy = arrays((2, 5, 4, 6), (2, 3), static, jnp.float64)  # 6 inputs, 3 outputs
-        windows = Windows.of("conv", (5, 4), (2, 3), 1, **static)
+        windows = Windows.of("conv", (5, 4), (2, 3), **static)
+        assert patches.is_exchanged(windows, 6, 3) == of_dy
         dw = patches.filter_gradient_products(x, dy, windows)
         other = forms.filter_gradient_convolution(x, dy, windows)
     assert witness.relative_error(dw, other) < 1e-14
