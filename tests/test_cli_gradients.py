@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,20 @@ def test_one_case_with_another_seed(capsys):
     assert code == 0
     results = [json.loads(line) for line in stdout.splitlines()][:-1]
     assert {(line["case"], line["seed"]) for line in results} == {("cube", 7)}
+
+
+def test_it_says_how_to_see_what_was_skipped(capsys):
+    code, stdout, stderr = run(capsys, "check", "relu", "--case", "cube", "--level", "full")
+    assert code == 0
+    counts = stdout.splitlines()[-1]
+    assert "0 skipped" not in counts
+    assert stderr.endswith(": --json and --html FILE list them, with the reasons\n")
+    assert len(stderr.splitlines()) == 1
+    assert re.findall(r"\d+ (?:inconclusive|skipped)", counts) == re.findall(
+        r"\d+ (?:inconclusive|skipped)", stderr
+    )
+    code, _, stderr = run(capsys, "check", "relu", "--case", "cube", "--json")
+    assert (code, stderr) == (0, "")
 
 
 def test_a_function_of_ones_own(capsys, own):

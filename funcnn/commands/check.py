@@ -63,6 +63,8 @@ def check_rules(
         _show(report, as_json)
     if html is not None:
         CheckReports(tuple(reports)).to_html(html, facts={"level": level, "seed": str(seed)})
+    if not as_json:
+        _say_how_to_see_the_rest(reports)
     wrong = [report.target for report in reports if not report.ok]
     if wrong:
         print(f"wrong or not compared: {', '.join(wrong)}", file=sys.stderr)
@@ -74,7 +76,17 @@ def _show(report: CheckReport, as_json: bool) -> None:
         for row in report.rows():
             print(json.dumps(row))
     else:
-        print(report, flush=True)
+        print(report.text(), flush=True)
+
+
+def _say_how_to_see_the_rest(reports: Sequence[CheckReport]) -> None:
+    totals = {
+        word: sum(report.counts[verdict] for report in reports)
+        for verdict, word in (("inconclusive", "inconclusive"), ("skip", "skipped"))
+    }
+    if any(totals.values()):
+        counts = ", ".join(f"{n:,} {word}" for word, n in totals.items())
+        print(f"{counts}: --json and --html FILE list them, with the reasons", file=sys.stderr)
 
 
 def _two_devices() -> None:

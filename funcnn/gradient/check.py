@@ -232,7 +232,8 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
     found = sites(program.jaxpr)
     if not found and case.reference is None:
         judged = tuple(native(situation))
-        return CheckReport(name, judged, situation.leaves, 0, situation.source)
+        report = CheckReport(name, judged, situation.leaves, 0, situation.source)
+        return dataclasses.replace(report, source_of=situation.source_of)
     leaves = _leaves_with_truth(situation)
     results: list[Result] = _results(contract, situation)
     if not any(r.verdict == "fail" for r in results):
@@ -246,7 +247,8 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
     different = len({(site.name, site.source) for site in found})
     run = different - len(unreached) - len(unused) if found else 1
     more = {"unreached": unreached, "unused": unused, "run": run}
-    return CheckReport(name, tuple(results), leaves, len(found), situation.source, **more)
+    report = CheckReport(name, tuple(results), leaves, len(found), situation.source, **more)
+    return dataclasses.replace(report, source_of=situation.source_of)
 
 
 def _pinned(situation: Situation) -> set[str]:

@@ -184,3 +184,14 @@ def test_a_report_without_one_of_its_parts_is_none():
 
     with pytest.raises(TypeError, match="abstract"):
         Silent()  # pyright: ignore[reportAbstractUsage]
+
+
+def test_one_is_singular_in_every_report():
+    assert COMPARISON.conclusion().startswith("FAILED: 1 leaf against")
+    assert str(COMPARISON).startswith("1 hand-written rule: sine 1")
+    one = dataclasses.replace(SCORE, fates=SCORE.fates[:1])
+    assert "1 of 1 mutant killed" in one.conclusion()
+    assert "1 equation is for other platforms" in one.conclusion()
+    assert "1 of 2 mutants killed" in SCORE.conclusion()
+    assert "of 1 rule killed" in MutationScores((SCORE,)).conclusion()
+    assert "of 2 rules killed" in MutationScores((SCORE, SCORE)).conclusion()

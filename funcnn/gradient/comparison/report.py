@@ -14,7 +14,7 @@ from funcnn.gradient.cost.timing import Timing
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.sites.localize import SiteRow
 from funcnn.gradient.verdict.judge import Row
-from funcnn.report import Report, Section, plain, table
+from funcnn.report import Report, Section, counted, plain, table
 from funcnn.report.program_sections import accuracy_section, cost_section, sites_section
 from funcnn.report.rows import whole
 
@@ -36,11 +36,11 @@ class Comparison(Report):
 
     >>> row = Row("w", (2,), "float32", 0.5, 3.0, 0.2, "MANUAL")
     >>> print(Comparison((row,), (Site((0,), "linear", "dense_0", "custom_vjp", ""),)))
-    1 hand-written rules: linear 1
+    1 hand-written rule: linear 1
      leaf   shape   dtype     manual, ulps   automatic, ulps   floor, ulps   verdict
     ---------------------------------------------------------------------------------
      w      2       float32            0.5                 3           0.2   MANUAL
-    OK: 1 leaves against float64 truth: 1 MANUAL
+    OK: 1 leaf against float64 truth: 1 MANUAL
     """
 
     leaves: tuple[Row, ...]
@@ -144,7 +144,7 @@ class Comparison(Report):
     def _rules(self) -> str:
         counts = Counter(site.name for site in self.sites)
         named = ", ".join(f"{name} {n}" for name, n in counts.items())
-        return f"{len(self.sites)} hand-written rules" + (f": {named}" if named else " found")
+        return counted(len(self.sites), "hand-written rule") + (f": {named}" if named else " found")
 
     def conclusion(self) -> str:
         """OK, FAILED, INCONCLUSIVE, NO TRUTH or NOT COMPARED, and the leaves of each verdict."""
@@ -158,7 +158,8 @@ class Comparison(Report):
         named = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
         wrong = any(row.verdict == "WRONG" for row in self.leaves)
         head = "OK" if self.ok else "FAILED" if wrong else "INCONCLUSIVE"
-        return f"{head}: {len(self.leaves)} leaves against float64 truth: {named or 'none'}"
+        leaves = counted(len(self.leaves), "leaf", "leaves")
+        return f"{head}: {leaves} against float64 truth: {named or 'none'}"
 
 
 def _leaf(row: Row) -> dict[str, Any]:
