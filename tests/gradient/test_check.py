@@ -204,7 +204,20 @@ def test_a_rule_that_raises_fails_with_its_own_message():
 def test_without_cases_nothing_is_proved():
     report = check(planted(cases=()))
     assert not report.ok
-    assert "NOT COMPARED affine: no case with a floating-point argument" in str(report)
+    told = "NOT COMPARED affine: it has no cases: add some with @affine.defcases, or give arguments"
+    assert told in str(report)
+    integers = Case("integers", (jnp.ones((2, 3), int), jnp.ones((3, 2), int), jnp.ones(2, int)))
+    text = str(check(planted(cases=[integers])))
+    assert "NOT COMPARED affine: no case with a floating-point argument" in text
+
+
+def test_a_rule_without_passes_says_how_it_gets_them():
+    bare = Rule(affine, "mine.affine")
+    for report in (check(bare), check(bare, *CASE.args)):
+        assert str(report).splitlines()[0] == (
+            "FAIL mine.affine contract: no derivative yet: call affine.defvjp(forward, backward)"
+        )
+        assert [r.verdict for r in report.results] == ["fail"]
 
 
 def test_empty_arrays_prove_nothing():

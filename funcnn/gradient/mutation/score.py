@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from funcnn.core.given import check_seed, described
 from funcnn.core.registry import Case, Rule
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.checks.algebra import dot, truth
@@ -208,9 +209,7 @@ def mutation_score(
     >>> score.score, score.smallest_scale <= 1e-6
     (1.0, True)
     """
-    if not isinstance(rule, Rule):
-        raise TypeError(f"mutation_score: expected a Rule, as of @fnn.rule, found {rule!r:.60}")
-    given = rule.cases(jax.random.key(seed)) if cases is None else list(cases)
+    given = _cases(rule, cases, seed)
     with jax.enable_x64(True):
         specimens = _specimens(rule, given, seed)
         if not specimens:
@@ -223,6 +222,20 @@ def mutation_score(
         }
     unreachable = max(len(s.mutants.unreachable) for s in specimens)
     return MutationScore(rule.name, tuple(fates.values()), scales, unreachable)
+
+
+def _cases(rule: Rule, cases: Iterable[Case] | None, seed: int) -> list[Case]:
+    if not isinstance(rule, Rule):
+        told = "expected a Rule, as of @fnn.rule, whose backward pass is changed"
+        raise TypeError(f"mutation_score: {told}; found {described(rule)}")
+    check_seed("mutation_score", seed)
+    if rule.underived:
+        raise TypeError(f"mutation_score: {rule.name}: {rule.underived}")
+    given = rule.cases(jax.random.key(seed)) if cases is None else list(cases)
+    if not given:
+        told = f"no cases; add some with @{rule.local_name}.defcases, or give cases="
+        raise ValueError(f"mutation_score: {rule.name}: {told}")
+    return given
 
 
 def _specimens(rule: Rule, cases: Iterable[Case], seed: int) -> list[Specimen]:

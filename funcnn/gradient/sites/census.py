@@ -16,6 +16,7 @@ import jax
 import jax.extend.core as jex
 
 from funcnn.core.errors import kind_and_line
+from funcnn.core.given import check_by_rule, check_call
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.case.pullbacks import cotangents
 from funcnn.gradient.cost.residuals import Ledger, ledger
@@ -178,6 +179,8 @@ def census(
     >>> [(row.name, row.sites, row.operands) for row in report.rules]
     [('relu', 2, 'float32[2,3]')]
     """
+    check_call("census", f, args)
+    check_by_rule("census", intent, reference)
     program = trace(of_real_arrays(f), real_arrays(args), {})
     intents = _Intents.of(intent, reference, {site.name for site in sites(program.jaxpr)})
     groups: dict[Any, list[Visit]] = defaultdict(list)

@@ -59,7 +59,9 @@ class Result:
     def __str__(self) -> str:
         named = {"leaf": self.leaf, "case": self.case, "": self.dtype, "seed": self.seed or ""}
         where = " ".join(f"{name} {value}".strip() for name, value in named.items() if value)
-        text = f"{self.verdict.upper()} {self.rule} {self.check}: {where}: {self.note}"
+        text = ": ".join(
+            filter(None, [f"{self.verdict.upper()} {self.rule} {self.check}", where, self.note])
+        )
         return f"{text}\n  diagnosis: {self.diagnosis}" if self.diagnosis else text
 
 
@@ -137,6 +139,9 @@ class CheckReport(Report):
     @property
     def _nothing(self) -> str:
         """Why no number was compared that could have been wrong, or ""."""
+        if self.own and not self.results:
+            name = self.target.rpartition(".")[2]
+            return f"it has no cases: add some with @{name}.defcases, or give arguments"
         passed = [r for r in self.results if r.verdict == "pass" and r.check != "contract"]
         if not passed:
             return "no case with a floating-point argument"
