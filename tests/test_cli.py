@@ -184,13 +184,36 @@ def not_a_number(folder):
         (not_a_number, "image 3 holds nan"),
     ],
 )
-def test_bad_data_is_one_line_and_exit_1(damage, told, tmp_path, capsys):
+def test_bad_data_is_one_line_that_names_the_key(damage, told, tmp_path, capsys):
     write_idx_folder(tmp_path / "data", gz=False)
     damage(tmp_path / "data")
     own = ["--set", "data.name=idx", "--set", f"data.path={tmp_path / 'data'}"]
     code, stdout, stderr = train_mlp(capsys, tmp_path / "run", *own)
-    assert (code, stdout) == (1, "")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"funcnn: data.path = '{tmp_path / 'data'}': ")
     assert told in stderr
+    assert len(stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+WRONG_DATA = {
+    "data.path=/no/such": "data.path = '/no/such': /no/such: no such folder; it must hold train-",
+    "data.path=absent": "data.path = 'absent': no such folder in ",
+    "data.test_fraction=0.001": "data.test_fraction = 0.001: ",
+    "data.batch_size=1000": "data.batch_size must be between 1 and the 60 images, found 1000",
+    "data.name=digitz": "data.name: ",
+    "data.test_fraction=2": "data.test_fraction: must be less than 1",
+    "model.options={classes=1}": "is not one of the 1 class (0 to 0)",
+}
+
+
+@pytest.mark.parametrize("change", WRONG_DATA)
+def test_a_wrong_choice_of_data_is_one_line_that_names_the_key(change, tmp_path, capsys):
+    write_idx_folder(tmp_path / "data", test=None if "fraction" in change else 20)
+    own = ["--set", "data.name=idx", "--set", f"data.path={tmp_path / 'data'}", "--set", change]
+    code, stdout, stderr = train_mlp(capsys, tmp_path / "run", *own)
+    assert (code, stdout) == (2, "")
+    assert WRONG_DATA[change] in stderr
     assert len(stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
