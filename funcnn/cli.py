@@ -19,13 +19,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     funcnn 0.1.0
     0
     """
-    from funcnn.commands.streams import open_missing_streams
+    from funcnn.commands.streams import open_missing_streams, write_any_text
 
     open_missing_streams()
+    write_any_text()
+    parser = _parser()
     try:
-        options = _parser().parse_args(arguments)
+        options = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
+    if "command" not in options:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         return _guarded(options.command, options)
     except BrokenPipeError:
@@ -64,6 +69,8 @@ def _guarded(command: Callable[[argparse.Namespace], int], options: argparse.Nam
 def _one_line(error: Exception) -> str:
     """The message of an error that says what is wrong by itself; else its kind too."""
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     ours = type(error).__module__.startswith("funcnn.") or isinstance(error, OSError)
     if ours and text:
         return text
@@ -176,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 ok, 1 failure, 2 usage or config, 130/143 after SIGINT/SIGTERM.",
     )
     parser.add_argument("--version", action="version", version=f"funcnn {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str):
         sub = commands.add_parser(name, help=text, description=text)

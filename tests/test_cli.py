@@ -309,7 +309,6 @@ def test_doctor(capsys):
 
 
 def test_usage_errors_are_exit_2(capsys):
-    assert main([]) == 2
     assert main(["trian"]) == 2
     assert main(["check", "--level", "some"]) == 2
     assert main(["check", "--seed", "-1"]) == 2
@@ -317,6 +316,48 @@ def test_usage_errors_are_exit_2(capsys):
     assert main(["check", "--processes", "0"]) == 2
     assert main(["--help"]) == 0
     capsys.readouterr()
+
+
+def test_no_command_shows_the_commands(capsys):
+    code, stdout, stderr = run(capsys)
+    assert (code, stdout) == (2, "")
+    for command in ("train", "eval", "visualize", "compare", "census", "check", "bench", "doctor"):
+        assert f"\n    {command}" in stderr
+    assert "required" not in stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder where nobody can write")
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("check relu", "--html"),
+        ("check --target funcnn.rules:relu", "--html"),
+        ("compare CONFIG", "--html"),
+        ("census CONFIG", "--html"),
+        ("bench digits_step", "--out"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        ("/proc/page", "cannot be written: "),
+        (300 * "a", "cannot be written: File name too long"),
+        ("/dev", "is a folder; name a file"),
+        ("", 'expected the name of a file, found ""'),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_noticed_before_the_work(
+    command, option, file, problem, capsys, monkeypatch
+):
+    for work in ("check._check_target", "check._checked", "bench.run", "gradients.compare"):
+        monkeypatch.setattr(f"funcnn.commands.{work}", None)
+    config = str(ROOT / "configs/digits_mlp.toml")
+    arguments = [config if part == "CONFIG" else part for part in command.split()]
+    code, stdout, stderr = run(capsys, *arguments, option, file)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"funcnn: {option}")
+    assert problem in stderr
+    assert len(stderr.splitlines()) == 1
 
 
 def test_no_traceback_unless_asked(tmp_path, capsys, monkeypatch):

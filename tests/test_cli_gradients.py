@@ -30,6 +30,11 @@ def make(factor):
 right, wrong = make(1.0), make(1.001)
 wrong_rule = fnn.rules.tanh.replace(backward=lambda y, dy: (dy,))
 
+def odd(x):
+    return right(x)
+
+odd.__name__ = "odd\\ud800"
+
 def loss(params, x):
     return jnp.sum(right(x * params["w"])), {"mean": jnp.mean(x)}
 
@@ -116,6 +121,15 @@ def test_a_function_of_ones_own(capsys, own):
     assert stderr.startswith("wrong or not compared: ")
 
 
+def test_a_name_that_is_no_text_is_printed_as_an_escape(own):
+    command = [sys.executable, "-m", "funcnn", "check", "--target", "own_functions:odd"]
+    command += ["--args", "own_functions:arguments"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("OK odd\\ud800: ")
+
+
 def test_a_rule_of_ones_own_and_the_failure_on_the_page(capsys, own):
     wrong = ["check", "--target", "own_functions:wrong_rule"]
     code, stdout, _ = run(capsys, *wrong, "--html", own / "page.html")
@@ -161,6 +175,7 @@ def test_census_of_a_function_of_ones_own(capsys, own):
 
 MISTAKES = {
     "unknown rule": (["check", "rellu"], "did you mean relu"),
+    "a rule in capitals": (["check", "Relu"], "did you mean relu"),
     "unknown case": (["check", "relu", "--case", "kinks"], "did you mean kink"),
     "case of no rule": (["check", "--case", "kink"], "--case needs one RULE"),
     "rule and target": (["check", "relu", "--target", "own_functions:right"], "not both"),

@@ -48,7 +48,7 @@ def check_rules(
         ConfigError: an unknown rule or case, a target that cannot be loaded, options that do not
             go together.
     """
-    check_writable(html)
+    check_writable("--html", html)
     _two_devices()
     if target is not None:
         if names:

@@ -87,7 +87,7 @@ def run(
     html: str | None,
 ) -> int:
     """A command, `command(subject, as_json=..., html=...)`, on a config or on a target."""
-    check_writable(html)
+    check_writable("--html", html)
     if (config is None) == (target is None):
         raise ConfigError(["give a CONFIG, or --target with --args; one of the two"])
     if config is not None and arguments is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from funcnn.config import ConfigError
 from funcnn.core.errors import first_line
 from funcnn.foreign import find, no_exit
+from funcnn.report.files import require_writable
 
 
 def load_target(path: str) -> Any:
@@ -49,16 +51,22 @@ def load_arguments(path: str | None) -> tuple[Any, ...]:
     return tuple(arguments)
 
 
-def check_writable(path: str | None) -> None:
+def check_writable(option: str, path: str | None) -> None:
     """Raise ConfigError where no file can be written, before anything is computed.
 
-    >>> check_writable("no/such/folder/page.html")
+    >>> check_writable("--html", "no/such/folder/page.html")
     Traceback (most recent call last):
     funcnn.config.load.ConfigError: --html no/such/folder/page.html: there is no folder ...
     """
     if path is None:
         return
-    if Path(path).is_dir():
-        raise ConfigError([f"--html {path}: is a folder; name a file"])
-    if not Path(path).parent.is_dir():
-        raise ConfigError([f"--html {path}: there is no folder {Path(path).parent}"])
+    if not path:
+        raise ConfigError([f'{option}: expected the name of a file, found ""'])
+    if os.path.isdir(path):
+        raise ConfigError([f"{option} {path}: is a folder; name a file"])
+    if not os.path.isdir(Path(path).absolute().parent):
+        raise ConfigError([f"{option} {path}: there is no folder {Path(path).parent}"])
+    try:
+        require_writable(path)
+    except OSError as error:
+        raise ConfigError([f"{option} {path}: cannot be written: {error.strerror}"]) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,7 +90,8 @@ def visualize(
         raise ConfigError([f"--images {images}: expected a number from 1 to {MOST_IMAGES}"])
     folder = RunFolder(run)
     target = folder.pictures if out is None else Path(out)
-    _check_folder(target)
+    if folder.holds_run():  # else the next line says that it holds none
+        _check_folder(target)
     experiment, state = restore_run(folder, foreign=foreign)
     params = state.evaluation_params()
     if image is None:
@@ -101,13 +104,25 @@ def visualize(
 
 
 def _check_folder(target: Path) -> None:
-    """Raise ConfigError where no folder can be made, before anything is computed."""
+    """Raise ConfigError where no picture can be written, before anything is computed."""
     there = next(
         path for path in (target.absolute(), *target.absolute().parents) if os.path.lexists(path)
     )
     if not there.is_dir():
         kind = "a file" if there.exists() else "a link that leads nowhere"
         raise ConfigError([f"{there}: is {kind}; the pictures need a folder (--out)"])
+    new = [path for path in (target, *target.parents) if not path.exists()]
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target):
+            pass
+    except OSError as error:
+        line = f"{target}: cannot be written: {error.strerror}; take another folder with --out"
+        raise ConfigError([line]) from error
+    finally:
+        for path in new:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _tell(picture: Picture, target: Path, as_json: bool) -> None:

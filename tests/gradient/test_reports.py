@@ -186,6 +186,18 @@ def test_a_report_without_one_of_its_parts_is_none():
         Silent()  # pyright: ignore[reportAbstractUsage]
 
 
+def test_half_a_surrogate_pair_is_written_as_an_escape(tmp_path):
+    name = "sine\ud800"
+    odd = CheckReport(name, (dataclasses.replace(RESULTS[0], rule=name),), ("x",), 1)
+    odd.to_html(tmp_path / "page.html", title=name, facts={"config": name})
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h1>sine\\ud800</h1>" in text
+    assert "FAIL sine\\ud800 truth" in text
+    odd.to_json(tmp_path / "rows.jsonl")
+    last = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    assert json.loads(last)["target"] == name
+
+
 def test_one_is_singular_in_every_report():
     assert COMPARISON.conclusion().startswith("FAILED: 1 leaf against")
     assert str(COMPARISON).startswith("1 hand-written rule: sine 1")
