@@ -310,6 +310,10 @@ def test_doctor(capsys):
 
 def test_usage_errors_are_exit_2(capsys):
     assert main(["trian"]) == 2
+    config = str(ROOT / "configs/digits_mlp.toml")
+    for arguments in (["train", ""], ["train", config, "--out", ""], ["eval", ""], ["compare", ""]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.endswith('expected a path, found ""\n')
     assert main(["check", "--level", "some"]) == 2
     assert main(["check", "--seed", "-1"]) == 2
     assert main(["check", "--seed", str(2**32)]) == 2

@@ -53,6 +53,13 @@ def no_tuple():
 def broken():
     return 1 / 0
 
+def nothing():
+    return ()
+
+@jax.custom_vjp
+def bare(x):
+    return x
+
 number = 3
 """
 
@@ -202,6 +209,24 @@ MISTAKES = {
         ["compare", "--target", "own_functions:loss", "--args", "own_functions:arguments"],
         "cannot be called with --args",
     ),
+    "no scalar": (
+        ["compare", "--target", "own_functions:right", "--args", "own_functions:arguments"],
+        "--target own_functions:right: compare: f must return a floating-point scalar",
+    ),
+    "check with other arguments": (
+        ["check", "--target", "own_functions:loss", "--args", "own_functions:arguments"],
+        "--target own_functions:loss: cannot be called with --args: loss() missing 1 required",
+    ),
+    "no argument": (
+        ["check", "--target", "own_functions:right", "--args", "own_functions:nothing"],
+        "needs an argument; --args own_functions:nothing returned none",
+    ),
+    "no passes": (
+        ["check", "--target", "own_functions:bare", "--args", "own_functions:arguments"],
+        "cannot be called with --args: No VJP defined for custom_vjp function bare",
+    ),
+    "an empty name": (["check", ""], "unknown rule ''; known: relu, "),
+    "an empty benchmark": (["bench", ""], "unknown benchmark ''; known: cnn_step, "),
     "compare without": (["compare"], "give a CONFIG, or --target"),
     "compare both": (["compare", str(CONFIG), "--target", "own_functions:loss"], "one of the two"),
     "compare arguments": (["compare", str(CONFIG), "--args", "own_functions:arguments"], "--args"),

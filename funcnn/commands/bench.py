@@ -32,7 +32,8 @@ def bench(
     for name in names:
         if name not in BENCHMARKS:
             hint = did_you_mean(name, BENCHMARKS)
-            raise ConfigError([f"bench: unknown benchmark {name}{hint}: {', '.join(BENCHMARKS)}"])
+            what = f"unknown benchmark {name or repr(name)}{hint}"
+            raise ConfigError([f"bench: {what}; known: {', '.join(BENCHMARKS)}"])
     check_writable("--out", out)
     keep_freed_memory()  # the arms of all libraries run in this process
     here = machine()

@@ -17,7 +17,13 @@ from typing import Any
 
 import jax
 
-from funcnn.commands.target import check_writable, load_arguments, load_target
+from funcnn.commands.target import (
+    check_writable,
+    load_arguments,
+    load_target,
+    refused_by,
+    traced,
+)
 from funcnn.config import ConfigError
 from funcnn.core.registry import Rule
 from funcnn.gradient.check import check
@@ -123,7 +129,7 @@ def _known_case(rule: Rule, case: str, seed: int) -> None:
 def _known(what: str, name: str, known: list[str]) -> None:
     if name not in known:
         hint = did_you_mean(name, known)
-        raise ConfigError([f"check: {what} {name}{hint}; known: {', '.join(known)}"])
+        raise ConfigError([f"check: {what} {name or repr(name)}{hint}; known: {', '.join(known)}"])
 
 
 def _check_target(
@@ -140,9 +146,14 @@ def _check_target(
             raise ConfigError(["check: --case is for a Rule that is checked on its own cases"])
         _known_case(found, case, seed)
     if not args and not isinstance(found, Rule):
-        told = "is a function, which needs --args package.module:function_that_returns_a_tuple"
-        raise ConfigError([f"--target {path}: {told}"])
-    return check(found, *args, level=level, case=case, seed=seed, strict=strict)
+        needs = "is a function, which needs --args package.module:function_that_returns_a_tuple"
+        if arguments is not None:
+            needs = f"is a function, which needs an argument; --args {arguments} returned none"
+        raise ConfigError([f"--target {path}: {needs}"])
+    if not isinstance(found, Rule):
+        traced(found, args, path)
+    with refused_by("check", path):
+        return check(found, *args, level=level, case=case, seed=seed, strict=strict)
 
 
 def _checked(

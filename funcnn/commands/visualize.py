@@ -14,7 +14,6 @@ import numpy as np
 
 from funcnn.commands.folder import RunFolder, restore_run
 from funcnn.config import ConfigError
-from funcnn.core.errors import first_line
 from funcnn.experiment import Experiment
 from funcnn.pictures.activations import convolution_outputs, draw_activations
 from funcnn.pictures.curves import draw_curves
@@ -255,7 +254,7 @@ def read_image(path: str, shape: tuple[int, ...]) -> np.ndarray:
     except FileNotFoundError:
         raise ConfigError([f"{source}: no such file"]) from None
     except (OSError, ValueError, EOFError, MemoryError) as error:  # the header may say anything
-        told = first_line(error) if isinstance(error, OSError) else "not a .npy file"
+        told = error.strerror if isinstance(error, OSError) else "not a .npy file"
         raise ConfigError([f"{source}: {told}; numpy.save(file, image) writes one"]) from error
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "fiu":
         raise ConfigError([f"{source}: is not one array of numbers; numpy.save writes one"])
