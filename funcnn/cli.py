@@ -19,13 +19,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     funcnn 0.1.0
     0
     """
-    from funcnn.commands.streams import open_missing_streams
+    from funcnn.commands.streams import open_missing_streams, write_any_text
 
     open_missing_streams()
+    write_any_text()
+    parser = _parser()
     try:
-        options = _parser().parse_args(arguments)
+        options = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
+    if "command" not in options:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         return _guarded(options.command, options)
     except BrokenPipeError:
@@ -64,6 +69,8 @@ def _guarded(command: Callable[[argparse.Namespace], int], options: argparse.Nam
 def _one_line(error: Exception) -> str:
     """The message of an error that says what is wrong by itself; else its kind too."""
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     ours = type(error).__module__.startswith("funcnn.") or isinstance(error, OSError)
     if ours and text:
         return text
@@ -176,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 ok, 1 failure, 2 usage or config, 130/143 after SIGINT/SIGTERM.",
     )
     parser.add_argument("--version", action="version", version=f"funcnn {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str):
         sub = commands.add_parser(name, help=text, description=text)
@@ -187,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def configured(name: str, run: Callable[[argparse.Namespace], int], text: str, **config: Any):
         sub = command(name, run, text)
-        config |= {"metavar": "CONFIG", "type": os.path.expanduser}
+        config |= {"metavar": "CONFIG", "type": _path}
         sub.add_argument("config", help="a TOML file, as in configs/", **config)
         sub.add_argument(
             "--set", metavar="a.b=v", action="append", default=[], help="override one key"
@@ -196,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     train = configured("train", _train, "train a network, print its test accuracy")
-    train.add_argument("--out", metavar="DIR", help="the run folder, in place of run.folder")
+    train.add_argument("--out", metavar="DIR", type=_path, help="in place of run.folder")
     train.add_argument(
         "--resume", action="store_true", help="continue the run in its folder, or start it there"
     )
@@ -235,7 +242,7 @@ def _bench_options(bench: argparse.ArgumentParser) -> None:
 
 
 def _run_argument(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("run", metavar="RUN", help="a run folder", type=os.path.expanduser)
+    sub.add_argument("run", metavar="RUN", help="a run folder", type=_path)
     _foreign_option(sub)
 
 
@@ -249,7 +256,7 @@ def _foreign_option(sub: argparse.ArgumentParser) -> None:
 
 def _visualize_options(visualize: argparse.ArgumentParser) -> None:
     _run_argument(visualize)
-    visualize.add_argument("--out", metavar="DIR", help="where they go; by default RUN/pictures")
+    visualize.add_argument("--out", metavar="DIR", type=_path, help="in place of RUN/pictures")
     shown = visualize.add_mutually_exclusive_group()
     shown.add_argument(
         "--images", type=_positive, default=6, metavar="N", help="test images shown; 6, at most 12"
@@ -283,6 +290,12 @@ def _target_options(sub: argparse.ArgumentParser) -> None:
         help="a function that returns the tuple of its arguments",
     )
     sub.add_argument("--html", metavar="FILE", help="the report as one HTML file, too")
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError('expected a path, found ""')
+    return os.path.expanduser(text)
 
 
 def _whole(text: str) -> int:

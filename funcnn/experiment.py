@@ -20,6 +20,7 @@ from funcnn import data, models
 from funcnn.config import Config, ConfigError, check_known
 from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
+from funcnn.data.dataset import SplitError
 from funcnn.foreign import BUILDS, build_foreign, built_by, check_builder, file_of, no_exit
 from funcnn.names import files, named, parameters
 from funcnn.train import TrainState, make_optimizer
@@ -60,30 +61,23 @@ class Experiment(NamedTuple):
 
     def batches(self) -> Callable[..., dict[str, np.ndarray]]:
         """`batches(step)`, or `batches(step, count)` for several stacked."""
-        size = self.config.data.batch_size
-        return data.make_batches(self.dataset.train, size, self.config.run.seed)
+        return _batches(self.config, self.dataset)
 
 
 def build_experiment(config: Config) -> Experiment:
     """Everything that the config describes.
 
     Raises:
-        ConfigError: a name or an option that does not exist, or a model that does not fit the data.
-        DataError: data that is missing or damaged.
+        ConfigError: a name or an option that does not exist, data that is missing or damaged, or a
+            model that does not fit the data.
 
     >>> from funcnn.config import Config, ModelConfig
     >>> experiment = build_experiment(Config(model=ModelConfig(name="mlp")))
     >>> experiment.params["dense_0"]["w"].shape
     (64, 64)
     """
-    wanted = config.model.options.get("classes")
-    dataset = data.load(
-        config.data.name,
-        path=_located(config),
-        test_fraction=config.data.test_fraction,
-        seed=config.run.seed,
-        classes=wanted if isinstance(wanted, int) else None,
-    )
+    dataset = _dataset(config)
+    _batches(config, dataset)
     model = build_model(config)
     row_losses = _row_losses(config)
     optimizer = _optimizer(config)
@@ -101,6 +95,33 @@ def build_experiment(config: Config) -> Experiment:
     return Experiment(config, dataset, model, params, statistics, loss, row_metrics, optimizer)
 
 
+def _dataset(config: Config) -> data.Dataset:
+    wanted = config.model.options.get("classes")
+    chosen = config.data
+    place = (
+        f"data.name = {chosen.name!r}" if chosen.path is None else f"data.path = {chosen.path!r}"
+    )
+    try:
+        return data.load(
+            chosen.name,
+            path=_located(config),
+            test_fraction=chosen.test_fraction,
+            seed=config.run.seed,
+            classes=wanted if isinstance(wanted, int) else None,
+        )
+    except SplitError as error:
+        raise ConfigError([f"data.test_fraction = {chosen.test_fraction}: {error}"]) from error
+    except data.DataError as error:
+        raise ConfigError([f"{place}: {error}"]) from error
+
+
+def _batches(config: Config, dataset: data.Dataset) -> Callable[..., dict[str, np.ndarray]]:
+    try:
+        return data.make_batches(dataset.train, config.data.batch_size, config.run.seed)
+    except data.DataError as error:
+        raise ConfigError([f"data.{error}"]) from error
+
+
 def _located(config: Config) -> str | None:
     """The folder of the data: a relative one from the current folder, then from those of search."""
     path = config.data.path
@@ -109,8 +130,7 @@ def _located(config: Config) -> str | None:
     places = dict.fromkeys([os.getcwd(), *map(os.path.abspath, config.run.search)])
     found = [place for place in places if os.path.exists(os.path.join(place, path))]
     if not found:
-        told = f"no such folder in {' or in '.join(places)}"
-        raise data.DataError(f"data.path = {path!r}: {told}")
+        raise data.DataError(f"no such folder in {' or in '.join(places)}")
     return path if found[0] == os.getcwd() else os.path.join(found[0], path)
 
 

@@ -11,8 +11,12 @@ def nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
 
     >>> nearest("logistik", ["squared_error", "logistic"]), nearest("logistik", ["adam"])
     ('logistic', '')
+    >>> nearest("Relu", ["elu", "relu"])
+    'relu'
     """
-    return next(iter(difflib.get_close_matches(name, list(known), 1, alike)), "")
+    names = list(known)
+    same = [each for each in names if each.lower() == name.lower()]
+    return next(iter(same + difflib.get_close_matches(name, names, 1, alike)), "")
 
 
 def did_you_mean(name: str, known: Iterable[str], quote: str = "") -> str:

@@ -9,8 +9,9 @@ test_rules = rule_tests([my_rule, other_rule])
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from funcnn.core.given import described
 from funcnn.core.registry import Case, Rule
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.check import check
@@ -113,7 +114,9 @@ def rule_tests(
     """
     import pytest
 
-    chosen = [rules] if isinstance(rules, Rule) else list(rules)
+    if isinstance(rules, Rule) or not isinstance(rules, Iterable) or isinstance(rules, str):
+        rules = [cast(Rule, rules)]
+    chosen = list(rules)
     if not chosen:
         raise ValueError("rule_tests: no rules; give a Rule or several")
     params = gradient_cases(*chosen)
@@ -131,10 +134,13 @@ def rule_tests(
 
 def _cases(rule: Rule) -> list[Case]:
     if not isinstance(rule, Rule):
-        raise TypeError(f"funcnn.testing: expected a Rule, found {type(rule).__name__}")
+        cure = "; for a function call assert_gradients(f, *args)" if callable(rule) else ""
+        told = f"expected a Rule, as of @fnn.rule, found {described(rule)}{cure}"
+        raise TypeError(f"funcnn.testing: {told}")
     cases = rule.cases()
     if not cases:
-        raise ValueError(f"{rule.name}: a rule without cases; add some with @{rule.name}.defcases")
+        told = f"a rule without cases; add some with @{rule.local_name}.defcases"
+        raise ValueError(f"{rule.name}: {told}")
     return cases
 
 

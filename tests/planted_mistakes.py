@@ -477,8 +477,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/sites/census.py",
-        "worst, error, why = max(found",
-        "worst, error, why = min(found",
+        "worst, error, why = max(judged",
+        "worst, error, why = min(judged",
         (
             "gradient/sites/test_census.py::test_a_wrong_site_does_not_hide_behind_a_right_on"
             "e_of_its_rule"
@@ -487,8 +487,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/sites/census.py",
-        'return sum(r.sites for r in self.rules if r.verdict != "INCONCLUSIVE")',
-        "return sum(r.sites for r in self.rules)",
+        "compared=sum(row is not None for _, row, _ in judged)",
+        "compared=len(visits)",
         (
             "gradient/sites/test_census.py::test_what_is_not_reached_and_what_has_no_truth_is"
             "_inconclusive"

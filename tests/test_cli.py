@@ -184,13 +184,36 @@ def not_a_number(folder):
         (not_a_number, "image 3 holds nan"),
     ],
 )
-def test_bad_data_is_one_line_and_exit_1(damage, told, tmp_path, capsys):
+def test_bad_data_is_one_line_that_names_the_key(damage, told, tmp_path, capsys):
     write_idx_folder(tmp_path / "data", gz=False)
     damage(tmp_path / "data")
     own = ["--set", "data.name=idx", "--set", f"data.path={tmp_path / 'data'}"]
     code, stdout, stderr = train_mlp(capsys, tmp_path / "run", *own)
-    assert (code, stdout) == (1, "")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"funcnn: data.path = '{tmp_path / 'data'}': ")
     assert told in stderr
+    assert len(stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+WRONG_DATA = {
+    "data.path=/no/such": "data.path = '/no/such': /no/such: no such folder; it must hold train-",
+    "data.path=absent": "data.path = 'absent': no such folder in ",
+    "data.test_fraction=0.001": "data.test_fraction = 0.001: ",
+    "data.batch_size=1000": "data.batch_size must be between 1 and the 60 images, found 1000",
+    "data.name=digitz": "data.name: ",
+    "data.test_fraction=2": "data.test_fraction: must be less than 1",
+    "model.options={classes=1}": "is not one of the 1 class (0 to 0)",
+}
+
+
+@pytest.mark.parametrize("change", WRONG_DATA)
+def test_a_wrong_choice_of_data_is_one_line_that_names_the_key(change, tmp_path, capsys):
+    write_idx_folder(tmp_path / "data", test=None if "fraction" in change else 20)
+    own = ["--set", "data.name=idx", "--set", f"data.path={tmp_path / 'data'}", "--set", change]
+    code, stdout, stderr = train_mlp(capsys, tmp_path / "run", *own)
+    assert (code, stdout) == (2, "")
+    assert WRONG_DATA[change] in stderr
     assert len(stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
@@ -286,14 +309,59 @@ def test_doctor(capsys):
 
 
 def test_usage_errors_are_exit_2(capsys):
-    assert main([]) == 2
     assert main(["trian"]) == 2
+    config = str(ROOT / "configs/digits_mlp.toml")
+    for arguments in (["train", ""], ["train", config, "--out", ""], ["eval", ""], ["compare", ""]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.endswith('expected a path, found ""\n')
     assert main(["check", "--level", "some"]) == 2
     assert main(["check", "--seed", "-1"]) == 2
     assert main(["check", "--seed", str(2**32)]) == 2
     assert main(["check", "--processes", "0"]) == 2
     assert main(["--help"]) == 0
     capsys.readouterr()
+
+
+def test_no_command_shows_the_commands(capsys):
+    code, stdout, stderr = run(capsys)
+    assert (code, stdout) == (2, "")
+    for command in ("train", "eval", "visualize", "compare", "census", "check", "bench", "doctor"):
+        assert f"\n    {command}" in stderr
+    assert "required" not in stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder where nobody can write")
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("check relu", "--html"),
+        ("check --target funcnn.rules:relu", "--html"),
+        ("compare CONFIG", "--html"),
+        ("census CONFIG", "--html"),
+        ("bench digits_step", "--out"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        ("/proc/page", "cannot be written: "),
+        (300 * "a", "cannot be written: File name too long"),
+        ("/dev", "is a folder; name a file"),
+        ("", 'expected the name of a file, found ""'),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_noticed_before_the_work(
+    command, option, file, problem, capsys, monkeypatch
+):
+    for work in ("check._check_target", "check._checked", "bench.run", "gradients.compare"):
+        monkeypatch.setattr(f"funcnn.commands.{work}", None)
+    config = str(ROOT / "configs/digits_mlp.toml")
+    arguments = [config if part == "CONFIG" else part for part in command.split()]
+    code, stdout, stderr = run(capsys, *arguments, option, file)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"funcnn: {option}")
+    assert problem in stderr
+    assert len(stderr.splitlines()) == 1
 
 
 def test_no_traceback_unless_asked(tmp_path, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def make(factor):
 right, wrong = make(1.0), make(1.001)
 wrong_rule = fnn.rules.tanh.replace(backward=lambda y, dy: (dy,))
 
+def odd(x):
+    return right(x)
+
+odd.__name__ = "odd\\ud800"
+
 def loss(params, x):
     return jnp.sum(right(x * params["w"])), {"mean": jnp.mean(x)}
 
@@ -46,6 +52,13 @@ def no_tuple():
 
 def broken():
     return 1 / 0
+
+def nothing():
+    return ()
+
+@jax.custom_vjp
+def bare(x):
+    return x
 
 number = 3
 """
@@ -91,6 +104,20 @@ def test_one_case_with_another_seed(capsys):
     assert {(line["case"], line["seed"]) for line in results} == {("cube", 7)}
 
 
+def test_it_says_how_to_see_what_was_skipped(capsys):
+    code, stdout, stderr = run(capsys, "check", "relu", "--case", "cube", "--level", "full")
+    assert code == 0
+    counts = stdout.splitlines()[-1]
+    assert "0 skipped" not in counts
+    assert stderr.endswith(": --json and --html FILE list them, with the reasons\n")
+    assert len(stderr.splitlines()) == 1
+    assert re.findall(r"\d+ (?:inconclusive|skipped)", counts) == re.findall(
+        r"\d+ (?:inconclusive|skipped)", stderr
+    )
+    code, _, stderr = run(capsys, "check", "relu", "--case", "cube", "--json")
+    assert (code, stderr) == (0, "")
+
+
 def test_a_function_of_ones_own(capsys, own):
     given = ["--args", "own_functions:arguments"]
     code, stdout, _ = run(capsys, "check", "--target", "own_functions:right", *given)
@@ -99,6 +126,15 @@ def test_a_function_of_ones_own(capsys, own):
     assert code == 1
     assert "1.001 x truth" in stdout
     assert stderr.startswith("wrong or not compared: ")
+
+
+def test_a_name_that_is_no_text_is_printed_as_an_escape(own):
+    command = [sys.executable, "-m", "funcnn", "check", "--target", "own_functions:odd"]
+    command += ["--args", "own_functions:arguments"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("OK odd\\ud800: ")
 
 
 def test_a_rule_of_ones_own_and_the_failure_on_the_page(capsys, own):
@@ -146,6 +182,7 @@ def test_census_of_a_function_of_ones_own(capsys, own):
 
 MISTAKES = {
     "unknown rule": (["check", "rellu"], "did you mean relu"),
+    "a rule in capitals": (["check", "Relu"], "did you mean relu"),
     "unknown case": (["check", "relu", "--case", "kinks"], "did you mean kink"),
     "case of no rule": (["check", "--case", "kink"], "--case needs one RULE"),
     "rule and target": (["check", "relu", "--target", "own_functions:right"], "not both"),
@@ -172,6 +209,24 @@ MISTAKES = {
         ["compare", "--target", "own_functions:loss", "--args", "own_functions:arguments"],
         "cannot be called with --args",
     ),
+    "no scalar": (
+        ["compare", "--target", "own_functions:right", "--args", "own_functions:arguments"],
+        "--target own_functions:right: compare: f must return a floating-point scalar",
+    ),
+    "check with other arguments": (
+        ["check", "--target", "own_functions:loss", "--args", "own_functions:arguments"],
+        "--target own_functions:loss: cannot be called with --args: loss() missing 1 required",
+    ),
+    "no argument": (
+        ["check", "--target", "own_functions:right", "--args", "own_functions:nothing"],
+        "needs an argument; --args own_functions:nothing returned none",
+    ),
+    "no passes": (
+        ["check", "--target", "own_functions:bare", "--args", "own_functions:arguments"],
+        "cannot be called with --args: No VJP defined for custom_vjp function bare",
+    ),
+    "an empty name": (["check", ""], "unknown rule ''; known: relu, "),
+    "an empty benchmark": (["bench", ""], "unknown benchmark ''; known: cnn_step, "),
     "compare without": (["compare"], "give a CONFIG, or --target"),
     "compare both": (["compare", str(CONFIG), "--target", "own_functions:loss"], "one of the two"),
     "compare arguments": (["compare", str(CONFIG), "--args", "own_functions:arguments"], "--args"),

@@ -191,3 +191,16 @@ def test_wrong_options_are_one_line(mlp, tmp_path, capsys):
         assert "; the pictures need a folder" in err
     for wrong in (["--images", "0"], ["--images", "2", "--image", "x.npy"]):
         assert run(capsys, "visualize", mlp, *wrong)[0] == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder where nobody can write")
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(
+    mlp, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("funcnn.commands.visualize.restore_run", None)
+    for out in ("/proc/pictures", tmp_path / "new" / (300 * "a")):
+        code, stdout, err = run(capsys, "visualize", mlp, "--out", out)
+        assert (code, stdout) == (2, "")
+        assert err.startswith(f"funcnn: {out}: cannot be written: ")
+        assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

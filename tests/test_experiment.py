@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from idx_folder import write_idx_folder
 
-from funcnn.config import dump_config, load_config
-from funcnn.data import DataError
+from funcnn.config import ConfigError, dump_config, load_config
 from funcnn.experiment import build_experiment
 from funcnn.train import fit, make_step
 
@@ -61,7 +60,7 @@ def test_relative_data_is_found_beside_the_config(tmp_path, monkeypatch):
         '[model]\nname = "mlp"\noptions = {hidden = []}\n[data]\nname = "idx"\npath = "tiny"'
     )
     monkeypatch.chdir(elsewhere)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ConfigError) as caught:
         build_experiment(load_config(config / "own.toml"))
     told = f"no such folder in {elsewhere} or in {config}"
     assert str(caught.value) == f"data.path = 'tiny': {told}"

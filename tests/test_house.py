@@ -37,7 +37,17 @@ ORDER = {
         *("gradient", "testing", "bench", "foreign", "experiment", "commands", "cli", "__main__"),
     ],
     "funcnn.core": [
-        *("contract", "errors", "removal", "registry", "usage", "layer", "parts", "composition"),
+        *(
+            "contract",
+            "errors",
+            "removal",
+            "registry",
+            "usage",
+            "given",
+            "layer",
+            "parts",
+            "composition",
+        ),
         *("stack", "summary", "backprop"),
     ],
     "funcnn.rules": ["shared", "activation", "softmax"],

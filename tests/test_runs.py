@@ -196,6 +196,18 @@ def test_a_finished_run_that_cannot_be_written_is_reported_with_a_warning(run, c
     assert contents(run) == before
 
 
+def test_a_run_past_the_steps_asked_for_is_reported_and_left_alone(run, capsys):
+    before = contents(run)
+    code, out, stderr = train(capsys, run, "--resume", "--set", "train.steps=3")
+    assert code == 0
+    assert out.startswith("test accuracy 0.")
+    assert stderr[-2:] == [
+        "resumed at step 4",
+        "nothing to do: the run is at step 4, past train.steps = 3",
+    ]
+    assert contents(run) == before
+
+
 def test_a_new_run_where_nothing_can_be_written_is_one_line(tmp_path, capsys, monkeypatch):
     def refuse(*args):
         raise OSError(errno.EROFS, "Read-only file system")

@@ -118,8 +118,10 @@ def test_a_rule_that_breaks_its_contract_compares_nothing():
     ("rules", "kind", "told"),
     [
         ([], ValueError, "no rules"),
-        ([jnp.sin], TypeError, "expected a Rule"),
-        (Rule(scale, "bare"), ValueError, "bare: a rule without cases; add some with @bare"),
+        ([jnp.sin], TypeError, r"expected a Rule, as of @fnn\.rule, found the function sin; for a"),
+        (jnp.sin, TypeError, "found the function sin; for a function call assert_gradients"),
+        (3, TypeError, r"expected a Rule, as of @fnn\.rule, found int 3$"),
+        (Rule(scale, "bare"), ValueError, "bare: a rule without cases; add some with @bare\\.def"),
     ],
 )
 def test_nothing_to_test_is_an_error(rules, kind, told):

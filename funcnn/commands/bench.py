@@ -6,13 +6,13 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from funcnn.bench.measure import Row, machine
 from funcnn.bench.steps import compare_steps_per_call, recommended
 from funcnn.bench.suite import BENCHMARKS, describe, run
 from funcnn.commands.platform import choose_platform
+from funcnn.commands.target import check_writable
 from funcnn.config import Config, ConfigError
 from funcnn.experiment import build_experiment
 from funcnn.report import plain, table, write_json_lines
@@ -32,9 +32,9 @@ def bench(
     for name in names:
         if name not in BENCHMARKS:
             hint = did_you_mean(name, BENCHMARKS)
-            raise ConfigError([f"bench: unknown benchmark {name}{hint}: {', '.join(BENCHMARKS)}"])
-    if out is not None and not Path(out).resolve().parent.is_dir():
-        raise ConfigError([f"--out {out}: there is no folder {Path(out).parent}"])
+            what = f"unknown benchmark {name or repr(name)}{hint}"
+            raise ConfigError([f"bench: {what}; known: {', '.join(BENCHMARKS)}"])
+    check_writable("--out", out)
     keep_freed_memory()  # the arms of all libraries run in this process
     here = machine()
     if not as_json:

@@ -17,7 +17,13 @@ from typing import Any
 
 import jax
 
-from funcnn.commands.target import check_writable, load_arguments, load_target
+from funcnn.commands.target import (
+    check_writable,
+    load_arguments,
+    load_target,
+    refused_by,
+    traced,
+)
 from funcnn.config import ConfigError
 from funcnn.core.registry import Rule
 from funcnn.gradient.check import check
@@ -48,7 +54,7 @@ def check_rules(
         ConfigError: an unknown rule or case, a target that cannot be loaded, options that do not
             go together.
     """
-    check_writable(html)
+    check_writable("--html", html)
     _two_devices()
     if target is not None:
         if names:
@@ -63,6 +69,8 @@ def check_rules(
         _show(report, as_json)
     if html is not None:
         CheckReports(tuple(reports)).to_html(html, facts={"level": level, "seed": str(seed)})
+    if not as_json:
+        _say_how_to_see_the_rest(reports)
     wrong = [report.target for report in reports if not report.ok]
     if wrong:
         print(f"wrong or not compared: {', '.join(wrong)}", file=sys.stderr)
@@ -74,7 +82,17 @@ def _show(report: CheckReport, as_json: bool) -> None:
         for row in report.rows():
             print(json.dumps(row))
     else:
-        print(report, flush=True)
+        print(report.text(), flush=True)
+
+
+def _say_how_to_see_the_rest(reports: Sequence[CheckReport]) -> None:
+    totals = {
+        word: sum(report.counts[verdict] for report in reports)
+        for verdict, word in (("inconclusive", "inconclusive"), ("skip", "skipped"))
+    }
+    if any(totals.values()):
+        counts = ", ".join(f"{n:,} {word}" for word, n in totals.items())
+        print(f"{counts}: --json and --html FILE list them, with the reasons", file=sys.stderr)
 
 
 def _two_devices() -> None:
@@ -111,7 +129,7 @@ def _known_case(rule: Rule, case: str, seed: int) -> None:
 def _known(what: str, name: str, known: list[str]) -> None:
     if name not in known:
         hint = did_you_mean(name, known)
-        raise ConfigError([f"check: {what} {name}{hint}; known: {', '.join(known)}"])
+        raise ConfigError([f"check: {what} {name or repr(name)}{hint}; known: {', '.join(known)}"])
 
 
 def _check_target(
@@ -128,9 +146,14 @@ def _check_target(
             raise ConfigError(["check: --case is for a Rule that is checked on its own cases"])
         _known_case(found, case, seed)
     if not args and not isinstance(found, Rule):
-        told = "is a function, which needs --args package.module:function_that_returns_a_tuple"
-        raise ConfigError([f"--target {path}: {told}"])
-    return check(found, *args, level=level, case=case, seed=seed, strict=strict)
+        needs = "is a function, which needs --args package.module:function_that_returns_a_tuple"
+        if arguments is not None:
+            needs = f"is a function, which needs an argument; --args {arguments} returned none"
+        raise ConfigError([f"--target {path}: {needs}"])
+    if not isinstance(found, Rule):
+        traced(found, args, path)
+    with refused_by("check", path):
+        return check(found, *args, level=level, case=case, seed=seed, strict=strict)
 
 
 def _checked(

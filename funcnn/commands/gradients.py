@@ -11,9 +11,14 @@ from typing import Any
 import jax
 
 from funcnn.commands.platform import choose_platform
-from funcnn.commands.target import check_writable, load_arguments, load_target
+from funcnn.commands.target import (
+    check_writable,
+    load_arguments,
+    load_target,
+    refused_by,
+    traced,
+)
 from funcnn.config import Config, ConfigError
-from funcnn.core.errors import first_line
 from funcnn.experiment import build_experiment
 from funcnn.gradient.comparison.compare import compare
 from funcnn.report import Report
@@ -56,11 +61,7 @@ def subject_of_target(target: str, arguments: str | None) -> Subject:
     if arguments is None:
         told = "needs --args package.module:function_that_returns_a_tuple"
         raise ConfigError([f"--target {target}: {told}"])
-    try:
-        shapes = jax.eval_shape(function, *args)
-    except Exception as error:
-        line = first_line(error)
-        raise ConfigError([f"--target {target}: cannot be called with --args: {line}"]) from error
+    shapes = traced(function, args, target)
     has_aux = isinstance(shapes, tuple) and len(shapes) == 2
     device = jax.devices()[0]
     return Subject(
@@ -87,13 +88,17 @@ def run(
     html: str | None,
 ) -> int:
     """A command, `command(subject, as_json=..., html=...)`, on a config or on a target."""
-    check_writable(html)
+    check_writable("--html", html)
     if (config is None) == (target is None):
         raise ConfigError(["give a CONFIG, or --target with --args; one of the two"])
     if config is not None and arguments is not None:
         raise ConfigError(["--args needs --target; a config makes its own arguments"])
     subject = subject_of_config(config()) if config else subject_of_target(str(target), arguments)
-    return command(subject, as_json=as_json, html=html)
+    if target is None:
+        return command(subject, as_json=as_json, html=html)
+    tool = "compare" if command is compare_gradients else "census"
+    with refused_by(tool, target):
+        return command(subject, as_json=as_json, html=html)
 
 
 def show(report: Report, title: str, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Any
@@ -25,6 +26,17 @@ def open_missing_streams() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115, it is open to the end
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def write_any_text() -> None:
+    """Standard output takes what its encoding has not as escapes, as standard error does.
+
+    A name may hold half a surrogate pair, and that of a file bytes that are no text.
+
+    >>> write_any_text()
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class Log:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from funcnn.config import ConfigError
 from funcnn.core.errors import first_line
 from funcnn.foreign import find, no_exit
+from funcnn.gradient.program.without_rules import trace
+from funcnn.report.files import require_writable
+from funcnn.types import PyTree
 
 
 def load_target(path: str) -> Any:
@@ -49,16 +57,57 @@ def load_arguments(path: str | None) -> tuple[Any, ...]:
     return tuple(arguments)
 
 
-def check_writable(path: str | None) -> None:
+def traced(function: Callable[..., Any], args: tuple[Any, ...], target: str) -> PyTree:
+    """The shapes of what a function returns of these arguments; nothing is computed.
+
+    Raises:
+        ConfigError: it does not take them.
+
+    >>> import jax.numpy as jnp
+    >>> traced(jnp.sum, (jnp.ones(3),), "numpy:sum").shape
+    ()
+    """
+    try:
+        program = trace(function, args, {})
+    except Exception as error:
+        line = first_line(error)
+        raise ConfigError([f"--target {target}: cannot be called with --args: {line}"]) from error
+    return jax.tree.unflatten(program.out_tree, program.jaxpr.out_avals)
+
+
+@contextlib.contextmanager
+def refused_by(tool: str, target: str) -> Iterator[None]:
+    """Inside, what a tool says of what it is given is a mistake of the command.
+
+    >>> with refused_by("census", "mine:f"):
+    ...     raise TypeError("census: expected a function of JAX, found int 3")
+    Traceback (most recent call last):
+    funcnn.config.load.ConfigError: --target mine:f: census: expected a function of JAX, found ...
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not str(error).startswith(f"{tool}: "):  # of the function, or of ours
+            raise
+        raise ConfigError([f"--target {target}: {first_line(error)}"]) from error
+
+
+def check_writable(option: str, path: str | None) -> None:
     """Raise ConfigError where no file can be written, before anything is computed.
 
-    >>> check_writable("no/such/folder/page.html")
+    >>> check_writable("--html", "no/such/folder/page.html")
     Traceback (most recent call last):
     funcnn.config.load.ConfigError: --html no/such/folder/page.html: there is no folder ...
     """
     if path is None:
         return
-    if Path(path).is_dir():
-        raise ConfigError([f"--html {path}: is a folder; name a file"])
-    if not Path(path).parent.is_dir():
-        raise ConfigError([f"--html {path}: there is no folder {Path(path).parent}"])
+    if not path:
+        raise ConfigError([f'{option}: expected the name of a file, found ""'])
+    if os.path.isdir(path):
+        raise ConfigError([f"{option} {path}: is a folder; name a file"])
+    if not os.path.isdir(Path(path).absolute().parent):
+        raise ConfigError([f"{option} {path}: there is no folder {Path(path).parent}"])
+    try:
+        require_writable(path)
+    except OSError as error:
+        raise ConfigError([f"{option} {path}: cannot be written: {error.strerror}"]) from error

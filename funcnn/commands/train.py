@@ -60,6 +60,8 @@ def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int
         if not begun:
             folder.begin(config, device)
         _announce(experiment, device, int(state.step), resume)
+        if begun and int(state.step) > config.train.steps:
+            return _past_its_end(experiment, folder, state, evaluate, as_json)
         return _run(experiment, folder, checkpoints, step, state, evaluate, as_json)
 
 
@@ -100,6 +102,21 @@ def _run(
         return 128 + received[0]
     result = evaluate(state.evaluation_params())
     _report(experiment, result, int(state.step), seconds, folder, as_json)
+    return 0
+
+
+def _past_its_end(
+    experiment: Experiment,
+    folder: RunFolder,
+    state: TrainState,
+    evaluate: Evaluation,
+    as_json: bool,
+) -> int:
+    """A run that has done more steps than are asked for: it is reported as it is."""
+    step, wanted = int(state.step), experiment.config.train.steps
+    say(f"nothing to do: the run is at step {step}, past train.steps = {wanted}")
+    result = evaluate(state.evaluation_params())
+    _report(experiment, result, step, None, folder, as_json)
     return 0
 
 

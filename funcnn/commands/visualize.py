@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +14,6 @@ import numpy as np
 
 from funcnn.commands.folder import RunFolder, restore_run
 from funcnn.config import ConfigError
-from funcnn.core.errors import first_line
 from funcnn.experiment import Experiment
 from funcnn.pictures.activations import convolution_outputs, draw_activations
 from funcnn.pictures.curves import draw_curves
@@ -88,7 +89,8 @@ def visualize(
         raise ConfigError([f"--images {images}: expected a number from 1 to {MOST_IMAGES}"])
     folder = RunFolder(run)
     target = folder.pictures if out is None else Path(out)
-    _check_folder(target)
+    if folder.holds_run():  # else the next line says that it holds none
+        _check_folder(target)
     experiment, state = restore_run(folder, foreign=foreign)
     params = state.evaluation_params()
     if image is None:
@@ -101,13 +103,25 @@ def visualize(
 
 
 def _check_folder(target: Path) -> None:
-    """Raise ConfigError where no folder can be made, before anything is computed."""
+    """Raise ConfigError where no picture can be written, before anything is computed."""
     there = next(
         path for path in (target.absolute(), *target.absolute().parents) if os.path.lexists(path)
     )
     if not there.is_dir():
         kind = "a file" if there.exists() else "a link that leads nowhere"
         raise ConfigError([f"{there}: is {kind}; the pictures need a folder (--out)"])
+    new = [path for path in (target, *target.parents) if not path.exists()]
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target):
+            pass
+    except OSError as error:
+        line = f"{target}: cannot be written: {error.strerror}; take another folder with --out"
+        raise ConfigError([line]) from error
+    finally:
+        for path in new:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _tell(picture: Picture, target: Path, as_json: bool) -> None:
@@ -240,7 +254,7 @@ def read_image(path: str, shape: tuple[int, ...]) -> np.ndarray:
     except FileNotFoundError:
         raise ConfigError([f"{source}: no such file"]) from None
     except (OSError, ValueError, EOFError, MemoryError) as error:  # the header may say anything
-        told = first_line(error) if isinstance(error, OSError) else "not a .npy file"
+        told = error.strerror if isinstance(error, OSError) else "not a .npy file"
         raise ConfigError([f"{source}: {told}; numpy.save(file, image) writes one"]) from error
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "fiu":
         raise ConfigError([f"{source}: is not one array of numbers; numpy.save writes one"])

@@ -6,5 +6,6 @@ registry: a rule (reference, forward, backward, cases) and the table of all; the
 contract: what holds for every rule. removal: which rules are out of force. layer: a layer from a
 rule. parts, composition, stack: `chain`, `residual`, `parallel`; `repeat`. summary: a table of a
 model. backprop: the recursion, without automatic differentiation. errors: what an error says, in
-one line. usage: what went wrong in a call of a layer, in the words of its user.
+one line. usage: what went wrong in a call of a layer, in the words of its user. given: what a tool
+is given, and cannot be meant.
 """

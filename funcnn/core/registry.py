@@ -105,9 +105,19 @@ class Rule(Generic[Arguments, Value]):
         return tuple(n for n in self._signature.parameters if n not in self._static_names)
 
     def _undefined(self, *args: PyTree, **static: Hashable) -> NoReturn:
-        raise TypeError(
-            f"{self.name}: no derivative yet: call {self.name}.defvjp(forward, backward)"
-        )
+        raise TypeError(f"{self.name}: {self.underived}")
+
+    @property
+    def underived(self) -> str:
+        """That it has no derivative yet, and how it gets one; "" where it has."""
+        if getattr(self.backward, "__func__", None) is not Rule._undefined:
+            return ""
+        return f"no derivative yet: call {self.local_name}.defvjp(forward, backward)"
+
+    @property
+    def local_name(self) -> str:
+        """What it is called where it is defined: its name without that of its module."""
+        return self.name.rpartition(".")[2]
 
     def defvjp(
         self,

@@ -14,6 +14,15 @@ class DataError(ValueError):
     """
 
 
+class SplitError(DataError):
+    """Images that cannot be cut into splits of the sizes wanted.
+
+    >>> raise SplitError("cannot be split: 60 images of 10 classes, test_size 0.01: ...")
+    Traceback (most recent call last):
+    funcnn.data.dataset.SplitError: cannot be split: 60 images of 10 classes, test_size 0.01: ...
+    """
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Images and their labels.
@@ -75,7 +84,7 @@ def stratified(split: Split, test_size: int | float, seed: int) -> tuple[Split, 
     """Cut one split into train and test: shuffled by `seed`, each class in its share.
 
     `test_size` is a number of images, or a fraction of them. Raises `DataError` where a class
-    cannot be in both.
+    cannot be in both, `SplitError` where other sizes would do.
 
     >>> split = Split(np.zeros((20, 8, 8, 1), np.float32), np.arange(20, dtype=np.int32) % 2)
     >>> train, test = stratified(split, 0.2, seed=0)
@@ -86,14 +95,16 @@ def stratified(split: Split, test_size: int | float, seed: int) -> tuple[Split, 
 
     labels, counts = np.unique(split.y, return_counts=True)
     if counts.size == 0 or counts.min() < 2:
-        rare = f"class {labels[counts.argmin()]} has 1" if counts.size else "there are no"
-        raise DataError(f"cannot be split: {rare} image, and each class needs 2 or more")
+        rare = (
+            f"class {labels[counts.argmin()]} has 1 image" if counts.size else "there is no image"
+        )
+        raise DataError(f"cannot be split: {rare}, and each class needs 2 or more")
     try:
         train, test = train_test_split(
             np.arange(len(split.y)), test_size=test_size, stratify=split.y, random_state=seed
         )
     except ValueError as error:
-        raise DataError(
+        raise SplitError(
             f"cannot be split: {len(split.y)} images of {labels.size} classes, "
             f"test_size {test_size}: {error}"
         ) from None

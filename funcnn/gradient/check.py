@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.core.errors import first_line, kind_and_line
+from funcnn.core.given import check_call, check_seed, described
 from funcnn.core.layer import Layer
 from funcnn.core.registry import Case, Rule, registered_rules
 from funcnn.gradient.case.bound_case import Situation, trace_real
@@ -93,6 +94,11 @@ def check(
     """
     _one_of("level", level, LEVELS)
     _one_of("intent", intent, ("derivative", "surrogate"))
+    check_seed("check", seed)
+    if not isinstance(target, Rule) and (not callable(target) or not args):
+        raise TypeError(_what_to_give(target))
+    if args or not isinstance(target, Rule):
+        check_call("check", target, args, static, reference)
     given = Case("arguments", args, dict(static or {}), reference=reference, intent=intent)
     if isinstance(target, Rule):
         cases = [given] if args else target.cases(jax.random.key(seed))
@@ -101,14 +107,14 @@ def check(
             cases = [c for c in cases if c.name == case]
         strict = _is_ours(target) or level in _STRICT_LEVELS if strict is None else strict
         return _noted(_check_rule(target, cases, level, seed, own=not args), strict)
-    if not callable(target) or not args:
-        raise TypeError(_what_to_give(target))
+    if case is not None:
+        raise ValueError(f"check: case is for a Rule with cases of its own, found case {case!r}")
     strict = level in _STRICT_LEVELS if strict is None else strict
     return _noted(_check_function(target, given, level, seed), strict)
 
 
 def _one_of(name: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"check: {name} is one of {', '.join(known)}, found {value!r}")
 
 
@@ -121,7 +127,8 @@ def _what_to_give(target: object) -> str:
             f"check: {target.kind} is a layer: check {rule}, or the layer at arguments, "
             f"fnn.check({target.kind}, params, x)"
         )
-    return "check: give a Rule, or a differentiable function and its arguments"
+    alone = f"{described(target)} alone" if callable(target) else described(target)
+    return f"check: give a Rule, or a differentiable function and its arguments; found {alone}"
 
 
 def _is_ours(rule: Rule) -> bool:
@@ -144,6 +151,9 @@ def _noted(report: CheckReport, strict: bool) -> CheckReport:
 def _check_rule(
     rule: Rule, cases: list[Case], level: Level, seed: int, *, own: bool
 ) -> CheckReport:
+    if rule.underived:
+        underived = Result(rule.name, "contract", "", "", "fail", rule.underived)
+        return CheckReport(rule.name, (underived,), (), 1, own=own)
     results: list[Result] = []
     leaves: dict[str, None] = {}
     source = ""
@@ -232,7 +242,8 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
     found = sites(program.jaxpr)
     if not found and case.reference is None:
         judged = tuple(native(situation))
-        return CheckReport(name, judged, situation.leaves, 0, situation.source)
+        report = CheckReport(name, judged, situation.leaves, 0, situation.source)
+        return dataclasses.replace(report, source_of=situation.source_of)
     leaves = _leaves_with_truth(situation)
     results: list[Result] = _results(contract, situation)
     if not any(r.verdict == "fail" for r in results):
@@ -249,7 +260,8 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
         "unused": tuple(name for name, _ in sorted(unused)),
         "run": len(every - never_run - unused) if found else 1,
     }
-    return CheckReport(name, tuple(results), leaves, len(found), situation.source, **more)
+    report = CheckReport(name, tuple(results), leaves, len(found), situation.source, **more)
+    return dataclasses.replace(report, source_of=situation.source_of)
 
 
 def _pinned(situation: Situation) -> set[str]:

@@ -9,6 +9,6 @@ program. figures: what they draw. files: whole, or not written.
 
 from funcnn.report.html import Section
 from funcnn.report.report import Report, write_page
-from funcnn.report.rows import plain, table, write_json_lines
+from funcnn.report.rows import counted, plain, table, write_json_lines
 
-__all__ = ["Report", "Section", "plain", "table", "write_json_lines", "write_page"]
+__all__ = ["Report", "Section", "counted", "plain", "table", "write_json_lines", "write_page"]

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 UNFINISHED = ".unfinished"
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise OSError where `in_place_of` could not write a file; nothing is there afterwards.
+
+    >>> require_writable("no/such/folder/page.html")
+    Traceback (most recent call last):
+    FileNotFoundError: [Errno 2] No such file or directory: 'no/such/folder/page.html'
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        if target.is_dir() or not os.access(target, os.W_OK):  # a pipe is not opened for this
+            kind = errno.EISDIR if target.is_dir() else errno.EACCES
+            raise OSError(kind, os.strerror(kind), str(path))
+        return
+    unfinished = target.with_name(target.name + UNFINISHED)
+    there = unfinished.exists()
+    try:
+        unfinished.open("ab").close()
+        if not there:
+            unfinished.unlink()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager

@@ -97,7 +97,8 @@ def write_page(
     parts = [(report.conclusion(), report.sections()) for report in reports]
     text = page(title, parts, {**_versions(), **(facts or {})})
     with in_place_of(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        # Half a surrogate pair, in a name perhaps, is no character: it is written as an escape.
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _versions() -> dict[str, str]:

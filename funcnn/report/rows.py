@@ -80,6 +80,15 @@ def plain(value: Any) -> Any:
     return value
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """A number with its noun; `many` where the plural is not `one` and an s.
+
+    >>> counted(1, "rule"), counted(1200, "rule"), counted(2, "leaf", "leaves")
+    ('1 rule', '1,200 rules', '2 leaves')
+    """
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 def finite(number: float | None) -> float | None:
     """A number, or None where it is none, is NaN or infinite: it was not measured.
 

@@ -90,7 +90,7 @@ def failures_section(messages: Mapping[str, Sequence[str]]) -> Section:
             listed = "".join(f"<pre>{escape(failure)}</pre>" for failure in failures)
             head = f"<summary>all {len(failures)} failures</summary>"
             parts.append(f"<details>{head}{listed}</details>")
-    how = "Each failure names rule, leaf and case, the worst element, and the command to repeat it."
+    how = "Each names rule, leaf and case, the worst element and, of a rule, how to repeat it."
     return Section("Failures", how, "\n".join(parts) or "<p>There are none.</p>")
 
 

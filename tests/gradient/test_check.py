@@ -116,7 +116,7 @@ def test_the_right_rule_passes_and_the_counts_are_printed():
     n = report.counts
     assert sum(n.values()) == len(report.results)
     assert n["fail"] == 0
-    assert str(report) == (
+    assert report.text() == (
         f"OK affine: {n['pass']} comparisons passed, 0 failed, {n['inconclusive']} inconclusive, "
         f"{n['skip']} skipped; 1 hand-written rule"
     )
@@ -127,6 +127,41 @@ def test_a_failed_contract_stops_the_rest_of_its_case():
     assert {r.check for r in report.results} == {"contract"}
     note = report.failures[0].note
     assert note == "affine: cotangent of argument b: expected float32[3], found int32[3]"
+
+
+def backward_of_cube(x, dy):
+    return (2 * x**2 * dy,)
+
+
+POINTS = jnp.linspace(-2.0, 2.0, 5)
+
+
+@jax.custom_vjp
+def cube(x):
+    return x**3
+
+
+cube.defvjp(lambda x: (x**3, x), backward_of_cube)
+
+
+def test_a_failure_names_the_line_of_the_backward_pass():
+    line = f"{__file__}:{backward_of_cube.__code__.co_firstlineno}"
+    for f in (cube, jax.jit(cube)):
+        assert f"  backward: {line}\n" in str(check(f, POINTS))
+    rule = spoil(1, jnp.transpose)
+    line = f"{__file__}:{rule.backward.__code__.co_firstlineno}"
+    assert f"  backward: {line}\n" in str(check(rule))
+
+    def cubes(x):
+        return cube(x) + x
+
+    line = f"{__file__}:{cubes.__code__.co_firstlineno}"
+    assert f"  function: {line}\n" in str(check(cubes, POINTS))
+
+
+def test_a_function_has_no_mutants_and_the_report_says_so():
+    conclusion = check(lambda x: rules.tanh(x) * x, POINTS, level="release").conclusion()
+    assert "not done: mutation (a function; mutants are made of a Rule)" in conclusion
 
 
 def test_the_contract_holds_in_each_declared_dtype():
@@ -169,7 +204,20 @@ def test_a_rule_that_raises_fails_with_its_own_message():
 def test_without_cases_nothing_is_proved():
     report = check(planted(cases=()))
     assert not report.ok
-    assert "NOT COMPARED affine: no case with a floating-point argument" in str(report)
+    told = "NOT COMPARED affine: it has no cases: add some with @affine.defcases, or give arguments"
+    assert told in str(report)
+    integers = Case("integers", (jnp.ones((2, 3), int), jnp.ones((3, 2), int), jnp.ones(2, int)))
+    text = str(check(planted(cases=[integers])))
+    assert "NOT COMPARED affine: no case with a floating-point argument" in text
+
+
+def test_a_rule_without_passes_says_how_it_gets_them():
+    bare = Rule(affine, "mine.affine")
+    for report in (check(bare), check(bare, *CASE.args)):
+        assert str(report).splitlines()[0] == (
+            "FAIL mine.affine contract: no derivative yet: call affine.defvjp(forward, backward)"
+        )
+        assert [r.verdict for r in report.results] == ["fail"]
 
 
 def test_empty_arrays_prove_nothing():

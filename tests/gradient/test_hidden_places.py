@@ -232,7 +232,7 @@ def test_one_rule_that_was_compared_and_one_that_was_not():
     report = compare(loss, X, W, pairs=0, cost=False)
     assert report.ok
     assert report.conclusion().endswith("not compared: rule relu")
-    assert check(loss, X, W).conclusion().endswith("not done: rule relu")
+    assert check(loss, X, W).conclusion().endswith("; not compared: rule relu")
 
 
 def test_what_depends_on_a_leaf_through_loops_and_calls():

@@ -86,7 +86,7 @@ def test_a_comparison_with_a_wrong_rule(page):
     w, x = jax.random.normal(jax.random.key(0), (3, 2)), jnp.ones((4, 3))
     comparison = fnn.compare(loss, {"w": w}, x, pairs=0)
     text = page(comparison)
-    assert "FAILED: 1 leaves against float64 truth: 1 WRONG" in text
+    assert "FAILED: 1 leaf against float64 truth: 1 WRONG" in text
     assert "manual = 1.001 x truth" in text
     for title in ("Errors in ulps", "Errors by site", "Memory, work and time"):
         assert f"<h2>{title}</h2>" in text

@@ -36,9 +36,9 @@ COMPARISON = fnn.Comparison(
     site_rows=(SiteRow(SITE, math.nan, math.inf, 0.5, "WRONG", "off"),),
     arms=(Arm("manual", flops=7.0), Arm("automatic", note="checkpointed")),
 )
-NUMBERS = (2, 3, "a", 8.0, 0.0, 0.0, 8.0, math.inf, 0.5, math.nan)
+NUMBERS = (2, 2, 3, "a", 8.0, 0.0, 0.0, 8.0, math.inf, 0.5, math.nan)
 NAN = math.nan
-UNKNOWN = (1, 1, "", NAN, NAN, NAN, NAN, NAN, NAN, NAN)
+UNKNOWN = (1, 0, 1, "", NAN, NAN, NAN, NAN, NAN, NAN, NAN)
 CENSUS = fnn.Census(
     (
         CensusRow("sine", "custom_vjp", "a.py:1", "float32[3]", *NUMBERS, "WRONG", "off"),
@@ -184,3 +184,26 @@ def test_a_report_without_one_of_its_parts_is_none():
 
     with pytest.raises(TypeError, match="abstract"):
         Silent()  # pyright: ignore[reportAbstractUsage]
+
+
+def test_half_a_surrogate_pair_is_written_as_an_escape(tmp_path):
+    name = "sine\ud800"
+    odd = CheckReport(name, (dataclasses.replace(RESULTS[0], rule=name),), ("x",), 1)
+    odd.to_html(tmp_path / "page.html", title=name, facts={"config": name})
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h1>sine\\ud800</h1>" in text
+    assert "FAIL sine\\ud800 truth" in text
+    odd.to_json(tmp_path / "rows.jsonl")
+    last = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    assert json.loads(last)["target"] == name
+
+
+def test_one_is_singular_in_every_report():
+    assert COMPARISON.conclusion().startswith("FAILED: 1 leaf against")
+    assert str(COMPARISON).startswith("1 hand-written rule: sine 1")
+    one = dataclasses.replace(SCORE, fates=SCORE.fates[:1])
+    assert "1 of 1 mutant killed" in one.conclusion()
+    assert "1 equation is for other platforms" in one.conclusion()
+    assert "1 of 2 mutants killed" in SCORE.conclusion()
+    assert "of 1 rule killed" in MutationScores((SCORE,)).conclusion()
+    assert "of 2 rules killed" in MutationScores((SCORE, SCORE)).conclusion()

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from funcnn.report.files import in_place_of
+from funcnn.report.files import in_place_of, require_writable
 
 
 def write(path, text, error=None):
@@ -90,3 +90,20 @@ def test_a_folder_is_no_place_for_a_text(tmp_path):
     with pytest.raises(IsADirectoryError):
         write(tmp_path, "new")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_can_be_written_is_left_as_it_is(tmp_path):
+    old, new = tmp_path / "old.html", tmp_path / "new.html"
+    old.write_text("old")
+    for path in (old, new, "/dev/null"):
+        require_writable(path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"old.html": "old"}
+
+
+def test_what_cannot_be_written_is_an_error_that_names_it(tmp_path):
+    for path in (tmp_path, tmp_path / "absent" / "new.html", tmp_path / (300 * "a")):
+        with pytest.raises(OSError, match=r"directory|too long") as caught:
+            require_writable(path)
+        assert caught.value.filename == str(path)
+        assert caught.value.strerror
+    assert list(tmp_path.iterdir()) == []

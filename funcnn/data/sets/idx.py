@@ -107,7 +107,7 @@ def idx(
     try:
         train, test = stratified(whole, test_fraction, seed)
     except DataError as error:
-        raise DataError(f"{pairs[pair][1]}: {error}") from None
+        raise type(error)(f"{pairs[pair][1]}: {error}") from None
     return Dataset(train, test, classes, f"{name} (test split cut from {pairs[pair][0].name})")
 
 
@@ -215,7 +215,7 @@ def _check_labels(labels: np.ndarray, classes: int, path: Path) -> None:
         first = int(outside.argmax())
         raise DataError(
             f"{path}: label {labels[first]} at position {first} is not one of the "
-            f"{classes} classes (0 to {classes - 1})"
+            f"{classes} class{'' if classes == 1 else 'es'} (0 to {classes - 1})"
         )
 
 

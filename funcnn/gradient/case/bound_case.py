@@ -202,15 +202,32 @@ class Situation:
             self.name, check, self.case.name, leaf, verdict, note, self.seed, dtype, **more
         )
 
-    @functools.cached_property
+    @property
     def source(self) -> str:
-        """File and line of the backward pass, or of the function where there is no rule."""
-        function: Any = self.rule.backward if self.rule else self.manual
-        while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
-            inside = isinstance(function, functools.partial)
-            function = function.func if inside else getattr(function, "__wrapped__")  # noqa: B009
+        """File and line of the backward pass, or of the function where there is none to be had."""
+        return self._source[1]
+
+    @property
+    def source_of(self) -> str:
+        """What stands at `source`: "backward" or "function"."""
+        return self._source[0]
+
+    @functools.cached_property
+    def _source(self) -> tuple[str, str]:
+        kind, function = (
+            ("backward", self.rule.backward) if self.rule else ("function", self.manual)
+        )
+        while True:
+            if isinstance(function, jax.custom_vjp) and function.bwd is not None:
+                kind, function = "backward", function.bwd
+            elif isinstance(function, functools.partial):
+                function = function.func
+            elif hasattr(function, "__wrapped__"):
+                function = getattr(function, "__wrapped__")  # noqa: B009
+            else:
+                break
         code = getattr(function, "__code__", None)
-        return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+        return kind, f"{code.co_filename}:{code.co_firstlineno}" if code else ""
 
 
 class _Truth(NamedTuple):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.errors import first_line
+from funcnn.core.given import check_call, check_count, chosen_arguments
 from funcnn.core.removal import Removal
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.case.pullbacks import Subject
@@ -92,7 +93,7 @@ def compare(
 
     Raises:
         TypeError: the result is not a scalar, or there is nothing to differentiate.
-        ValueError: an unknown intent.
+        ValueError: an unknown intent, or argnums of no argument.
 
     >>> import jax.numpy as jnp
     >>> import funcnn as fnn
@@ -104,6 +105,8 @@ def compare(
     """
     if intent not in INTENTS:
         raise ValueError(f"compare: intent is one of {', '.join(INTENTS)}, found {intent!r}")
+    check_call("compare", f, args, reference=reference)
+    check_count("compare", "pairs", pairs)
     real, args = of_real_arrays(f), real_arrays(args)
     chosen = _chosen_leaves(f, args, argnums)
     with_rules = trace(real, args, {})
@@ -209,7 +212,7 @@ def _chosen_leaves(
     f: Function, args: tuple[Any, ...], argnums: int | Sequence[int]
 ) -> dict[int, str]:
     """Index among the array leaves -> readable path, for each leaf to differentiate."""
-    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    wanted = chosen_arguments("compare", argnums, len(args))
     names = _argument_names(f, len(args))
     chosen: dict[int, str] = {}
     index = 0

@@ -14,7 +14,7 @@ from funcnn.gradient.cost.timing import Timing
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.sites.localize import SiteRow
 from funcnn.gradient.verdict.judge import Row
-from funcnn.report import Report, Section, plain, table
+from funcnn.report import Report, Section, counted, plain, table
 from funcnn.report.program_sections import accuracy_section, cost_section, sites_section
 from funcnn.report.rows import whole
 
@@ -36,11 +36,11 @@ class Comparison(Report):
 
     >>> row = Row("w", (2,), "float32", 0.5, 3.0, 0.2, "MANUAL")
     >>> print(Comparison((row,), (Site((0,), "linear", "dense_0", "custom_vjp", ""),)))
-    1 hand-written rules: linear 1
+    1 hand-written rule: linear 1
      leaf   shape   dtype     manual, ulps   automatic, ulps   floor, ulps   verdict
     ---------------------------------------------------------------------------------
      w      2       float32            0.5                 3           0.2   MANUAL
-    OK: 1 leaves against float64 truth: 1 MANUAL
+    OK: 1 leaf against float64 truth: 1 MANUAL
     """
 
     leaves: tuple[Row, ...]
@@ -148,7 +148,7 @@ class Comparison(Report):
     def _rules(self) -> str:
         counts = Counter(site.name for site in self.sites)
         named = ", ".join(f"{name} {n}" for name, n in counts.items())
-        return f"{len(self.sites)} hand-written rules" + (f": {named}" if named else " found")
+        return counted(len(self.sites), "hand-written rule") + (f": {named}" if named else " found")
 
     def conclusion(self) -> str:
         """OK, FAILED, INCONCLUSIVE, NO TRUTH or NOT COMPARED, and the leaves of each verdict."""
@@ -163,7 +163,10 @@ class Comparison(Report):
         counts = Counter(row.verdict for row in self.leaves)
         named = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items()))
         head = "OK" if self.ok else "FAILED" if wrong else "INCONCLUSIVE"
-        text = f"{head}: {len(self.leaves)} leaves against float64 truth: {named or 'none'}"
+        leaves = counted(len(self.leaves), "leaf", "leaves")
+        text = f"{head}: {leaves} against float64 truth: {named or 'none'}"
+        if counts["SURROGATE"] and not wrong:
+            text += "; of a declared surrogate the value alone was compared"
         if self._wrong_sites:
             text += f"; wrong: {', '.join(self._wrong_sites)}"
         return f"{text}; not compared: {', '.join(rules)}" if rules else text

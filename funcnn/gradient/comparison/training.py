@@ -18,7 +18,7 @@ from funcnn.gradient.program.remat import checkpointed
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import trace, without_rules
-from funcnn.report import Report, Section, plain, table
+from funcnn.report import Report, Section, counted, plain, table
 from funcnn.report.program_sections import curves_section
 from funcnn.train.state import TrainState
 from funcnn.train.step import Update, make_step
@@ -131,7 +131,7 @@ class TrainingComparison(Report):
         if parted:
             return f"FAILED: further apart than rounding explains: {', '.join(parted)}"
         steps = len(self.arms[0].losses)
-        return f"OK: {steps} steps" if self.ok else "FAILED: a loss is not finite"
+        return f"OK: {counted(steps, 'step')}" if self.ok else "FAILED: a loss is not finite"
 
 
 def _steps(arm: Curve) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def mutation(situation: Situation) -> Iterator[Result]:
     """
     rule, seed = situation.rule, situation.seed
     if rule is None:
-        yield situation.result("mutation", "", "skip", "no Rule, whose backward pass could change")
+        yield situation.result("mutation", "", "skip", "a function; mutants are made of a Rule")
     elif not situation.leaves:
         yield situation.result("mutation", "", "skip", "no floating-point argument")
     elif not stands_for_its_rule(situation):

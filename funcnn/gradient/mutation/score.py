@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from funcnn.core.given import check_seed, described
 from funcnn.core.registry import Case, Rule
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.checks.algebra import dot, truth
@@ -17,7 +18,7 @@ from funcnn.gradient.checks.registered import Check
 from funcnn.gradient.mutation.mutants import Mutant, Switch
 from funcnn.gradient.mutation.mutated_rule import Specimen
 from funcnn.gradient.mutation.operators import SCALED
-from funcnn.report import Report, Section, plain
+from funcnn.report import Report, Section, counted, plain
 from funcnn.report.sections import mutation_section
 
 # Of the level "fast", those that look at what the backward pass computes: no mutant changes the
@@ -61,7 +62,7 @@ class MutationScore(Report):
 
     >>> mutant = Mutant("times -1", "mul", "funcnn/rules/losses/elementwise.py:52")
     >>> print(MutationScore("loss", (Fate(mutant, "killed", "truth, case rows"),), {}, 0))
-    loss: 1 of 1 mutants killed (100.0 %), 0 equivalent
+    loss: 1 of 1 mutant killed (100.0 %), 0 equivalent
     """
 
     rule: str
@@ -117,13 +118,14 @@ class MutationScore(Report):
         """How many mutants are killed, and the smallest factor that is noticed."""
         different = len(self.killed) + len(self.survived)
         text = (
-            f"{self.rule}: {len(self.killed)} of {different} mutants killed "
+            f"{self.rule}: {len(self.killed)} of {counted(different, 'mutant')} killed "
             f"({100 * self.score:.1f} %), {len(self.equivalent)} equivalent"
         )
         if self.scales:
             text += f"; a factor of 1 + {self.smallest_scale:.0e} is noticed on every equation"
         if self.unreachable:
-            text += f"; {self.unreachable} equations are for other platforms"
+            verb = "is" if self.unreachable == 1 else "are"
+            text += f"; {counted(self.unreachable, 'equation')} {verb} for other platforms"
         return text
 
 
@@ -136,7 +138,7 @@ class MutationScores(Report):
 
     >>> print(MutationScores((MutationScore("loss", (), {}),)))
     loss: 0 of 0 mutants killed (0.0 %), 0 equivalent
-    0 of 0 mutants of 1 rules killed (0.0 %).
+    0 of 0 mutants of 1 rule killed (0.0 %).
     """
 
     scores: tuple[MutationScore, ...]
@@ -150,8 +152,8 @@ class MutationScores(Report):
         killed = sum(len(score.killed) for score in self.scores)
         different = killed + sum(len(score.survived) for score in self.scores)
         share = 100 * killed / different if different else 0.0
-        rules = len(self.scores)
-        return f"{killed:,} of {different:,} mutants of {rules} rules killed ({share:.1f} %)."
+        mutants, rules = counted(different, "mutant"), counted(len(self.scores), "rule")
+        return f"{killed:,} of {mutants} of {rules} killed ({share:.1f} %)."
 
     def sections(self) -> Sequence[Section]:
         """The numbers of each, and every survivor."""
@@ -207,9 +209,7 @@ def mutation_score(
     >>> score.score, score.smallest_scale <= 1e-6
     (1.0, True)
     """
-    if not isinstance(rule, Rule):
-        raise TypeError(f"mutation_score: expected a Rule, as of @fnn.rule, found {rule!r:.60}")
-    given = rule.cases(jax.random.key(seed)) if cases is None else list(cases)
+    given = _cases(rule, cases, seed)
     with jax.enable_x64(True):
         specimens = _specimens(rule, given, seed)
         if not specimens:
@@ -222,6 +222,20 @@ def mutation_score(
         }
     unreachable = max(len(s.mutants.unreachable) for s in specimens)
     return MutationScore(rule.name, tuple(fates.values()), scales, unreachable)
+
+
+def _cases(rule: Rule, cases: Iterable[Case] | None, seed: int) -> list[Case]:
+    if not isinstance(rule, Rule):
+        told = "expected a Rule, as of @fnn.rule, whose backward pass is changed"
+        raise TypeError(f"mutation_score: {told}; found {described(rule)}")
+    check_seed("mutation_score", seed)
+    if rule.underived:
+        raise TypeError(f"mutation_score: {rule.name}: {rule.underived}")
+    given = rule.cases(jax.random.key(seed)) if cases is None else list(cases)
+    if not given:
+        told = f"no cases; add some with @{rule.local_name}.defcases, or give cases="
+        raise ValueError(f"mutation_score: {rule.name}: {told}")
+    return given
 
 
 def _specimens(rule: Rule, cases: Iterable[Case], seed: int) -> list[Specimen]:
@@ -255,9 +269,9 @@ def _fate(
     inputs = [s if i == 0 else moved(s, i) for i in range(rounds) for s in specimens]
     off = max(d for s in inputs for d in s.differences(s.mutants.switches[mutant]))
     if off > _EQUAL:
-        return Fate(mutant, "survived", f"differs by {off:.1e} on {len(inputs)} inputs")
-    shapes = len({s.shapes for s in inputs})
-    return Fate(mutant, "equivalent", f"equal on {len(inputs)} inputs, {shapes} shapes")
+        return Fate(mutant, "survived", f"differs by {off:.1e} on {counted(len(inputs), 'input')}")
+    shapes = counted(len({s.shapes for s in inputs}), "shape")
+    return Fate(mutant, "equivalent", f"equal on {counted(len(inputs), 'input')}, {shapes}")
 
 
 def _noticed(specimen: Specimen, switch: Switch, checks: Sequence[Check]) -> str:

@@ -16,6 +16,7 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
+from funcnn.core.given import check_function
 from funcnn.core.removal import Removal, removing
 from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.gradient.program.sites import Site
@@ -87,6 +88,7 @@ def without_rules(
     >>> float(jax.grad(wrong)(3.0)), float(jax.grad(without_rules(wrong))(3.0))
     (3.0, 6.0)
     """
+    check_function("without_rules", f)
     removal = Removal(None if only is None else frozenset(only), frozenset(exclude))
 
     @functools.wraps(f)

@@ -16,6 +16,7 @@ import jax
 import jax.extend.core as jex
 
 from funcnn.core.errors import kind_and_line
+from funcnn.core.given import check_by_rule, check_call
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.cost.residuals import Ledger, ledger
 from funcnn.gradient.program.float64 import NoTruth, is_float
@@ -28,7 +29,7 @@ from funcnn.gradient.program.without_rules import trace
 from funcnn.gradient.sites.site_calls import judge_calls
 from funcnn.gradient.sites.site_error import follow
 from funcnn.gradient.verdict.judge import Row
-from funcnn.report import Report, Section, plain, table
+from funcnn.report import Report, Section, counted, plain, table
 from funcnn.report.program_sections import census_section
 from funcnn.report.rows import whole
 from funcnn.types import Function, Intent, PyTree
@@ -44,6 +45,7 @@ class CensusRow:
         source: file and line of that function.
         operands: their dtypes and shapes.
         sites: how many places of the program call it so.
+        compared: at how many of them it was held against a truth.
         calls: how often one run of the program calls it; a loop of unknown length counts once.
         path: the layer of the site with the largest error.
         aliased: bytes kept for the backward pass that are arguments or results of the rule.
@@ -62,6 +64,7 @@ class CensusRow:
     source: str
     operands: str
     sites: int
+    compared: int
     calls: int
     path: str
     aliased: float
@@ -96,7 +99,7 @@ class Census(Report):
     @property
     def _judged(self) -> int:
         """At how many sites a rule was held against a truth that is not zero."""
-        return sum(r.sites for r in self.rules if r.verdict != "INCONCLUSIVE")
+        return sum(row.compared for row in self.rules)
 
     def rows(self) -> list[dict[str, Any]]:
         """The key "kind" says what a row is; what was not measured, or is infinite, is None.
@@ -132,16 +135,19 @@ class Census(Report):
         if not rules:
             return "NOT COMPARED: 0 hand-written rules found"
         wrong = [_where(row) for row in self.rules if row.verdict == "WRONG"]
-        compared = self._judged - sum(r.sites for r in self.rules if r.verdict == "SURROGATE")
-        told = (
-            f"{rules} hand-written rule{'' if rules == 1 else 's'} at {sites} "
-            f"site{'' if sites == 1 else 's'}, {compared} of them compared with float64 truth"
+        by_value = [_where(row) for row in self.rules if row.verdict == "SURROGATE"]
+        compared = self._judged - sum(r.compared for r in self.rules if r.verdict == "SURROGATE")
+        text = (
+            f"{counted(rules, 'hand-written rule')} at {counted(sites, 'site')}, "
+            f"{compared} of them compared with float64 truth"
         )
+        if by_value:
+            text += f"; by their value alone, as declared surrogates: {', '.join(by_value)}"
         if wrong:
-            return f"FAILED: {told}; wrong: {', '.join(wrong)}"
-        left = [_where(row) for row in self.rules if row.verdict == "INCONCLUSIVE"]
-        head = f"{'OK' if self.ok else 'NOT COMPARED'}: {told}"
-        return f"{head}; not compared: {', '.join(left)}" if left else head
+            return f"FAILED: {text}; wrong: {', '.join(wrong)}"
+        others = [_where(row) for row in self.rules if row.compared < row.sites]
+        head = f"{'OK' if self.ok else 'NOT COMPARED'}: {text}"
+        return f"{head}; not compared: {', '.join(others)}" if others else head
 
 
 def census(
@@ -174,6 +180,8 @@ def census(
     >>> [(row.name, row.sites, row.operands) for row in report.rules]
     [('relu', 2, 'float32[2,3]')]
     """
+    check_call("census", f, args)
+    check_by_rule("census", intent, reference)
     program = trace(of_real_arrays(f), real_arrays(args), {})
     intents = _Intents.of(intent, reference, {site.name for site in sites(program.jaxpr)})
     groups: dict[Any, list[Visit]] = defaultdict(list)
@@ -215,8 +223,8 @@ def _operands(visit: Visit) -> str:
 
 def _row(visits: Sequence[Visit], intents: _Intents) -> CensusRow:
     """The row of the sites of one rule with operands of one kind: the worst of them."""
-    found = [(visit, *_judged(visit, intents)) for visit in visits]
-    worst, error, why = max(found, key=lambda each: _badness(each[1]))
+    judged = [(visit, *_judged(visit, intents)) for visit in visits]
+    worst, error, why = max(judged, key=lambda each: _badness(each[1]))
     manual, automatic = _kept(worst, True), _kept(worst, False)
     site = worst.site
     return CensusRow(
@@ -225,6 +233,7 @@ def _row(visits: Sequence[Visit], intents: _Intents) -> CensusRow:
         source=site.source,
         operands=_operands(worst),
         sites=len(visits),
+        compared=sum(row is not None for _, row, _ in judged),
         calls=sum(visit.calls for visit in visits),
         path=site.path,
         aliased=manual.argument + manual.output if manual else math.nan,

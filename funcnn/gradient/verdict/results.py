@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from funcnn.gradient.verdict.sections import check_sections
-from funcnn.report import Report, Section, plain
+from funcnn.report import Report, Section, counted, plain
 from funcnn.types import Verdict
 
 _SHOWN = 3  # failures of each check that are printed in full
+_REASON = 100  # characters of why a check was not done
 
 
 class GradientError(AssertionError):
@@ -57,7 +59,9 @@ class Result:
     def __str__(self) -> str:
         named = {"leaf": self.leaf, "case": self.case, "": self.dtype, "seed": self.seed or ""}
         where = " ".join(f"{name} {value}".strip() for name, value in named.items() if value)
-        text = f"{self.verdict.upper()} {self.rule} {self.check}: {where}: {self.note}"
+        text = ": ".join(
+            filter(None, [f"{self.verdict.upper()} {self.rule} {self.check}", where, self.note])
+        )
         return f"{text}\n  diagnosis: {self.diagnosis}" if self.diagnosis else text
 
 
@@ -79,6 +83,7 @@ class CheckReport(Report):
         unused: the rules whose value reaches no result of the target.
         run: how many different rules they run, of which the value reaches one.
         laws: the names of the results that are laws, declared by the cases.
+        source_of: what stands at `source`: "backward" or "function".
 
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> report.ok
@@ -98,6 +103,7 @@ class CheckReport(Report):
     unused: tuple[str, ...] = ()
     run: int = 1
     laws: tuple[str, ...] = ()
+    source_of: str = "backward"
 
     @property
     def failures(self) -> tuple[Result, ...]:
@@ -133,6 +139,9 @@ class CheckReport(Report):
     @property
     def _nothing(self) -> str:
         """Why no number was compared that could have been wrong, or ""."""
+        if self.own and not self.results:
+            name = self.target.rpartition(".")[2]
+            return f"it has no cases: add some with @{name}.defcases, or give arguments"
         passed = [r for r in self.results if r.verdict == "pass" and r.check != "contract"]
         if not passed:
             return "no case with a floating-point argument"
@@ -169,7 +178,7 @@ class CheckReport(Report):
     def _details(self) -> Iterable[str]:
         lines = list(self._shown(self.failures))
         if lines and self.source:
-            lines.append(f"  backward: {self.source}")
+            lines.append(f"  {self.source_of}: {self.source}")
         lines += self._shown(self.notes)
         lines += [f"NOT COMPARED {self.target}: {what}" for what in self._not_compared()]
         return lines
@@ -192,20 +201,28 @@ class CheckReport(Report):
         """OK, FAILED or INCONCLUSIVE, and how many comparisons there were."""
         n = self.counts
         head = "OK" if self.ok else "FAILED" if self.failures else "INCONCLUSIVE"
-        rules = f"{self.rules} hand-written rule" + ("" if self.rules == 1 else "s")
-        notes = f", {n['note']} note{'' if n['note'] == 1 else 's'}" if n["note"] else ""
-        told = (
-            f"{head} {self.target}: {n['pass']} comparison{'' if n['pass'] == 1 else 's'} passed, "
+        notes = f", {counted(n['note'], 'note')}" if n["note"] else ""
+        line = (
+            f"{head} {self.target}: {counted(n['pass'], 'comparison')} passed, "
             f"{n['fail']} failed, {n['inconclusive']} inconclusive, {n['skip']} skipped{notes}; "
-            f"{rules}"
+            f"{counted(self.rules, 'hand-written rule')}"
         )
-        undone = [*self._undone(), *(f"rule {name}" for name in (*self.unreached, *self.unused))]
-        return f"{told}; not done: {', '.join(undone)}" if undone else told
+        rules = ", ".join(f"rule {name}" for name in (*self.unreached, *self.unused))
+        undone = f"; not done: {', '.join(self._undone())}" if self._undone() else ""
+        return line + undone + (f"; not compared: {rules}" if rules else "")
 
     def _undone(self) -> list[str]:
-        """The checks of which nothing came to a verdict."""
+        """The checks of which nothing came to a verdict, those that share a reason before it."""
         done = {r.check for r in self.results if r.verdict in {"pass", "fail", "note"}}
-        return list(dict.fromkeys(r.check for r in self.results if r.check not in done))
+        reasons: dict[str, str] = {}
+        for r in self.results:
+            if r.check not in done:
+                reasons.setdefault(r.check, textwrap.shorten(r.note, _REASON, placeholder=" ..."))
+        undone: list[str] = []
+        for reason in dict.fromkeys(reasons.values()):
+            checks = ", ".join(check for check, why in reasons.items() if why == reason)
+            undone.append(f"{checks} ({reason})" if reason else checks)
+        return undone
 
     def _shown(self, results: Sequence[Result]) -> Iterable[str]:
         """The first of each check; one mistake shows up at many inputs."""
@@ -221,9 +238,26 @@ class CheckReport(Report):
             return ""
         return f'\n  again: {self.command} --case "{result.case}" --seed {result.seed}'
 
-    def skipped(self) -> Iterable[Result]:
+    def __str__(self) -> str:
+        return self.text("report.skipped()")
+
+    def text(self, reasons: str = "") -> str:
+        """The report; `reasons` is what lists the reasons why something was skipped, "" for none.
+
+        >>> skipped = Result("f", "edge", "normal", "", "skip", "no edge value")
+        >>> report = CheckReport("f", (skipped,), (), 1)
+        >>> print(report.text("--json").splitlines()[1])
+        0 inconclusive, 1 skipped: --json lists them, with the reasons
+        """
+        lines, n = list(self._details()), self.counts
+        if reasons and (n["inconclusive"] or n["skip"]):
+            how = f"{reasons} lists them, with the reasons"
+            lines.append(f"{n['inconclusive']} inconclusive, {n['skip']} skipped: {how}")
+        return "\n".join([*lines, self.conclusion()])
+
+    def skipped(self) -> tuple[Result, ...]:
         """What was skipped or is inconclusive, with the reasons."""
-        return (r for r in self.results if r.verdict in {"skip", "inconclusive"})
+        return tuple(r for r in self.results if r.verdict in {"skip", "inconclusive"})
 
     def raise_if_failed(self) -> None:
         """Raise `GradientError` unless `ok`."""
@@ -241,7 +275,7 @@ class CheckReports(Report):
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> print(CheckReports((report,)))
     OK f: 1 comparison passed, 0 failed, 0 inconclusive, 0 skipped; 1 hand-written rule
-    OK: 1 of 1 is right; 1 comparisons passed, 0 failed, 0 inconclusive, 0 skipped.
+    OK: 1 of 1 is right; 1 comparison passed, 0 failed, 0 inconclusive, 0 skipped.
     """
 
     reports: tuple[CheckReport, ...]
@@ -256,9 +290,10 @@ class CheckReports(Report):
         total = Counter[str]()
         for report in self.reports:
             total.update(report.counts)
+        passed = counted(total["pass"], "comparison")
         return (
             f"{'OK' if right == n else 'FAILED'}: {right} of {n} "
-            f"{'is' if right == 1 else 'are'} right; {total['pass']:,} comparisons passed, "
+            f"{'is' if right == 1 else 'are'} right; {passed} passed, "
             f"{total['fail']:,} failed, {total['inconclusive']:,} inconclusive, "
             f"{total['skip']:,} skipped."
         )
@@ -268,4 +303,4 @@ class CheckReports(Report):
         return check_sections(self.reports)
 
     def _details(self) -> Iterable[str]:
-        return map(str, self.reports)
+        return (report.text() for report in self.reports)

@@ -80,7 +80,7 @@ def test_one_case_is_moved_until_there_are_three_inputs():
 
     score = mutation_score(make(guarded, cases=[(4, 3)]))
     (fate,) = (f for f in score.equivalent if f.mutant.change == "false")
-    assert fate.note == "equal on 3 inputs, 1 shapes"
+    assert fate.note == "equal on 3 inputs, 1 shape"
 
 
 def test_what_is_equal_on_one_case_by_accident_is_not_equivalent():
@@ -146,15 +146,20 @@ def test_a_checker_that_rejects_the_rule_itself_proves_nothing():
 
 
 def test_nothing_to_mutate():
-    with pytest.raises(ValueError, match="no case with a floating-point argument to mutate"):
+    with pytest.raises(ValueError, match=r"no cases; add some with @\w+\.defcases, or give cases="):
         mutation_score(make(right, cases=[]))
     empty = mutation_score(make(right, cases=[(0, 3)]))
     assert (empty.fates, empty.score, empty.smallest_scale) == ((), 0.0, np.inf)
 
 
 def test_only_rules_are_mutated():
-    with pytest.raises(TypeError, match=r"expected a Rule, as of @fnn\.rule, found 3"):
+    wanted = r"mutation_score: expected a Rule, as of @fnn\.rule, whose backward pass is changed; "
+    with pytest.raises(TypeError, match=wanted + "found int 3"):
         mutation_score(3)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match=wanted + "found the function tanh"):
+        mutation_score(jnp.tanh)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match=r"bare: no derivative yet: call bare\.defvjp\(forward, "):
+        mutation_score(Rule(jnp.tanh, "bare"))
 
 
 def test_a_check_in_another_precision_is_refused():

@@ -268,3 +268,28 @@ def test_json_lines(tmp_path):
     assert (rule["kind"], rule["made_by"], rule["name"]) == ("rule", "custom_vjp", "sine")
     assert (rule["verdict"], rule["extra"]) == ("WRONG", 0)
     assert (last["kind"], last["ok"], last["rules"], last["sites"]) == ("census", False, 1, 1)
+
+
+def test_what_was_not_compared_stands_in_the_last_line():
+    def f(x):
+        return RIGHT(x) + jax.lax.cond(x[0, 0] > 9, RIGHT, lambda x: x, x)
+
+    report = census(f, X)
+    assert [(row.sites, row.compared) for row in report.rules] == [(2, 1)]
+    assert report.ok
+    assert report.conclusion() == (
+        "OK: 1 hand-written rule at 2 sites, 1 of them compared with float64 truth; "
+        "not compared: sine"
+    )
+    declared = census(WRONG, X, intent="surrogate").conclusion()
+    assert declared.endswith("; by their value alone, as declared surrogates: sine")
+
+
+def test_an_operand_of_which_nothing_is_proved_is_named():
+    """x + y^3 at y = 0: a wrong cotangent of y is as right there as any."""
+    f = jax.custom_vjp(lambda x, y: x + y**3)
+    f.defvjp(lambda x, y: (x + y**3, y), lambda y, dy: (dy, 7 * y**2 * dy))
+    at_zero = census(lambda x: f(x, 0 * x), X)
+    assert at_zero.ok
+    assert at_zero.rules[0].note == "operand 1: its true cotangent is zero here"
+    assert not census(lambda x: f(x, x), X).ok

@@ -2,7 +2,7 @@
 
 import pytest
 
-from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
+from funcnn.gradient.verdict.results import CheckReport, CheckReports, GradientError, Result
 
 
 def result(verdict, leaf="x", check="truth", note=""):
@@ -51,6 +51,7 @@ def test_the_text_counts_everything_and_shows_failures_first():
     assert str(report(*results, leaves=("x", "w"))).splitlines() == [
         "FAIL tanh truth: leaf x case normal: manual = 2 x truth",
         "NOT COMPARED tanh: leaf w: zero",
+        "1 inconclusive, 1 skipped: report.skipped() lists them, with the reasons",
         (
             "FAILED tanh: 2 comparisons passed, 1 failed, 1 inconclusive, 1 skipped; "
             "1 hand-written rule; not done: dot"
@@ -67,6 +68,20 @@ def test_a_report_about_nothing_says_so():
 def test_skipped_lists_the_reasons():
     found = report(result("pass"), result("skip", note="a"), result("inconclusive", note="b"))
     assert [r.note for r in found.skipped()] == ["a", "b"]
+    # The text says how to see them, where there are any; the command has options for that.
+    assert "report.skipped()" in str(found)
+    assert "skipped()" not in found.text()
+    assert "1 inconclusive, 1 skipped: --json lists them" in found.text("--json")
+    assert str(report(result("pass"))).count("\n") == 0
+
+
+def test_what_was_not_done_is_named_with_its_reason():
+    skipped = [result("skip", check=check, note="no Rule") for check in ("mutation", "cost")]
+    other = result("inconclusive", check="dot", leaf="", note=60 * "long ")
+    last = str(report(result("pass"), *skipped, other)).splitlines()[-1]
+    assert "; not done: mutation, cost (no Rule), dot (long long" in last
+    assert last.endswith("long ...)")
+    assert len(last) < 300
 
 
 def test_raise_if_failed():
@@ -87,6 +102,13 @@ def test_a_note_is_no_failure_and_is_counted():
             "1 hand-written rule"
         ),
     ]
+
+
+def test_one_is_singular():
+    one = CheckReports((report(result("pass")),))
+    assert "1 of 1 is right; 1 comparison passed" in one.conclusion()
+    two = CheckReports((report(result("pass"), result("pass")),))
+    assert "2 comparisons passed" in two.conclusion()
 
 
 def zero(**options):
