@@ -342,7 +342,7 @@ MISTAKES: tuple[Mistake, ...] = (
     # gradient/truth
     _mistake(
         "gradient/truth/appeal.py",
-        'return ("pass" if smooth or np.any(left) else "inconclusive"), what',
+        'return ("pass" if smooth or np.any(others) else "inconclusive"), what',
         'return "pass", what',
         ("gradient/truth/test_appeal.py::test_a_leaf_that_stands_on_kinks_alone_is_not_compared"),
         "a leaf that stands on kinks alone passes",
@@ -505,8 +505,8 @@ MISTAKES: tuple[Mistake, ...] = (
     # gradient/comparison
     _mistake(
         "gradient/comparison/arms.py",
-        "kept = found.total - found.argument",
-        "kept = found.total",
+        "kept = kept_by.total - kept_by.argument",
+        "kept = kept_by.total",
         "gradient/comparison/test_arms.py::test_arguments_are_no_residuals_of_an_arm",
         "the arguments count among the residuals of an arm",
     ),

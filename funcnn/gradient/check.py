@@ -168,8 +168,8 @@ def _check_rule(
         results += _run(situation, level)
     again = _command(rule) if own else ""
     laws = tuple({law: None for case in cases for law in case.laws})
-    found = tuple(results)
-    return CheckReport(rule.name, found, tuple(leaves), 1, source, again, own, laws=laws)
+    every = tuple(results)
+    return CheckReport(rule.name, every, tuple(leaves), 1, source, again, own, laws=laws)
 
 
 def _command(rule: Rule) -> str:
@@ -188,9 +188,9 @@ def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:
 def _run(situation: Situation, level: Level) -> list[Result]:
     results: list[Result] = []
     for run in LEVELS[level]:
-        found = _results(run, situation)
-        results += [_diagnosed(situation, r) for r in found]
-        if traits(run).stops and any(r.verdict == "fail" and not r.setting for r in found):
+        of_check = _results(run, situation)
+        results += [_diagnosed(situation, r) for r in of_check]
+        if traits(run).stops and any(r.verdict == "fail" and not r.setting for r in of_check):
             break
     return results
 
@@ -239,8 +239,8 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
     name = getattr(f, "__name__", type(f).__name__)
     situation = Situation.of_function(f, case, name, seed)
     program = trace_real(situation.manual, situation.args, case.args)
-    found = sites(program.jaxpr)
-    if not found and case.reference is None:
+    rules = sites(program.jaxpr)
+    if not rules and case.reference is None:
         judged = tuple(native(situation))
         report = CheckReport(name, judged, situation.leaves, 0, situation.source)
         return dataclasses.replace(report, source_of=situation.source_of)
@@ -254,13 +254,13 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
         )
     unused = {(site.name, site.source) for site in rules_without_influence(program)}
     never_run = {(site.name, site.source) for site in rules_never_run(program)} - unused
-    every = {(site.name, site.source) for site in found}
+    every = {(site.name, site.source) for site in rules}
     more = {
         "unreached": tuple(name for name, _ in sorted(never_run)),
         "unused": tuple(name for name, _ in sorted(unused)),
-        "run": len(every - never_run - unused) if found else 1,
+        "run": len(every - never_run - unused) if rules else 1,
     }
-    report = CheckReport(name, tuple(results), leaves, len(found), situation.source, **more)
+    report = CheckReport(name, tuple(results), leaves, len(rules), situation.source, **more)
     return dataclasses.replace(report, source_of=situation.source_of)
 
 

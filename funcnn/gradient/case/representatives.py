@@ -22,10 +22,10 @@ def shown_elsewhere(situation: Situation) -> str:
     >>> shown_elsewhere(Situation.of_rule(rules.relu, cases["law"]))
     'shown on the cases normal and cube'
     """
-    shown = shown_cases(situation)
-    if any(_signature(case) == _signature(situation.case) for case in shown):
+    cases = shown_cases(situation)
+    if any(_signature(case) == _signature(situation.case) for case in cases):
         return ""
-    return "shown on the cases " + " and ".join(case.name for case in shown)
+    return "shown on the cases " + " and ".join(case.name for case in cases)
 
 
 def stands_for_its_rule(situation: Situation) -> bool:

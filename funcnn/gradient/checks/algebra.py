@@ -71,11 +71,11 @@ def _by_differences(situation: Situation, subject: Subject, why: str) -> Iterato
     pulls: dict[str, Pull] = {"manual": lambda x, dys: subject.pull_manual(x, dys)[1]}
     f = subject.plain or subject.automatic
     seeds = range(situation.seed, situation.seed + _DIRECTIONS)
-    found = [Oracle.of(f, subject.x, pulls, seed).verdicts() for seed in seeds]
-    for leaf, verdicts in zip(subject.leaves, zip(*found, strict=True), strict=True):
+    by_seed = [Oracle.of(f, subject.x, pulls, seed).verdicts() for seed in seeds]
+    for leaf, verdicts in zip(subject.leaves, zip(*by_seed, strict=True), strict=True):
         verdict, note = min(verdicts, key=lambda v: _ORDER.index(v[0]))
-        told = f"by differences, as there is no automatic derivative ({why}): {note}"
-        yield situation.result("truth", leaf, verdict, told)
+        reason = f"by differences, as there is no automatic derivative ({why}): {note}"
+        yield situation.result("truth", leaf, verdict, reason)
 
 
 def truth_of_leaf(
@@ -102,12 +102,12 @@ def truth_of_leaf(
     size = max(float(np.linalg.norm(truth[np.isfinite(truth)])) for truth in truths)
     verdicts = []
     for (name, dys), truth in zip(drawn, truths, strict=True):
-        found = np.asarray(subject.pull_manual(subject.x, dys)[1][i])
+        manual = np.asarray(subject.pull_manual(subject.x, dys)[1][i])
         moved = [subject.pull_automatic(x, dys)[1][i] for x in subject.moved(jnp.float64)]
-        verdict, note = judge_algebra(found, truth, moved, size)
+        verdict, note = judge_algebra(manual, truth, moved, size)
         if verdict == "fail" or note.startswith(UNCERTAIN):
             allowed = allowed_in_algebra(truth, size)
-            appeal = Appeal(subject, subject.x, dys, i, found, truth, allowed)
+            appeal = Appeal(subject, subject.x, dys, i, manual, truth, allowed)
             excused = None if subject.kinks else appeal.verdict()
             if excused is None and verdict == "fail":
                 return verdict, f"cotangent {name}: {note}"
@@ -186,10 +186,10 @@ def _excused(subject: Subject, w: list[Any], pulled: Sequence[Any]) -> str:
         zip(map(np.asarray, pulled), map(np.asarray, automatic), strict=True)
     ):
         if judge_algebra(m, t, [])[0] == "fail":
-            found = Appeal(subject, subject.x, w, i, m, t, allowed_in_algebra(t)).verdict()
-            if found is None:
+            excuse = Appeal(subject, subject.x, w, i, m, t, allowed_in_algebra(t)).verdict()
+            if excuse is None:
                 return ""
-            why = found[1]
+            why = excuse[1]
     return why
 
 

@@ -43,8 +43,8 @@ def context(situation: Situation) -> Iterator[Result]:
     yield from _same_bits(situation)
     for name, judge in _SETTINGS.items():
         verdict, note = judge(situation)
-        told, setting = f"{name}: {note}" if note else name, "" if judge is _leaks else name
-        yield situation.result("context", "", verdict, told, setting=setting)
+        text, setting = f"{name}: {note}" if note else name, "" if judge is _leaks else name
+        yield situation.result("context", "", verdict, text, setting=setting)
 
 
 @in_float64

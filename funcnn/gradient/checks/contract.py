@@ -39,8 +39,8 @@ def contract(situation: Situation) -> Iterator[Result]:
         dtypes = tuple(dict.fromkeys((*situation.case.dtypes, *situation.asked)))
     for dtype in dtypes:
         note = _broken(situation, dtype)
-        shown = dtype or ""
-        yield situation.result("contract", "", "fail" if note else "pass", note, dtype=shown)
+        where = dtype or ""
+        yield situation.result("contract", "", "fail" if note else "pass", note, dtype=where)
 
 
 def _broken(situation: Situation, dtype: str | None) -> str:

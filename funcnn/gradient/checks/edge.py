@@ -60,27 +60,27 @@ def edge(situation: Situation) -> Iterator[Result]:
         return
     with np.errstate(over="ignore", invalid="ignore"):
         for i, leaf in enumerate(situation.leaves):
-            found = list(_values_of(situation, i))
-            for verdict, note, name in _summary(found):
+            tried = list(_values_of(situation, i))
+            for verdict, note, name in _summary(tried):
                 yield situation.result(NAME, leaf, verdict, note, setting=name)
         if stands_for_its_rule(situation):
-            found = list(_sizes(situation))
-            for verdict, note, name in _summary(found):
+            tried = list(_sizes(situation))
+            for verdict, note, name in _summary(tried):
                 yield situation.result(NAME, "", verdict, note, setting=name and "sizes")
         else:
             yield situation.result(NAME, "", "skip", "sizes 0 and 1 are tried on the first case")
 
 
-def _summary(found: list[Tried]) -> Iterator[tuple[Verdict, str, str]]:
+def _summary(tried: list[Tried]) -> Iterator[tuple[Verdict, str, str]]:
     """Verdict, note and variation: one for all that passed, one for each that did not."""
-    counts = Counter(verdict for _, verdict, _ in found)
+    counts = Counter(verdict for _, verdict, _ in tried)
     bad = {"fail", "inconclusive"}
-    told: Iterator[tuple[Verdict, str, str]]
-    told = ((v, f"{name}: {note}", name) for name, v, note in found if v in bad)
-    yield from told
-    reasons = Counter(note for _, verdict, note in found if verdict == "skip")
+    worst: Iterator[tuple[Verdict, str, str]]
+    worst = ((v, f"{name}: {note}", name) for name, v, note in tried if v in bad)
+    yield from worst
+    reasons = Counter(note for _, verdict, note in tried if verdict == "skip")
     skipped = "".join(f"; {n} skipped: {why}" for why, n in reasons.items())
-    wins = "".join(f"; {name}: {note}" for name, v, note in found if v == "pass" and note)
+    wins = "".join(f"; {name}: {note}" for name, v, note in tried if v == "pass" and note)
     if counts["fail"] + counts["inconclusive"] and not counts["pass"]:
         return
     verdict = "pass" if counts["pass"] else "skip"
@@ -93,13 +93,13 @@ def _values_of(situation: Situation, i: int) -> Iterator[Tried]:
         subject = situation.subject("float64")
         point = Point.of(subject, situation.seed)
         nothing = "no elements" if not subject.x[i].size else ("" if point.w_size else "no outputs")
-        found: list[Tried] = []
+        tried: list[Tried] = []
         for name, value in () if nothing else _extremes(situation, subject.x[i], "float64"):
             at = point.at(put(subject.x, i, value))
-            found.append((name, *_ended(found, at.verdict)))
+            tried.append((name, *_ended(tried, at.verdict)))
     skipped: list[Tried] = [("values", "skip", nothing)]
-    yield from skipped if nothing else found
-    good = {name for name, verdict, _ in found if verdict == "pass"}
+    yield from skipped if nothing else tried
+    good = {name for name, verdict, _ in tried if verdict == "pass"}
     for dtype in situation.case.dtypes if good else ():
         low = situation.subject(dtype)
         w = cotangents_of(low, situation.seed)[0][1]
@@ -112,9 +112,9 @@ def _values_of(situation: Situation, i: int) -> Iterator[Tried]:
         yield from tried
 
 
-def _ended(found: list[Tried], run: Callable[[], Found]) -> Found:
+def _ended(tried: list[Tried], run: Callable[[], Found]) -> Found:
     """What is found, unless a loop does not end; after some such loops no more are tried."""
-    if sum(note.startswith("stopped") for _, _, note in found) >= _STOPS:
+    if sum(note.startswith("stopped") for _, _, note in tried) >= _STOPS:
         return "skip", "not tried, after others that did not end"
     try:
         return run()

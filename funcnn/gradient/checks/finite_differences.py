@@ -49,8 +49,8 @@ def finite_differences(situation: Situation) -> Iterator[Result]:
             verdicts = _unless_pinned(subject, verdicts)
     for leaf, (verdict, note) in zip(situation.leaves, verdicts, strict=True):
         setting = "reference" if verdict == "note" else ""
-        told = "fail" if verdict == "note" else verdict
-        yield situation.result(NAME, leaf, told, note, setting=setting)
+        judged = "fail" if verdict == "note" else verdict
+        yield situation.result(NAME, leaf, judged, note, setting=setting)
 
 
 def _unless_pinned(

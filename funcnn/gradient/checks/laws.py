@@ -58,9 +58,9 @@ def _exact(subject: Subject, w: list[Any]) -> Iterator[tuple[str, str, tuple[Ver
         yield "homogeneity", leaf, _proportional(subject, w, off)
 
 
-def _off(found: np.ndarray, expected: np.ndarray) -> float:
+def _off(actual: np.ndarray, expected: np.ndarray) -> float:
     size = float(np.linalg.norm(expected))
-    return float(np.linalg.norm(found - expected)) / size if size else np.inf
+    return float(np.linalg.norm(actual - expected)) / size if size else np.inf
 
 
 def _proportional(subject: Subject, w: list[Any], off: dict[float, float]) -> tuple[Verdict, str]:
@@ -84,8 +84,8 @@ def declared_laws(situation: Situation) -> Iterator[Result]:
     size = max((float(np.linalg.norm(di)) for di in d), default=0.0)
     # All in one program: outside of jit each operation of a law would be compiled alone.
     sides = compiled(lambda *of: [law(*of) for law in case.laws.values()])
-    found = sides(cast(case.args, jnp.float64), w[0], d) if case.laws else []
-    for name, pair in zip(case.laws, found, strict=True):
+    pairs = sides(cast(case.args, jnp.float64), w[0], d) if case.laws else []
+    for name, pair in zip(case.laws, pairs, strict=True):
         left, right = map(np.asarray, pair)
         # A law that says 0 has no size of its own, so the cotangents give it one.
         error = float(np.max(np.abs(left - right), initial=0.0))

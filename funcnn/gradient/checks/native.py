@@ -74,8 +74,8 @@ def native(situation: Situation, names: Sequence[str] | None = None) -> Iterator
             note = f"no float64 truth: {first_line(error)}"
             yield situation.result("truth", leaf, "inconclusive", note)
         return
-    for check, found in verdicts.items():
-        for leaf, (verdict, note) in zip(kept, found, strict=True):
+    for check, of_leaves in verdicts.items():
+        for leaf, (verdict, note) in zip(kept, of_leaves, strict=True):
             if leaf in judged:
                 zero = verdict == "zero"
                 yield situation.result(check, leaf, "pass" if zero else verdict, note, zero=zero)
@@ -134,13 +134,13 @@ def _verdicts(situation: Situation, kept: list[str]) -> dict[str, Sequence[Judge
         alone = np.array([name.startswith("one-hot") for name, _ in dys])
         exact = _Exact(Subject(tuple(kept), tuple(high), f, f, kinks=False), stacked)
         leaves = [_Leaf(np.asarray(g[i]), t[i], [d[i] for d in draws]) for i in range(len(x))]
-        found = [_judge(leaf, alone, i, exact) for i, leaf in enumerate(leaves)]
-    zeros = [verdict == "zero" for verdict, _ in found]
+        judged = [_judge(leaf, alone, i, exact) for i, leaf in enumerate(leaves)]
+    zeros = [verdict == "zero" for verdict, _ in judged]
     differences = [
         ("pass", ZERO) if zero and verdict == "inconclusive" else (verdict, note)
         for zero, (verdict, note) in zip(zeros, differences, strict=True)
     ]
-    return {"truth": found, DIFFERENCES: differences}
+    return {"truth": judged, DIFFERENCES: differences}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,6 +53,6 @@ def _values(
     situation: Situation, y: Sequence[Any], expected: Sequence[Any], moved: list[Any]
 ) -> Iterator[Result]:
     names = situation.subject("float64").outputs
-    for i, (name, found, value) in enumerate(zip(names, y, expected, strict=True)):
-        verdict = judge_algebra(found, value, [m[i] for m in moved])
+    for i, (name, actual, value) in enumerate(zip(names, y, expected, strict=True)):
+        verdict = judge_algebra(actual, value, [m[i] for m in moved])
         yield situation.result("primal", name, *verdict)

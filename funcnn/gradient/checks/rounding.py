@@ -90,8 +90,8 @@ def _in_dtype(situation: Situation, low: Subject, name: str, eager: bool) -> Ite
             verdict = _judge(leaf, manual[i], automatic[i], truth[i], [m[i] for m in moved])
             if verdict[0] == "fail" or verdict[1] == NOT_FINITE:
                 draws = [m[i] for m in moved]
-                found = _excused(situation, low, w, i, (manual[i], automatic[i], truth[i], draws))
-                verdict = found or verdict
+                excuse = _excused(situation, low, w, i, (manual[i], automatic[i], truth[i], draws))
+                verdict = excuse or verdict
             yield situation.result("rounding", leaf, *verdict, dtype=arm)
 
 

@@ -66,7 +66,7 @@ def _second_order(situation: Situation) -> Iterator[Result]:
         return
     manual = compiled(functools.partial(_second, subject.manual))
     try:
-        found, found_v = manual(subject.x, w, u), manual(subject.x, w, v)
+        along_u, along_v = manual(subject.x, w, u), manual(subject.x, w, v)
     except Exception as error:
         note = f"JAX refuses to differentiate the backward pass: {first_line(error)}"
         yield situation.result("second_order", "", "inconclusive", note)
@@ -75,8 +75,8 @@ def _second_order(situation: Situation) -> Iterator[Result]:
     excuse = functools.cache(lambda: _no_derivative(subject, w))
     names = [*situation.leaves, *(f"cotangent of {name}" for name in subject.outputs)]
     for i, name in enumerate(names):
-        yield situation.result("second_order", name, *_judge(found, truth, i, moved, excuse))
-    yield situation.result("second_order", "", *_symmetry(u, v, found, found_v))
+        yield situation.result("second_order", name, *_judge(along_u, truth, i, moved, excuse))
+    yield situation.result("second_order", "", *_symmetry(u, v, along_u, along_v))
     judge = functools.partial(_judge, truth=truth, moved=moved, excuse=excuse)
     yield from _forward_over_reverse(situation, subject, (w, u), judge)
 
@@ -103,14 +103,14 @@ def _forward_over_reverse(
         return jax.jvp(lambda x: list(jax.vjp(subject.manual, *x)[1](w)), (x,), (u,))[1]
 
     try:
-        found = compiled(forward)(subject.x, w, u)
+        manual = compiled(forward)(subject.x, w, u)
     except Exception as error:
         verdict = "skip" if isinstance(error, TypeError) and _DOCUMENTED in str(error) else "fail"
         note = f"forward over reverse: {first_line(error)}"
         yield situation.result("second_order", "", verdict, note)
         return
     for i, leaf in enumerate(situation.leaves):
-        verdict, note = judge(found, i=i)
+        verdict, note = judge(manual, i=i)
         yield situation.result("second_order", leaf, verdict, f"forward over reverse: {note}")
 
 
@@ -129,18 +129,18 @@ def _no_derivative(subject: Subject, w: list[Any]) -> str:
 
 
 def _judge(
-    found: Sequence[Any],
+    manual: Sequence[Any],
     truth: Sequence[Any],
     i: int,
     moved: Callable[[], list[Any]],
     excuse: Callable[[], str],
 ) -> tuple[Verdict, str]:
     size = max(float(np.linalg.norm(t)) for t in truth)
-    if not np.any(truth[i]) and float(np.linalg.norm(found[i])) <= _CANCELLED * size:
+    if not np.any(truth[i]) and float(np.linalg.norm(manual[i])) <= _CANCELLED * size:
         return "inconclusive", "the second derivative is zero everywhere"
-    verdict, note = judge_algebra(found[i], truth[i], [])
+    verdict, note = judge_algebra(manual[i], truth[i], [])
     if verdict == "fail":  # only now is the noise floor worth its price
-        verdict, note = judge_algebra(found[i], truth[i], [m[i] for m in moved()], size)
+        verdict, note = judge_algebra(manual[i], truth[i], [m[i] for m in moved()], size)
     if verdict == "fail" and excuse():
         return "inconclusive", excuse()
     return verdict, note

@@ -249,13 +249,13 @@ def attempt(
     raised: dict[str, Exception] = {}
 
     def battery(draws: Draws) -> dict[str, list[Any]]:
-        found = {}
+        gradients = {}
         for variant in variants:
             try:
-                found[variant.name] = variant.gradient(f, draws)
+                gradients[variant.name] = variant.gradient(f, draws)
             except Exception as error:
                 raised[variant.name] = error
-        return found
+        return gradients
 
     try:
         return compiled(battery)(draws) | raised

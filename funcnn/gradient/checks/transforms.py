@@ -87,15 +87,15 @@ def _stacked(rows: Sequence[Sequence[Any]]) -> list[Any]:
     return [np.stack(column) for column in zip(*rows, strict=True)]
 
 
-def _stopped(loop: _Loop, found: ArrayLike, expected: ArrayLike) -> str:
-    if not loop.subject.has_loop or relative_error(found, expected) > SOLVED:
+def _stopped(loop: _Loop, actual: ArrayLike, expected: ArrayLike) -> str:
+    if not loop.subject.has_loop or relative_error(actual, expected) > SOLVED:
         return ""
     return "a loop stops at a tolerance"
 
 
-def _no_truth(loop: _Loop, i: int, found: ArrayLike, expected: ArrayLike) -> str:
+def _no_truth(loop: _Loop, i: int, actual: ArrayLike, expected: ArrayLike) -> str:
     """Why autodiff of the reference says nothing at the other values, or ""."""
-    manual, truth = np.asarray(found), np.asarray(expected)
+    manual, truth = np.asarray(actual), np.asarray(expected)
     allowed, (x, w) = allowed_in_algebra(truth), (loop.drawn[1], loop.dys[1])
     excused = Appeal(loop.subject, x, w, i, manual, truth, allowed).verdict()
     return excused[1] if excused else ""
@@ -110,11 +110,11 @@ def _of_jax(loop: _Loop, variant: Variant, i: int) -> str:
     if twins is None:
         return ""
     try:
-        found = compiled(lambda draws: variant.gradient(twins, draws))(loop.draws)[i]
+        actual = compiled(lambda draws: variant.gradient(twins, draws))(loop.draws)[i]
     except Exception as error:
         return f"JAX {jax.__version__} refuses any custom rule here ({first_line(error)})"
     expected = variant.expected(loop.automatic)[i]
-    if judge_algebra(found, expected, [])[0] != "fail":
+    if judge_algebra(actual, expected, [])[0] != "fail":
         return ""
     return f"JAX {jax.__version__} itself: right rules in their places give no other gradient"
 
@@ -123,11 +123,11 @@ def _twins(loop: _Loop) -> Function | None:
     """The function with right rules in the places of its own; None where they are not right."""
     twins, (x, dys) = with_twins(loop.subject.manual), loop.draws.first()
     try:
-        found = compiled(lambda x, dys: jax.vjp(lambda *x: twins(*x), *x)[1](dys))(x, dys)
+        actual = compiled(lambda x, dys: jax.vjp(lambda *x: twins(*x), *x)[1](dys))(x, dys)
     except Exception:  # what has no derivative without its rule has no twin either
         return None
     truth = loop.automatic((0,) * len(x), 0)
-    right = all(judge_algebra(m, t, [])[0] != "fail" for m, t in zip(found, truth, strict=True))
+    right = all(judge_algebra(m, t, [])[0] != "fail" for m, t in zip(actual, truth, strict=True))
     return twins if right else None
 
 
@@ -183,11 +183,11 @@ def _eager(situation: Situation, draws: Draws, loop: _Loop) -> Iterator[Result]:
     picks = (0,) * len(situation.leaves)
     variant = Variant("eager", _pull_eagerly, lambda pull: pull(picks, 0))
     try:
-        found = variant.gradient(loop.subject.manual, draws)
+        gradient = variant.gradient(loop.subject.manual, draws)
     except Exception as error:
         yield _raised(situation, variant, error, loop, draws)
         return
-    yield from _judged(situation, variant, found, loop, loop.manual)
+    yield from _judged(situation, variant, gradient, loop, loop.manual)
 
 
 def _pull_eagerly(f: Function, draws: Draws) -> list[Any]:
@@ -202,11 +202,11 @@ def _compare(
         variants = [v for v in variants if not v.sums]
     attempted = attempt(variants, loop.subject.manual, draws)
     for variant in variants:
-        found = attempted[variant.name]
-        if isinstance(found, Exception):
-            yield _raised(situation, variant, found, loop, draws)
+        gradient = attempted[variant.name]
+        if isinstance(gradient, Exception):
+            yield _raised(situation, variant, gradient, loop, draws)
         else:
-            yield from _judged(situation, variant, found, loop, loop.manual)
+            yield from _judged(situation, variant, gradient, loop, loop.manual)
 
 
 def _raised(
@@ -233,19 +233,19 @@ def _raised(
 
 
 def _judged(
-    situation: Situation, variant: Variant, found: Sequence[Any], loop: _Loop, pull: Pull
+    situation: Situation, variant: Variant, gradient: Sequence[Any], loop: _Loop, pull: Pull
 ) -> Iterator[Result]:
     expected, sizes = variant.expected(pull), loop.sizes(pull)
     for i, leaf in enumerate(situation.leaves):
-        verdict, note = judge_algebra(found[i], expected[i], [], sizes[i])
+        verdict, note = judge_algebra(gradient[i], expected[i], [], sizes[i])
         if verdict == "fail":  # only now is the noise floor worth its price
             moved = [variant.expected(p)[i] for p in loop.moved(pull)]
-            verdict, note = judge_algebra(found[i], expected[i], moved, sizes[i])
+            verdict, note = judge_algebra(gradient[i], expected[i], moved, sizes[i])
         if verdict == "fail":
-            stopped = _stopped(loop, found[i], expected[i])
+            stopped = _stopped(loop, gradient[i], expected[i])
             plain = pull is loop.automatic  # no transformation: it is the truth that differs
             if plain:
-                stopped = stopped or _no_truth(loop, i, found[i], expected[i])
+                stopped = stopped or _no_truth(loop, i, gradient[i], expected[i])
             if excuse := stopped or ("" if plain else _of_jax(loop, variant, i)):
                 verdict, note = "inconclusive" if stopped else "note", f"{excuse}: {note}"
         yield situation.result("transforms", leaf, verdict, f"{variant.name}: {note}")

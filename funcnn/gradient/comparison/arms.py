@@ -148,8 +148,10 @@ def measure(name: str, built: Built, *notes: str) -> Arm:
     gradient = built.gradient
     kept, more = math.nan, []
     try:
-        found = ledger(lambda *x: _loss(gradient.run(*x)), gradient.program.leaves, gradient.leaves)
-        kept = found.total - found.argument
+        kept_by = ledger(
+            lambda *x: _loss(gradient.run(*x)), gradient.program.leaves, gradient.leaves
+        )
+        kept = kept_by.total - kept_by.argument
     except Exception as error:  # JAX cannot always differentiate a rule with symbolic zeros twice
         more = [f"residuals not counted: {kind_and_line(error)}"]
     return Arm(
@@ -215,6 +217,6 @@ def require_scalar(program: Program, has_aux: bool) -> None:
     results = program.jaxpr.out_avals
     first = results[0] if results else None
     if first is None or first.shape or not is_float(first) or (len(results) > 1 and not has_aux):
-        found = ", ".join(str(a) for a in results[:3]) or "nothing"
+        actual = ", ".join(str(a) for a in results[:3]) or "nothing"
         aux = "" if has_aux else " (has_aux=True where it returns more)"
-        raise TypeError(f"compare: f must return a floating-point scalar{aux}, found {found}")
+        raise TypeError(f"compare: f must return a floating-point scalar{aux}, found {actual}")

@@ -114,11 +114,11 @@ def compare(
     true = real if reference is None else of_real_arrays(reference)
     stripped, kept = take_out(true, args, {}, Removal(), forward=True)
     manual, automatic = (Gradient.of(p, tuple(chosen)) for p in (with_rules, stripped))
-    found = tuple(sites(with_rules.jaxpr))
+    rules = tuple(sites(with_rules.jaxpr))
     try:
         truth, moved = _truth(automatic)
     except Exception as error:  # NoTruth, or what the compiler says of a program in float64
-        return Comparison((), found, tuple(kept), no_truth=first_line(error))
+        return Comparison((), rules, tuple(kept), no_truth=first_line(error))
     quick = not (cost or pairs)
     built = {"automatic": build(automatic, quick=quick), "manual": build(manual, quick=quick)}
     dm, da = (built[name].call(with_rules.leaves) for name in ("manual", "automatic"))
@@ -128,15 +128,15 @@ def compare(
     if intent == "surrogate" and reference is None:
         arms, timing = _costs(built, cost, pairs)
         rows = (_value(manual, automatic), *map(_declared, judge.names, dm))
-        return Comparison(rows, found, tuple(kept), timing=timing, arms=arms)
+        return Comparison(rows, rules, tuple(kept), timing=timing, arms=arms)
     rows = judge.rows(dm)
     site_rows = () if reference else _site_rows(manual)
     wrong = any(row.verdict == "WRONG" for row in rows) and not reference
-    culprits = _culprits(real, args, manual, found, site_rows, judge) if wrong else ()
+    culprits = _culprits(real, args, manual, rules, site_rows, judge) if wrong else ()
     arms, timing = _costs(built, cost, pairs)
     known = [row.site for row in site_rows if row.verdict != "INCONCLUSIVE"]
     others = tuple(rules_not_compared(with_rules, chosen, known))
-    return Comparison(rows, found, tuple(kept), culprits, timing, "", site_rows, arms, others)
+    return Comparison(rows, rules, tuple(kept), culprits, timing, "", site_rows, arms, others)
 
 
 def _value(manual: Gradient, automatic: Gradient) -> Row:
@@ -181,8 +181,8 @@ class _Judge:
 
     def rejects(self, gradient: Gradient) -> bool:
         """Whether a gradient of the program is wrong in some leaf."""
-        found = compiled(gradient)(gradient.program.leaves)
-        return any(row.verdict == "WRONG" for row in self.rows(found))
+        gradient_of_leaves = compiled(gradient)(gradient.program.leaves)
+        return any(row.verdict == "WRONG" for row in self.rows(gradient_of_leaves))
 
     def _rounded(self, i: int, manual: Array) -> Rounded:
         one = [np.ones(())]
@@ -221,8 +221,8 @@ def _chosen_leaves(
             if isinstance(leaf, (jax.Array, np.ndarray)):
                 inner = jax.tree_util.keystr(path, simple=True, separator="/")
                 if i in wanted and is_float(leaf):
-                    shown = [names[i]] if not inner or len(wanted) > 1 else []
-                    chosen[index] = "/".join([*shown, *filter(None, [inner])])
+                    argument = [names[i]] if not inner or len(wanted) > 1 else []
+                    chosen[index] = "/".join([*argument, *filter(None, [inner])])
                 index += 1
     if not chosen:
         raise TypeError(f"compare: no floating-point array in argument {wanted} to differentiate")
@@ -264,7 +264,7 @@ def _culprits(
     f: Function,
     args: tuple[Any, ...],
     manual: Gradient,
-    found: Sequence[Site],
+    every: Sequence[Site],
     site_rows: Sequence[SiteRow],
     judge: _Judge,
 ) -> tuple[Site, ...]:
@@ -284,10 +284,10 @@ def _culprits(
     guilty = tuple(site for site in suspects if wrong_with(site))
     if guilty:
         return guilty
-    for name in dict.fromkeys(site.name for site in found):
+    for name in dict.fromkeys(site.name for site in every):
         alone = take_out(f, args, {}, Removal(exclude=frozenset({name})))[0]
         if judge.rejects(Gradient.of(alone, manual.leaves)):
-            named = tuple(site for site in found if site.name == name)
+            named = tuple(site for site in every if site.name == name)
             # A forward pass that computes another value is wrong at each site alike.
             guilty += tuple(filter(wrong_with, named)) or named
     return guilty

@@ -113,12 +113,14 @@ class Comparison(Report):
 
     def sections(self) -> Sequence[Section]:
         """Its errors by leaf and by site, and what each arm costs."""
-        found = [accuracy_section([dataclasses.asdict(row) for row in self.leaves])]
+        sections = [accuracy_section([dataclasses.asdict(row) for row in self.leaves])]
         if self.site_rows:
-            found.append(sites_section([{**vars(r), "site": str(r.site)} for r in self.site_rows]))
+            sections.append(
+                sites_section([{**vars(r), "site": str(r.site)} for r in self.site_rows])
+            )
         if self.arms:
-            found.append(cost_section([dataclasses.asdict(arm) for arm in self.arms]))
-        return found
+            sections.append(cost_section([dataclasses.asdict(arm) for arm in self.arms]))
+        return sections
 
     def _details(self) -> Iterable[str]:
         notes = [f"{r.verdict} {r.leaf}: {r.note}" for r in self.leaves if r.note]
@@ -127,8 +129,12 @@ class Comparison(Report):
         notes += [f"WRONG rule: {site}" for site in self.culprits]
         notes += [f"NOT COMPARED rule {site.name}: {why}" for site, why in self.not_compared]
         notes += [f"kept in the automatic arm, no reverse mode: {site}" for site in self.kept]
-        shown = [_leaf(row) for row in self.leaves], self._sites(), [_arm(arm) for arm in self.arms]
-        lines = [self._rules(), *(table(rows) for rows in shown if rows), *notes]
+        tables = (
+            [_leaf(row) for row in self.leaves],
+            self._sites(),
+            [_arm(arm) for arm in self.arms],
+        )
+        lines = [self._rules(), *(table(rows) for rows in tables if rows), *notes]
         if self.timing:
             lines.append(str(self.timing))
         return filter(None, lines)

@@ -73,12 +73,12 @@ class TrainingComparison(Report):
         the control.
         """
         control = np.maximum.accumulate(_finite(self.arms[-1].distances))
-        found = {}
+        steps = {}
         for arm in self.arms[1:-1]:
             beyond = np.flatnonzero(_finite(arm.distances) > _ALLOWED * control)
             if beyond.size:
-                found[arm.name] = int(beyond[0])
-        return found
+                steps[arm.name] = int(beyond[0])
+        return steps
 
     @property
     def ok(self) -> bool:
@@ -110,7 +110,7 @@ class TrainingComparison(Report):
         return [curves_section([step for arm in self.arms for step in _steps(arm)])]
 
     def _details(self) -> Iterable[str]:
-        shown = [
+        columns = [
             {
                 "arm": arm.name,
                 "first loss": arm.losses[0],
@@ -121,7 +121,7 @@ class TrainingComparison(Report):
             }
             for arm in self.arms
         ]
-        return [table(shown)]
+        return [table(columns)]
 
     def conclusion(self) -> str:
         """OK, FAILED or NOT COMPARED, and where an arm went another way."""
@@ -182,7 +182,7 @@ def compare_training(
     if not is_positive_integer(steps):
         raise ValueError(f"compare_training: steps must be a positive integer, found {steps!r}")
     seed = 0 if key is None else int(jax.random.bits(key, (), "uint32"))
-    found = sites(trace(loss, (params, batches(0), jax.random.key(seed)), {}).jaxpr)
+    rules = sites(trace(loss, (params, batches(0), jax.random.key(seed)), {}).jaxpr)
     losses = {"automatic": without_rules(loss), "manual": loss}
     if with_checkpoint:
         losses["checkpointed"] = checkpointed(loss)
@@ -194,7 +194,7 @@ def compare_training(
         batch = batches(step)
         for run in runs:
             run.advance(batch, runs[0])
-    return TrainingComparison(tuple(run.curve() for run in runs), tuple(found))
+    return TrainingComparison(tuple(run.curve() for run in runs), tuple(rules))
 
 
 @dataclasses.dataclass

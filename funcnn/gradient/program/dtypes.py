@@ -17,13 +17,13 @@ def pinned_dtypes(closed: Jaxpr | ClosedJaxpr) -> set[str]:
     ...     pinned_dtypes(jax.make_jaxpr(lambda x: x.astype("float32"))(1.0))
     {'float32'}
     """
-    found: set[str] = set()
+    low: set[str] = set()
     for eqn in closed.eqns:
         avals: list[Aval] = [v.aval for v in eqn.outvars]
-        found |= {str(a.dtype) for a in avals if _is_low(a)}
+        low |= {str(a.dtype) for a in avals if _is_low(a)}
         for inside in subprograms(eqn):
-            found |= pinned_dtypes(inside)
-    return found
+            low |= pinned_dtypes(inside)
+    return low
 
 
 def _is_low(aval: Aval) -> bool:

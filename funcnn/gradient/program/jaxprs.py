@@ -51,8 +51,8 @@ def inside_call(eqn: Equation) -> ClosedJaxpr | None:
     >>> inside_call(jax.make_jaxpr(jax.nn.relu)(1.0).eqns[0]).eqns[0].primitive.name
     'jit'
     """
-    found = eqn.params.get((CALLS | _CALLS_WITH_RULES).get(eqn.primitive.name, ""))
-    return None if found is None else closed(found)
+    inside = eqn.params.get((CALLS | _CALLS_WITH_RULES).get(eqn.primitive.name, ""))
+    return None if inside is None else closed(inside)
 
 
 def closed(jaxpr: Any) -> ClosedJaxpr:

@@ -124,8 +124,8 @@ class _Walk:
             inside = {n: zeros[n] for p, n in self.numbers.items() if p[: len(here)] == here}
 
             def through(*x: ArrayLike) -> list[Any]:
-                outs, found = self._through(eqn, list(x), here, inside)
-                seen.update(found)
+                outs, operands_inside = self._through(eqn, list(x), here, inside)
+                seen.update(operands_inside)
                 return outs
 
             return through if inside else None

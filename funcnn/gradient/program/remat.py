@@ -50,9 +50,9 @@ def place(program: Jaxpr | ClosedJaxpr) -> Placement | None:
     >>> placed.where, len(placed.run(jnp.ones((3, 2))))
     ('round the body of 1 scan', 1)
     """
-    found = _Found()
-    run = _program(program, found, layers=True)
-    return Placement(run, str(found)) if found.scans or found.layers else None
+    wrapped = _Wrapped()
+    run = _program(program, wrapped, layers=True)
+    return Placement(run, str(wrapped)) if wrapped.scans or wrapped.layers else None
 
 
 def whole(program: ClosedJaxpr, policy: str) -> Placement:
@@ -85,7 +85,7 @@ def checkpointed(f: Function) -> Function:
 
 
 @dataclasses.dataclass
-class _Found:
+class _Wrapped:
     """Round what jax.checkpoint was placed."""
 
     scans: int = 0
@@ -98,11 +98,13 @@ class _Found:
         return "round " + " and round ".join(filter(None, [scans, layers]))
 
 
-def _program(program: Jaxpr | ClosedJaxpr, found: _Found, layers: bool) -> Callable[..., list[Any]]:
+def _program(
+    program: Jaxpr | ClosedJaxpr, wrapped: _Wrapped, layers: bool
+) -> Callable[..., list[Any]]:
     """A closed jaxpr as a function, with jax.checkpoint round its parts."""
     jaxpr = closed(program).jaxpr
     depth = _depth_of_layers(jaxpr.eqns) if layers else None
-    level = _Level(jaxpr, last_reads(jaxpr), found, layers)
+    level = _Level(jaxpr, last_reads(jaxpr), wrapped, layers)
     steps = list(level.steps((0, len(jaxpr.eqns)), depth))
     return lambda *args: run_pieces(closed(program), steps, args)
 
@@ -113,7 +115,7 @@ class _Level:
 
     jaxpr: Jaxpr
     last: dict[jex.Var, int]
-    found: _Found
+    wrapped: _Wrapped
     layers: bool
 
     def steps(self, span: tuple[int, int], depth: int | None) -> Iterator[Piece]:
@@ -122,7 +124,7 @@ class _Level:
             if layer and depth is not None and any(map(_has_scan, self.jaxpr.eqns[start:stop])):
                 yield from self.steps((start, stop), depth + 1)
             elif layer:
-                self.found.layers.append(layer)
+                self.wrapped.layers.append(layer)
                 piece = cut(self.jaxpr, start, stop, self.last)
                 yield dataclasses.replace(piece, run=jax.checkpoint(piece.run))
             else:
@@ -136,20 +138,20 @@ class _Level:
         """A scan, or a call that holds scans or layers, as a function; None for anything else."""
         has_scan = _has_scan(eqn)
         if eqn.primitive.name == "scan":
-            return _scan(eqn, self.found) if has_scan else None
+            return _scan(eqn, self.wrapped) if has_scan else None
         inner = inner_program(eqn)
         if inner is None:
             return None
         has_layers = self.layers and _depth_of_layers(inner[1].jaxpr.eqns) is not None
-        return _program(inner[1], self.found, self.layers) if has_scan or has_layers else None
+        return _program(inner[1], self.wrapped, self.layers) if has_scan or has_layers else None
 
 
-def _scan(eqn: Equation, found: _Found) -> Callable[..., list[Any]]:
+def _scan(eqn: Equation, wrapped: _Wrapped) -> Callable[..., list[Any]]:
     """The scan of an equation with jax.checkpoint round its body."""
-    found.scans += 1
+    wrapped.scans += 1
     # XLA merges nothing across the steps of a loop, so that it need not be kept from it.
     body = jax.checkpoint(
-        _program(closed(eqn.params["jaxpr"]), found, layers=False), prevent_cse=False
+        _program(closed(eqn.params["jaxpr"]), wrapped, layers=False), prevent_cse=False
     )
     return lambda *operands: run_scan(eqn, operands, lambda x, _: (body(*x), None))[0]
 

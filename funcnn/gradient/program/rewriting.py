@@ -39,7 +39,7 @@ class Rewriting:
 
     remove: Callable[[Site], bool]
     removed: list[Site] = dataclasses.field(default_factory=list)
-    left: list[Site] = dataclasses.field(default_factory=list)
+    kept: list[Site] = dataclasses.field(default_factory=list)
     irreversible: list[Site] = dataclasses.field(default_factory=list)
     # Opened around functions that JAX will trace later: the batching rule of a custom_vmap.
     context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
@@ -120,9 +120,9 @@ class Rewriting:
     def _rule(self, eqn: Equation, site: Site) -> ClosedJaxpr | None:
         """What the rule wraps, itself rewritten, where the rule is to be taken out; else None."""
         if not self.remove(site):
-            self.left.append(site)
+            self.kept.append(site)
             return None
-        inside = dataclasses.replace(self, removed=[], left=[], irreversible=[])
+        inside = dataclasses.replace(self, removed=[], kept=[], irreversible=[])
         inner = inside._nested(wrapped(eqn), (*site.position, "call"), site.path)
         if self.inline or has_reverse_mode(inner, self.mapped):
             self.removed.append(site)
@@ -131,7 +131,7 @@ class Rewriting:
             if not self.forward:
                 return None
         self.removed += inside.removed
-        self.left += inside.left
+        self.kept += inside.kept
         self.irreversible += inside.irreversible
         return _twin(inner) if self.twins else inner
 
@@ -162,7 +162,7 @@ class Rewriting:
 
             with self.context():
                 jaxpr, y = jax.make_jaxpr(values, return_shape=True)(*args)
-            again = dataclasses.replace(self, removed=[], left=[], irreversible=[])
+            again = dataclasses.replace(self, removed=[], kept=[], irreversible=[])
             leaves = jex.jaxpr_as_fun(again.closed(jaxpr))(*jax.tree.leaves(args))
             return jax.tree.unflatten(jax.tree.structure(y), leaves), batched[-1]
 

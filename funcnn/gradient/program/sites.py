@@ -87,11 +87,11 @@ def _is_around(jaxpr: Any) -> bool:
     return len(eqns) == 1 and site_of(eqns[0]) is not None
 
 
-def _source(name: str, found: str) -> str:
+def _source(name: str, place: str) -> str:
     """A Rule wraps its forward pass inside the registry: its own line is that of its reference."""
     rule = registered_rules().get(name)
-    if rule is None or not found.startswith(str(registry.__file__)):
-        return found
+    if rule is None or not place.startswith(str(registry.__file__)):
+        return place
     code = inspect.unwrap(rule.reference).__code__
     return f"{code.co_filename}:{code.co_firstlineno}"
 

@@ -107,13 +107,13 @@ class Census(Report):
         - "rule": the attributes of `CensusRow`, whose own kind is under "made_by";
         - "census", once, last: ok, rules, sites (how many there are), jax (its version).
         """
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for row in self.rules:
             fields = dataclasses.asdict(row)
-            found.append({"kind": "rule", "made_by": fields.pop("kind"), **fields})
+            rows.append({"kind": "rule", "made_by": fields.pop("kind"), **fields})
         rules, sites = self._counts()
         last = {"ok": self.ok, "rules": rules, "sites": sites, "jax": jax.__version__}
-        return [plain(row) for row in (*found, {"kind": "census", **last})]
+        return [plain(row) for row in (*rows, {"kind": "census", **last})]
 
     def sections(self) -> Sequence[Section]:
         """Its rules, what they keep, and where they are defined."""
@@ -123,8 +123,8 @@ class Census(Report):
         return len({(r.name, r.source) for r in self.rules}), sum(r.sites for r in self.rules)
 
     def _details(self) -> Iterable[str]:
-        shown = [_shown(row) for row in self.rules]
-        lines = [table(shown)] if shown else []
+        columns = [_shown(row) for row in self.rules]
+        lines = [table(columns)] if columns else []
         lines += [f"{r.name}: {r.source}" for r in _first_of_each(self.rules) if r.source]
         lines += [f"{row.verdict} {_where(row)}: {row.note}" for row in self.rules if row.note]
         return lines
@@ -207,8 +207,8 @@ class _Intents:
         named = dict.fromkeys(known, intent) if isinstance(intent, str) else dict(intent)
         for name in (*named, *(reference or {})):
             if name not in known:
-                told = ", ".join(sorted(known)) or "none"
-                raise ValueError(f"census: no rule {name!r} in the program; it calls {told}")
+                names = ", ".join(sorted(known)) or "none"
+                raise ValueError(f"census: no rule {name!r} in the program; it calls {names}")
         for value in named.values():
             if value not in ("derivative", "surrogate"):
                 raise ValueError(f"census: intent is derivative or surrogate, found {value!r}")

@@ -82,9 +82,9 @@ def localize(program: ClosedJaxpr, leaves: Sequence[ArrayLike]) -> tuple[SiteRow
     >>> row.verdict, row.inherited, row.note
     ('WRONG', 0.0, 'operand 0: manual = 2 x truth; worst at [0]: manual 1.0806, automatic ...)
     """
-    found = sites(program)
-    nested = {(*s.position, "call") for s in found}
-    outermost = [s for s in found if not any(s.position[: len(p)] == p for p in nested)]
+    every = sites(program)
+    nested = {(*s.position, "call") for s in every}
+    outermost = [s for s in every if not any(s.position[: len(p)] == p for p in nested)]
     taps = reach(program, outermost)
     rows: dict[Any, SiteRow] = {}
     if taps:

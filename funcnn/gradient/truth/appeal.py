@@ -69,9 +69,9 @@ class Appeal:
             if not np.all(np.isfinite(self.truth)):
                 return self._no_number()
             for excuse in (self._stopped_loop, self._kinks, self._rounding, self._differences):
-                found = excuse()
-                if found:
-                    return found
+                verdict = excuse()
+                if verdict:
+                    return verdict
         return None
 
     def _no_number(self) -> Found | None:
@@ -121,14 +121,14 @@ class Appeal:
         if not all(seen):
             return None
         smooth = seen.count("smooth")
-        left = np.delete(np.ravel(self.truth), self.off)
+        others = np.delete(np.ravel(self.truth), self.off)
         what = (
             f"{smooth} elements are what both sides agree on, and the reference is not"
             if smooth
             else f"{len(self.off)} elements stand on a kink or tie, where rule and reference take "
             "other sides"
         )
-        return ("pass" if smooth or np.any(left) else "inconclusive"), what
+        return ("pass" if smooth or np.any(others) else "inconclusive"), what
 
     def _side(self, c: int) -> str:
         """ "kink" or "smooth" where element c lies between the slopes of its two sides, else ""."""

@@ -98,21 +98,21 @@ class Oracle:
     def _verdict(self, i: int) -> tuple[Verdict, str]:
         if not self.x[i].size:
             return "inconclusive", "no elements"
-        found: list[Slope] = []
+        slopes: list[Slope] = []
         for move in range(_MOVES + 1):
             for scale, largest in _ATTEMPTS:
                 slope = self._slope(i, move, scale, largest)
                 if slope.problem:
-                    found.append(slope)
+                    slopes.append(slope)
                 elif slope.agrees:
-                    return "pass", slope.describe(self._moved(move, found))
+                    return "pass", slope.describe(self._moved(move, slopes))
                 else:
-                    found.append(slope)
-            if any(not slope.problem for slope in found):
+                    slopes.append(slope)
+            if any(not slope.problem for slope in slopes):
                 break  # differences that are sure of themselves contradict it: no move helps
-        sure = [slope for slope in found if not slope.problem]
+        sure = [slope for slope in slopes if not slope.problem]
         if not sure:
-            return "inconclusive", found[0].problem
+            return "inconclusive", slopes[0].problem
         # Steps that reach over a kink beside the point are sure of another number.
         alone = [s for s in sure if s.wrong == ["automatic"] and "manual" in s.exact]
         return ("note", alone[0].blame()) if alone else ("fail", sure[0].blame())
@@ -123,8 +123,8 @@ class Oracle:
             slopes = (self._slope(i, 0, scale, largest) for scale, largest in _ATTEMPTS)
             return next((slope for slope in slopes if not slope.problem), None)
 
-    def _moved(self, move: int, found: list[Slope]) -> str:
-        return f"; moved, as {found[0].problem}" if move else ""
+    def _moved(self, move: int, slopes: list[Slope]) -> str:
+        return f"; moved, as {slopes[0].problem}" if move else ""
 
     def _slope(self, i: int, move: int, scale: str, largest: float) -> Slope:
         values = self._evaluated[move, scale, largest]
@@ -216,15 +216,15 @@ def sure_slopes(
         return lambda *_: [gradient if i == leaf else np.zeros(xi.shape) for i, xi in enumerate(x)]
 
     pulls = {name: pull(gradient) for name, gradient in known.items()}
-    found, program = [], along(f, compiled)
+    slopes, program = [], along(f, compiled)
     for seed in range(_DIRECTIONS):
         random = np.random.default_rng([seed, 9])
         v = tuple(unit_direction(xi.shape, random) for xi in x)
         slope = Oracle(f, x, pulls, list(w), v, program, seed).sure_slope(leaf)
         if slope is None:
             return None
-        found.append(slope)
-    return found
+        slopes.append(slope)
+    return slopes
 
 
 class _Cache(dict[Any, Any]):
@@ -280,8 +280,8 @@ class Slope:
 
     def describe(self, more: str = "") -> str:
         """All of them, and the differences with their error bar."""
-        shown = ", ".join(f"{name} {d:.10g}" for name, d in self.exact.items())
-        return f"{shown}, differences {self.value:.10g} +- {self.bar:.1e}{more}"
+        derivatives = ", ".join(f"{name} {d:.10g}" for name, d in self.exact.items())
+        return f"{derivatives}, differences {self.value:.10g} +- {self.bar:.1e}{more}"
 
     def blame(self) -> str:
         """The same, and whether it is the truth that they contradict."""

@@ -79,9 +79,9 @@ class Point:
     def verdict(self) -> Found:
         """("pass", "fail", "inconclusive" or "skip", why) over all leaves."""
         manual = [np.asarray(d) for d in self.subject.pull_manual(self.x, self.w)[1]]
-        found = [self._verdict(j, m) for j, m in enumerate(manual)]
+        verdicts = [self._verdict(j, m) for j, m in enumerate(manual)]
         order = ("fail", "inconclusive", "pass", "skip")
-        return min(found, key=lambda f: (order.index(f[0]), not f[1]))
+        return min(verdicts, key=lambda f: (order.index(f[0]), not f[1]))
 
     def _verdict(self, j: int, m: np.ndarray) -> Found:
         leaf, t = self.subject.leaves[j], self.truth[j]
@@ -129,9 +129,9 @@ class Point:
         t, allowed = self.truth[j], self._allowed(j, np.isfinite(self.truth[j]))
         both = np.isfinite(m) & np.isfinite(t)
         manual, truth = np.where(both, m, 0.0), np.where(both, t, 0.0)
-        found = Appeal(self.subject, self.x, self.w, j, manual, truth, allowed).verdict()
-        if found:
-            return found
+        excuse = Appeal(self.subject, self.x, self.w, j, manual, truth, allowed).verdict()
+        if excuse:
+            return excuse
         error = np.where(wrong, np.abs(m - t), 0.0)
         draws = [self.truth_at(tuple(perturbed(self.x, _EPS / 2, s)))[j] for s in range(2)]
         noise = np.max([np.abs(np.nan_to_num(d - t, nan=np.inf)) for d in draws], axis=0)

@@ -126,8 +126,8 @@ def appealed(row: Row, rounded: Rounded) -> Row:
             note = describe_error(rounded.manual, None, rounded.truth)
             row = dataclasses.replace(row, verdict="WRONG", note=note)
         elements = row.note.startswith(ELEMENTS)
-        found = rounded.of_elements() if elements else rounded.verdict()
-    if found is None:
+        excuse = rounded.of_elements() if elements else rounded.verdict()
+    if excuse is None:
         return row
-    verdict = "TIE" if found[0] == "pass" else "INCONCLUSIVE"
-    return dataclasses.replace(row, verdict=verdict, note=found[1])
+    verdict = "TIE" if excuse[0] == "pass" else "INCONCLUSIVE"
+    return dataclasses.replace(row, verdict=verdict, note=excuse[1])

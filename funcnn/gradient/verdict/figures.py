@@ -69,8 +69,8 @@ def describe_error(manual: ArrayLike, automatic: ArrayLike | None, truth: ArrayL
     digits = next(
         (n for n in range(_INFORMATIVE, _ALL) if _apart(at["manual"], at["truth"], n)), _ALL
     )
-    shown = ", ".join(f"{name} {v:.{digits}g}" for name, v in at.items())
-    text = f"worst at {[int(i) for i in worst]}: {shown}"
+    each = ", ".join(f"{name} {v:.{digits}g}" for name, v in at.items())
+    text = f"worst at {[int(i) for i in worst]}: {each}"
     factor = _factor(manual, truth)
     return f"manual = {factor} x truth; {text}" if factor else text
 
@@ -85,8 +85,8 @@ def _factor(manual: np.ndarray, truth: np.ndarray) -> str:
     c = float(np.vdot(truth, manual)) / size if size else math.nan
     if not math.isfinite(c) or c == 0:
         return ""
-    left = float(np.linalg.norm(manual / c - truth)) / math.sqrt(size)
-    explained = left <= min(_EXACT, _UNEXPLAINED * abs(c - 1))
+    remainder = float(np.linalg.norm(manual / c - truth)) / math.sqrt(size)
+    explained = remainder <= min(_EXACT, _UNEXPLAINED * abs(c - 1))
     # Beside 1 every digit counts; beside another number they are those of a low precision.
-    within = max(left, 1e-12) if round(abs(c)) == 1 else 1e-6
+    within = max(remainder, 1e-12) if round(abs(c)) == 1 else 1e-6
     return factor_figure(c, within) if explained else ""

@@ -128,8 +128,8 @@ class CheckReport(Report):
     @property
     def counts(self) -> dict[str, int]:
         """How many results there are of each verdict."""
-        found = Counter(r.verdict for r in self.results)
-        return {v: found[v] for v in ("pass", "fail", "inconclusive", "skip", "note")}
+        of_verdict = Counter(r.verdict for r in self.results)
+        return {v: of_verdict[v] for v in ("pass", "fail", "inconclusive", "skip", "note")}
 
     @property
     def ok(self) -> bool:

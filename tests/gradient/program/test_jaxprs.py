@@ -186,7 +186,7 @@ def test_positions_tell_sites_apart_and_choose_them():
         rewriting = Rewriting(lambda site, chosen=chosen: site.position == chosen.position)
         assert len(sites(rewriting.closed(closed))) == 2
         assert [site.position for site in rewriting.removed] == [chosen.position]
-        assert len(rewriting.left) == 2
+        assert len(rewriting.kept) == 2
 
 
 def test_rules_inside_rules_are_found_and_none_in_a_program_without():
