@@ -175,3 +175,17 @@ def check_by_rule(tool: str, intent: object, reference: object) -> None:
         raise TypeError(f"{tool}: reference is {wanted}, found {described(reference)}")
     for name, f in (reference or {}).items():
         check_function(tool, f, f"reference[{name!r}] to be a function of its operands")
+
+
+def names_of_rules(tool: str, option: str, names: object) -> frozenset[str]:
+    """The names as a set; a TypeError where they are none, or one text, whose letters are names.
+
+    >>> names_of_rules("without_rules", "only", "tanh")
+    Traceback (most recent call last):
+    TypeError: without_rules: only is a list of names of rules, found str 'tanh'; write ['tanh']
+    """
+    cure = f"; write [{names!r}]" if isinstance(names, str) else ""
+    if cure or not isinstance(names, Iterable):
+        told = f"{option} is a list of names of rules, found {described(names)}{cure}"
+        raise TypeError(f"{tool}: {told}")
+    return frozenset(names)
