@@ -183,8 +183,8 @@ def compare_training(
     check_function("compare_training", loss, "loss to be a function")
     check_function("compare_training", batches, "batches to be a function of the step")
     if not hasattr(optimizer, "update"):
-        found = described(optimizer)
-        raise TypeError(f"compare_training: expected an optimizer of optax, found {found}")
+        wrong = described(optimizer)
+        raise TypeError(f"compare_training: expected an optimizer of optax, found {wrong}")
     if not is_positive_integer(steps):
         raise ValueError(f"compare_training: steps must be a positive integer, found {steps!r}")
     seed = 0 if key is None else int(jax.random.bits(key, (), "uint32"))
