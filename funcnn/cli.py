@@ -257,11 +257,11 @@ def _foreign_option(sub: argparse.ArgumentParser) -> None:
 def _visualize_options(visualize: argparse.ArgumentParser) -> None:
     _run_argument(visualize)
     visualize.add_argument("--out", metavar="DIR", type=_path, help="in place of RUN/pictures")
-    shown = visualize.add_mutually_exclusive_group()
-    shown.add_argument(
+    choice = visualize.add_mutually_exclusive_group()
+    choice.add_argument(
         "--images", type=_positive, default=6, metavar="N", help="test images shown; 6, at most 12"
     )
-    shown.add_argument(
+    choice.add_argument(
         "--image", metavar="FILE.npy", help="show this image instead, an array (H, W, C)"
     )
 
@@ -302,8 +302,8 @@ def _whole(text: str) -> int:
     """A seed: 32 bits, which JAX's and NumPy's generators both take."""
     value = _digits(text)
     if not 0 <= value < 2**32:
-        told = f"expected a whole number from 0 to 2^32 - 1, found {text[:60]}"
-        raise argparse.ArgumentTypeError(told)
+        message = f"expected a whole number from 0 to 2^32 - 1, found {text[:60]}"
+        raise argparse.ArgumentTypeError(message)
     return value
 
 

@@ -84,9 +84,10 @@ def build_experiment(config: Config) -> Experiment:
     params, statistics = _init(config, model, dataset)
 
     def loss(params: Params, batch: dict[str, Array], key: Key) -> tuple[Array, dict[str, Any]]:
-        logits, found = model.value_and_statistics(params, batch["x"], key)  # (B, classes)
-        told = {"accuracy": _hits(logits, batch).mean(), **({"statistics": found} if found else {})}
-        return row_losses(logits, batch["y"]).mean(), told
+        logits, taken = model.value_and_statistics(params, batch["x"], key)  # (B, classes)
+        metrics = {"accuracy": _hits(logits, batch).mean()}
+        metrics |= {"statistics": taken} if taken else {}
+        return row_losses(logits, batch["y"]).mean(), metrics
 
     def row_metrics(params: Params, batch: dict[str, Array]) -> dict[str, Array]:
         logits = model(params, batch["x"])  # (B, classes)
@@ -128,10 +129,10 @@ def _located(config: Config) -> str | None:
     if path is None or os.path.isabs(path):
         return path
     places = dict.fromkeys([os.getcwd(), *map(os.path.abspath, config.run.search)])
-    found = [place for place in places if os.path.exists(os.path.join(place, path))]
-    if not found:
+    existing = [place for place in places if os.path.exists(os.path.join(place, path))]
+    if not existing:
         raise data.DataError(f"no such folder in {' or in '.join(places)}")
-    return path if found[0] == os.getcwd() else os.path.join(found[0], path)
+    return path if existing[0] == os.getcwd() else os.path.join(existing[0], path)
 
 
 def _hits(logits: Array, batch: dict[str, Array]) -> Array:
@@ -162,8 +163,8 @@ def announce_foreign(config: Config) -> None:
     if config.model.function is not None:
         check_builder(config.model.function)
         file = file_of(config.model.function, config.run.search) or "no file found"
-        told = f"imports {config.model.function}, which this run names, from {file}"
-        print(f"{told}; --no-foreign-code refuses it", file=sys.stderr, flush=True)
+        message = f"imports {config.model.function}, which this run names, from {file}"
+        print(f"{message}; --no-foreign-code refuses it", file=sys.stderr, flush=True)
 
 
 def _optimizer(config: Config) -> optax.GradientTransformation:
@@ -218,25 +219,25 @@ def _init(config: Config, model: Layer, dataset: data.Dataset) -> tuple[Params, 
 def _told(error: Exception, params: PyTree = None) -> str:
     """One line of what the user's model, or one of ours, raised."""
     notes = "; ".join(n for n in getattr(error, "__notes__", []) if n.startswith("in layer"))
-    told = first_line(error)
-    if isinstance(error, KeyError) and " " not in told:  # a dict says nothing but the key
+    message = first_line(error)
+    if isinstance(error, KeyError) and " " not in message:  # a dict says nothing but the key
         held = f"; params hold {', '.join(map(str, params))}" if isinstance(params, dict) else ""
-        told = f"there is no {told!r}{held}"
+        message = f"there is no {message!r}{held}"
     elif type(error).__module__ != "builtins" or isinstance(error, AttributeError | IndexError):
-        told = f"{type(error).__name__}: {told}"
-    return told + (f" ({notes})" if notes else "")
+        message = f"{type(error).__name__}: {message}"
+    return message + (f" ({notes})" if notes else "")
 
 
 def _check_params(params: PyTree) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
-        told = "has no parameters to train; a function alone has none"
-        raise ConfigError([f"model: {told}: {BUILDS}"])
+        message = "has no parameters to train; a function alone has none"
+        raise ConfigError([f"model: {message}: {BUILDS}"])
     for path, leaf in leaves:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            told = f"params hold {leaf.dtype} at {name!r}; every parameter must be a float"
-            raise ConfigError([f"model: {told}"])
+            message = f"params hold {leaf.dtype} at {name!r}; every parameter must be a float"
+            raise ConfigError([f"model: {message}"])
 
 
 def _check_logits(logits: PyTree, classes: int) -> None:
@@ -249,7 +250,7 @@ def _check_logits(logits: PyTree, classes: int) -> None:
             cure = f", as in apply(params, x)[{fit[0]!r}]" if fit else ""
         raise ConfigError([f"model: returns {kind}: {wanted} alone{cure}"])
     if logits.shape != (1, classes):
-        told = f"returns {logits.shape} for one image and the data has {classes} classes"
-        raise ConfigError([f"model: {told}: {wanted}"])
+        message = f"returns {logits.shape} for one image and the data has {classes} classes"
+        raise ConfigError([f"model: {message}: {wanted}"])
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise ConfigError([f"model: returns {logits.dtype}: logits must be floats"])

@@ -14,7 +14,7 @@ def nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
     >>> nearest("Relu", ["elu", "relu"])
     'relu'
     """
-    names = list(known)
+    name, names = str(name), list(known)
     same = [each for each in names if each.lower() == name.lower()]
     return next(iter(same + difflib.get_close_matches(name, names, 1, alike)), "")
 

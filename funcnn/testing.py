@@ -135,12 +135,12 @@ def rule_tests(
 def _cases(rule: Rule) -> list[Case]:
     if not isinstance(rule, Rule):
         cure = "; for a function call assert_gradients(f, *args)" if callable(rule) else ""
-        told = f"expected a Rule, as of @fnn.rule, found {described(rule)}{cure}"
-        raise TypeError(f"funcnn.testing: {told}")
+        message = f"expected a Rule, as of @fnn.rule, found {described(rule)}{cure}"
+        raise TypeError(f"funcnn.testing: {message}")
     cases = rule.cases()
     if not cases:
-        told = f"a rule without cases; add some with @{rule.local_name}.defcases"
-        raise ValueError(f"{rule.name}: {told}")
+        message = f"a rule without cases; add some with @{rule.local_name}.defcases"
+        raise ValueError(f"{rule.name}: {message}")
     return cases
 
 

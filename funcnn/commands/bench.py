@@ -39,14 +39,14 @@ def bench(
     here = machine()
     if not as_json:
         print(", ".join(f"{name} {value}" for name, value in here.items()))
-    found: list[Row] = []
+    measured: list[Row] = []
     for rows in run(names, rounds):
-        found += rows
+        measured += rows
         _show(rows, as_json)
     if out is not None:
         # In place of what was measured before.
-        write_json_lines(out, [{"machine": here}, *map(dataclasses.asdict, found)])
-    return 1 if any(row.note.startswith("refused") for row in found) else 0
+        write_json_lines(out, [{"machine": here}, *map(dataclasses.asdict, measured)])
+    return 1 if any(row.note.startswith("refused") for row in measured) else 0
 
 
 def advise_steps_per_call(config: Config, *, rounds: int, as_json: bool = False) -> int:

@@ -10,7 +10,7 @@ def take_census(subject: Subject, *, as_json: bool = False, html: str | None = N
     from funcnn.gradient.sites.census import census
 
     report = census(subject.function, *subject.args)
-    show(report, f"custom rules in {subject.told}", as_json)
+    show(report, f"custom rules in {subject.title}", as_json)
     if html is not None:
-        report.to_html(html, title=f"funcnn: custom rules in {subject.told}")
+        report.to_html(html, title=f"funcnn: custom rules in {subject.title}")
     return 0 if report.ok else 1

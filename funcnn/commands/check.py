@@ -59,12 +59,12 @@ def check_rules(
     if target is not None:
         if names:
             raise ConfigError(["check: name rules or give --target, not both"])
-        found = iter([_check_target(target, arguments, level, case, seed, strict)])
+        checked = iter([_check_target(target, arguments, level, case, seed, strict)])
     else:
         chosen = _chosen(names, case, seed, arguments)
-        found = _checked(chosen, processes, level=level, case=case, seed=seed, strict=strict)
+        checked = _checked(chosen, processes, level=level, case=case, seed=seed, strict=strict)
     reports = []
-    for report in found:
+    for report in checked:
         reports.append(report)
         _show(report, as_json)
     if html is not None:
@@ -140,20 +140,20 @@ def _check_target(
     seed: int,
     strict: bool | None,
 ) -> CheckReport:
-    found, args = load_target(path), load_arguments(arguments)
+    subject, args = load_target(path), load_arguments(arguments)
     if case is not None:
-        if not isinstance(found, Rule) or args:
+        if not isinstance(subject, Rule) or args:
             raise ConfigError(["check: --case is for a Rule that is checked on its own cases"])
-        _known_case(found, case, seed)
-    if not args and not isinstance(found, Rule):
+        _known_case(subject, case, seed)
+    if not args and not isinstance(subject, Rule):
         needs = "is a function, which needs --args package.module:function_that_returns_a_tuple"
         if arguments is not None:
             needs = f"is a function, which needs an argument; --args {arguments} returned none"
         raise ConfigError([f"--target {path}: {needs}"])
-    if not isinstance(found, Rule):
-        traced(found, args, path)
+    if not isinstance(subject, Rule):
+        traced(subject, args, path)
     with refused_by("check", path):
-        return check(found, *args, level=level, case=case, seed=seed, strict=strict)
+        return check(subject, *args, level=level, case=case, seed=seed, strict=strict)
 
 
 def _checked(

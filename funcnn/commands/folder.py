@@ -76,8 +76,8 @@ class RunFolder:
             if not stack.enter_context(locked(self.path / _LOCK)):
                 warn(f"{self.path}: cannot be locked here; see that nobody else trains in it")
         except InUse:
-            told = "another process is training in it; wait for it, or take another --out"
-            raise ConfigError([f"{self.path}: {told}"]) from None
+            message = "another process is training in it; wait for it, or take another --out"
+            raise ConfigError([f"{self.path}: {message}"]) from None
         except OSError as error:
             read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
             if not (read_only and self.config.is_file()):
@@ -90,8 +90,8 @@ class RunFolder:
     def check_new(self) -> None:
         """Raise ConfigError where the folder cannot take a new run."""
         if self.holds_run():
-            told = "already holds a run; continue it with --resume, or take another --out"
-            raise ConfigError([f"{self.path}: {told}"])
+            message = "already holds a run; continue it with --resume, or take another --out"
+            raise ConfigError([f"{self.path}: {message}"])
         if any(not _is_leftover(path) for path in self.path.iterdir()):
             raise ConfigError([f"{self.path}: is not empty; take another folder with --out"])
 
@@ -185,17 +185,17 @@ def _make_folder(path: Path) -> list[Path]:
             if kind == "a folder":
                 continue
             if kind:
-                told = (
+                message = (
                     "a run needs a folder" if folder == path else "no folder can be made under it"
                 )
-                raise ConfigError([f"{folder}: is {kind}; {told} (--out)"])
+                raise ConfigError([f"{folder}: is {kind}; {message} (--out)"])
             folder.mkdir()
             made.append(folder)
     except OSError as error:
         for folder in reversed(made):
             folder.rmdir()
-        told = f"cannot be made: {error.strerror}; take another folder with --out"
-        raise ConfigError([f"{path}: {told}"]) from error
+        message = f"cannot be made: {error.strerror}; take another folder with --out"
+        raise ConfigError([f"{path}: {message}"]) from error
     return made
 
 

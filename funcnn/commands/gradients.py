@@ -32,13 +32,13 @@ class Subject:
         function: of JAX, not differentiated; its first argument holds the parameters.
         args: its arguments.
         has_aux: whether it returns `(value, anything)`.
-        told: what it is, for the first line and the page.
+        title: what it is, for the first line and the page.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     has_aux: bool
-    told: str
+    title: str
 
 
 def subject_of_config(config: Config) -> Subject:
@@ -47,8 +47,8 @@ def subject_of_config(config: Config) -> Subject:
     experiment = build_experiment(config)
     batch = jax.tree.map(jax.numpy.asarray, experiment.batches()(0))
     args = (experiment.params, batch, jax.random.key(config.run.seed))
-    told = f"{experiment.dataset.name}, {len(batch['y'])} images, on {device}"
-    return Subject(experiment.loss, args, True, told)
+    title = f"{experiment.dataset.name}, {len(batch['y'])} images, on {device}"
+    return Subject(experiment.loss, args, True, title)
 
 
 def subject_of_target(target: str, arguments: str | None) -> Subject:
@@ -59,8 +59,8 @@ def subject_of_target(target: str, arguments: str | None) -> Subject:
     """
     function, args = load_target(target), load_arguments(arguments)
     if arguments is None:
-        told = "needs --args package.module:function_that_returns_a_tuple"
-        raise ConfigError([f"--target {target}: {told}"])
+        message = "needs --args package.module:function_that_returns_a_tuple"
+        raise ConfigError([f"--target {target}: {message}"])
     shapes = traced(function, args, target)
     has_aux = isinstance(shapes, tuple) and len(shapes) == 2
     device = jax.devices()[0]
@@ -72,9 +72,9 @@ def subject_of_target(target: str, arguments: str | None) -> Subject:
 def compare_gradients(subject: Subject, *, as_json: bool = False, html: str | None = None) -> int:
     """Manual against automatic gradient by the first argument. 1 where it is wrong."""
     report = compare(subject.function, *subject.args, has_aux=subject.has_aux)
-    show(report, f"gradient of {subject.told}", as_json)
+    show(report, f"gradient of {subject.title}", as_json)
     if html is not None:
-        report.to_html(html, title=f"funcnn: gradient of {subject.told}")
+        report.to_html(html, title=f"funcnn: gradient of {subject.title}")
     return 0 if report.ok else 1
 
 

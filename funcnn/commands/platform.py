@@ -25,9 +25,9 @@ def choose_platform(platform: str) -> str:
     except (RuntimeError, AssertionError) as error:
         # JAX asserts, without a word, where no package for the platform is installed.
         reason = (str(error).splitlines() or ["no package for it is installed"])[0]
-        told = (
+        message = (
             f'run.platform = "{platform}": JAX finds no such device here; take "cpu" or "auto", '
             f'or install the GPU packages (pip install "funcnn[cuda]"): {reason}'
         )
-        raise ConfigError([told]) from error
+        raise ConfigError([message]) from error
     return f"{device.platform} ({device.device_kind})"

@@ -49,11 +49,11 @@ def load_arguments(path: str | None) -> tuple[Any, ...]:
     except ConfigError:
         raise
     except Exception as error:
-        told = f"it raised {type(error).__name__}: {first_line(error)}"
-        raise ConfigError([f"{source}: {told}"]) from error
+        message = f"it raised {type(error).__name__}: {first_line(error)}"
+        raise ConfigError([f"{source}: {message}"]) from error
     if not isinstance(arguments, (tuple, list)):
-        told = f"must return a tuple of arguments, found {type(arguments).__name__}"
-        raise ConfigError([f"{source}: {told}"])
+        message = f"must return a tuple of arguments, found {type(arguments).__name__}"
+        raise ConfigError([f"{source}: {message}"])
     return tuple(arguments)
 
 

@@ -150,10 +150,12 @@ def _check_start(
         step.jitted.eval_shape(state, batch)  # traced once: the first call takes it from here
         check_start(step, state, batch, evaluate)
     except (TypeError, ValueError, TrainingError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
+        message = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error.__cause__, MissingStatistics):
-            told += "; a pair (init, apply) has none: let the builder return the fnn.Layer itself"
-        raise ConfigError([told]) from error
+            message += (
+                "; a pair (init, apply) has none: let the builder return the fnn.Layer itself"
+            )
+        raise ConfigError([message]) from error
 
 
 def _evaluation(experiment: Experiment) -> Evaluation:

@@ -94,10 +94,10 @@ def visualize(
     experiment, state = restore_run(folder, foreign=foreign)
     params = state.evaluation_params()
     if image is None:
-        shown = _test_images(experiment, params, images)
+        view = _test_images(experiment, params, images)
     else:
-        shown = _own_image(experiment, params, image)
-    for picture in _pictures(folder, shown):
+        view = _own_image(experiment, params, image)
+    for picture in _pictures(folder, view):
         _tell(picture, target, as_json)
     return 0
 
@@ -138,11 +138,11 @@ def _tell(picture: Picture, target: Path, as_json: bool) -> None:
     print(json.dumps(row) if as_json else line, flush=True)
 
 
-def _pictures(folder: RunFolder, shown: Shown) -> Iterator[Picture]:
+def _pictures(folder: RunFolder, view: Shown) -> Iterator[Picture]:
     yield _curves(folder)
-    yield from _convolution_pictures(shown)
-    yield _saliency(shown)
-    yield _occlusion(shown)
+    yield from _convolution_pictures(view)
+    yield _saliency(view)
+    yield _occlusion(view)
 
 
 def _curves(folder: RunFolder) -> Picture:
@@ -152,14 +152,14 @@ def _curves(folder: RunFolder) -> Picture:
     except FileNotFoundError:
         return Picture(name, shows, skipped=f"there is no {folder.metrics}")
     except ValueError as error:
-        told = str(error)
-        where = "" if told.startswith(str(folder.metrics)) else f"{folder.metrics}: "
-        return Picture(name, shows, skipped=f"{where}{told}")
+        message = str(error)
+        where = "" if message.startswith(str(folder.metrics)) else f"{folder.metrics}: "
+        return Picture(name, shows, skipped=f"{where}{message}")
     return Picture(name, shows, figure)
 
 
-def _convolution_pictures(shown: Shown) -> Iterator[Picture]:
-    first = first_filters(shown.model, shown.params)
+def _convolution_pictures(view: Shown) -> Iterator[Picture]:
+    first = first_filters(view.model, view.params)
     if first is None:
         none = "the model has no convolution layer (fnn.conv)"
         yield Picture("filters", "the filters of the first convolution layer", skipped=none)
@@ -169,45 +169,45 @@ def _convolution_pictures(shown: Shown) -> Iterator[Picture]:
     size = f"{w.shape[3]} of {w.shape[0]}x{w.shape[1]}"
     shows = f"the filters of the first convolution layer, {path} ({size})"
     yield Picture("filters", shows, draw_filters(w, title=f"Filters of {path}"))
-    outputs = convolution_outputs(shown.model, shown.params, shown.images)
+    outputs = convolution_outputs(view.model, view.params, view.images)
     for path, z in outputs.items():
         name = f"activations_{path.replace('/', '_')}"
-        shows = f"what {path} returns for {_count(shown)}"
-        figure = draw_activations(shown.images, z, labels=shown.labels, title=f"Output of {path}")
+        shows = f"what {path} returns for {_count(view)}"
+        figure = draw_activations(view.images, z, labels=view.labels, title=f"Output of {path}")
         yield Picture(name, shows, figure)
 
 
-def _saliency(shown: Shown) -> Picture:
-    gradient = image_gradient(shown.model, shown.params, shown.images, shown.classes)
+def _saliency(view: Shown) -> Picture:
+    gradient = image_gradient(view.model, view.params, view.images, view.classes)
     title = "Saliency: which pixels move the score of the predicted class"
-    figure = draw_saliency(shown.images, gradient, labels=shown.labels, title=title)
-    shows = f"the gradient of the winning score by the pixels of {_count(shown)}"
+    figure = draw_saliency(view.images, gradient, labels=view.labels, title=title)
+    shows = f"the gradient of the winning score by the pixels of {_count(view)}"
     return Picture("saliency", shows, figure)
 
 
-def _occlusion(shown: Shown) -> Picture:
-    size = min(shown.images.shape[1:3])
+def _occlusion(view: Shown) -> Picture:
+    size = min(view.images.shape[1:3])
     square = max(1, size // 4) // 2 * 2 + 1  # about a quarter of the image, and odd
     square, stride = min(square, size - 1 + size % 2), max(1, size // _MOST_SQUARES)
-    told: dict[str, Any] = {"square": square, "stride": stride}
-    maps = occlusion_maps(shown.model, shown.params, shown.images, classes=shown.classes, **told)
+    window: dict[str, Any] = {"square": square, "stride": stride}
+    maps = occlusion_maps(view.model, view.params, view.images, classes=view.classes, **window)
     title = f"Occlusion: what a square of {square}x{square} pixels hides from the predicted class"
-    figure = draw_occlusion(shown.images, maps, labels=shown.labels, title=title, **told)
-    shows = f"how much the winning probability drops where a square of {_count(shown)} is covered"
+    figure = draw_occlusion(view.images, maps, labels=view.labels, title=title, **window)
+    shows = f"how much the winning probability drops where a square of {_count(view)} is covered"
     return Picture("occlusion", shows, figure)
 
 
-def _count(shown: Shown) -> str:
-    return f"{len(shown.images)} image{'s' if len(shown.images) > 1 else ''}"
+def _count(view: Shown) -> str:
+    return f"{len(view.images)} image{'s' if len(view.images) > 1 else ''}"
 
 
 def _test_images(experiment: Experiment, params: Any, count: int) -> Shown:
     test = experiment.dataset.test
     images, truth = test.x[:_LOOKED_AT], test.y[:_LOOKED_AT]
-    found = np.asarray(probabilities(experiment.model, params, images))
-    predicted = found.argmax(-1)
+    scores = np.asarray(probabilities(experiment.model, params, images))
+    predicted = scores.argmax(-1)
     chosen = choose(predicted, truth, count)
-    labels = [_label(found[i], f"true {truth[i]}\n") for i in chosen]
+    labels = [_label(scores[i], f"true {truth[i]}\n") for i in chosen]
     return Shown(experiment.model, params, images[chosen], predicted[chosen], labels)
 
 
@@ -233,8 +233,8 @@ def choose(predicted: np.ndarray, truth: np.ndarray, count: int) -> list[int]:
 
 def _own_image(experiment: Experiment, params: Any, path: str) -> Shown:
     image = read_image(path, experiment.dataset.test.x.shape[1:])
-    found = np.asarray(probabilities(experiment.model, params, image[None]))
-    return Shown(experiment.model, params, image[None], found.argmax(-1), [_label(found[0])])
+    scores = np.asarray(probabilities(experiment.model, params, image[None]))
+    return Shown(experiment.model, params, image[None], scores.argmax(-1), [_label(scores[0])])
 
 
 def read_image(path: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -254,16 +254,16 @@ def read_image(path: str, shape: tuple[int, ...]) -> np.ndarray:
     except FileNotFoundError:
         raise ConfigError([f"{source}: no such file"]) from None
     except (OSError, ValueError, EOFError, MemoryError) as error:  # the header may say anything
-        told = error.strerror if isinstance(error, OSError) else "not a .npy file"
-        raise ConfigError([f"{source}: {told}; numpy.save(file, image) writes one"]) from error
+        message = error.strerror if isinstance(error, OSError) else "not a .npy file"
+        raise ConfigError([f"{source}: {message}; numpy.save(file, image) writes one"]) from error
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "fiu":
         raise ConfigError([f"{source}: is not one array of numbers; numpy.save writes one"])
     if image.shape != shape:
-        told = f"found an image of shape {image.shape}, the model was trained on {shape}"
-        raise ConfigError([f"{source}: {told}"])
+        message = f"found an image of shape {image.shape}, the model was trained on {shape}"
+        raise ConfigError([f"{source}: {message}"])
     image = image.astype(np.float32)
     low, high = image.min(), image.max()
     if not (low >= 0 and high <= 1):  # NaN, too
-        told = f"expected pixels from 0 to 1, found {low:g} to {high:g}"
-        raise ConfigError([f"{source}: {told}"])
+        message = f"expected pixels from 0 to 1, found {low:g} to {high:g}"
+        raise ConfigError([f"{source}: {message}"])
     return image

@@ -79,7 +79,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, foreign: boo
     def source(keys: tuple[str, ...]) -> str:
         return [str(path), *(text for at, text in sources.items() if at == keys[: len(at)])][-1]
 
-    wrong = [f"{source(keys)}: {_dotted(keys)}: {told}" for keys, told in unfit(raw)]
+    wrong = [f"{source(keys)}: {_dotted(keys)}: {problem}" for keys, problem in unfit(raw)]
     if wrong:  # the validation could not even show such a value
         raise ConfigError(problems + wrong)
     try:
@@ -92,8 +92,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, foreign: boo
     if problems:
         raise ConfigError(problems)
     if config.model.function is not None and not foreign:
-        told = f'{source(("model", "function"))}: model.function = "{config.model.function}"'
-        raise ConfigError([f"{told}: refused, as foreign code; model.name is what is accepted"])
+        chosen = f'{source(("model", "function"))}: model.function = "{config.model.function}"'
+        raise ConfigError([f"{chosen}: refused, as foreign code; model.name is what is accepted"])
     return config
 
 
@@ -112,7 +112,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: not TOML: byte {error.start} is not UTF-8 text"]) from None
     except ValueError as error:
         raise ConfigError([f"{path}: {error}"]) from None
-    if wrong := [f"{path}: {_dotted(keys)}: {told}" for keys, told in unfit(raw)]:
+    if wrong := [f"{path}: {_dotted(keys)}: {problem}" for keys, problem in unfit(raw)]:
         raise ConfigError(wrong)
     if not raw:
         raise ConfigError([f'{path}: is empty; a config needs at least [model] with name = "mlp"'])
@@ -121,15 +121,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None:
     """Put one `a.b=v` into `raw`, or add a line to `problems`; `sources` maps keys to overrides."""
-    shown = f"--set {shortened(override)}"
+    option = f"--set {shortened(override)}"
     path, equals, text = override.partition("=")
     keys = tuple(key.strip() for key in path.split("."))
     if not equals or not all(keys):
-        problems.append(f'{shown}: expected table.key=value, such as "train.steps=100"')
+        problems.append(f'{option}: expected table.key=value, such as "train.steps=100"')
         return
     wanted = _schema(keys)
     if wanted is None:
-        problems.append(f"{shown}: {_unknown(keys, None)}")
+        problems.append(f"{option}: {_unknown(keys, None)}")
         return
     table = raw
     for depth, key in enumerate(keys[:-1], start=1):
@@ -141,12 +141,12 @@ def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None
     try:
         value = read_value(text.strip(), wanted)
     except ValueError as error:
-        problems.append(f"{shown}: {error}")
+        problems.append(f"{option}: {error}")
         return
     table.pop(RIVALS.get(keys, ""), None)
     table[keys[-1]] = value
     sources.pop(keys, None)
-    sources[keys] = shown
+    sources[keys] = option
 
 
 def _schema(keys: Sequence[str]) -> object:
@@ -177,7 +177,7 @@ def _keys(table: type[Table] = Config, prefix: tuple[str, ...] = ()) -> Iterator
 
 def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
     """One line for one complaint of pydantic."""
-    kind, found, context = detail["type"], shown(detail["input"]), detail.get("ctx", {})
+    kind, value, context = detail["type"], shown(detail["input"]), detail.get("ctx", {})
     at = _dotted(keys)
     if kind == "extra_forbidden":
         return _unknown(keys, detail["input"])
@@ -186,19 +186,19 @@ def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
     expected = {
         "missing": "missing; it has no default",
         "check": detail["msg"],
-        "int_type": f"expected an integer, found {found}",
-        "float_type": f"expected a number, found {found}",
-        "finite_number": f"expected a finite number, found {found}",
-        "string_type": f"expected a string, found {found}",
+        "int_type": f"expected an integer, found {value}",
+        "float_type": f"expected a number, found {value}",
+        "finite_number": f"expected a finite number, found {value}",
+        "string_type": f"expected a string, found {value}",
         "string_too_short": "must not be empty",
-        "dict_type": f"expected a table, found {found}",
-        "list_type": f"expected a list, found {found}",
-        "model_type": f"expected a table, found {found}",
-        "literal_error": f"expected {context.get('expected')}, found {found}".replace("'", '"'),
-        "greater_than": f"must be greater than {context.get('gt')}, found {found}",
-        "greater_than_equal": f"must be at least {context.get('ge')}, found {found}",
-        "less_than": f"must be less than {context.get('lt')}, found {found}",
-        "less_than_equal": f"must be at most {context.get('le')}, found {found}",
+        "dict_type": f"expected a table, found {value}",
+        "list_type": f"expected a list, found {value}",
+        "model_type": f"expected a table, found {value}",
+        "literal_error": f"expected {context.get('expected')}, found {value}".replace("'", '"'),
+        "greater_than": f"must be greater than {context.get('gt')}, found {value}",
+        "greater_than_equal": f"must be at least {context.get('ge')}, found {value}",
+        "less_than": f"must be less than {context.get('lt')}, found {value}",
+        "less_than_equal": f"must be at most {context.get('le')}, found {value}",
     }
     if kind == "check_table":
         return detail["msg"]

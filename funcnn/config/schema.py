@@ -74,14 +74,14 @@ class DataConfig(Table):
     @classmethod
     def _path_fits_name(cls, path: str | None, info: ValidationInfo) -> str | None:
         if name := info.data.get("name"):
-            wanted, told = "path" in parameters(SETS, name), {"name": name}
+            wanted, names = "path" in parameters(SETS, name), {"name": name}
             if wanted and path is None:
                 raise PydanticCustomError(
-                    "check", 'needed for data.name = "{name}": the folder', told
+                    "check", 'needed for data.name = "{name}": the folder', names
                 )
             if path is not None and not wanted:
                 raise PydanticCustomError(
-                    "check", 'not used by data.name = "{name}"; leave it out', told
+                    "check", 'not used by data.name = "{name}"; leave it out', names
                 )
         return path
 
@@ -97,11 +97,11 @@ class ModelConfig(Table):
     @classmethod
     def _exactly_one(cls, function: str | None, info: ValidationInfo) -> str | None:
         if "name" in info.data and (info.data["name"] is None) == (function is None):
-            found = "neither" if function is None else "both"
+            given = "neither" if function is None else "both"
             raise PydanticCustomError(
                 "check_table",
                 "give exactly one of model.name and model.function, found {found}",
-                {"found": found},
+                {"found": given},
             )
         if function is not None and not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", function):
             raise PydanticCustomError(

@@ -59,8 +59,8 @@ def _told(error: str, text: str) -> str:
     at, cure = _POSITION.search(error), ""
     if at:
         line = text.split("\n")[int(at[1]) - 1 :][:1]
-        found = re.match(r"[\w.+-]+", "".join(line)[int(at[2]) - 1 :])
-        word = found[0] if found else ""
+        match = re.match(r"[\w.+-]+", "".join(line)[int(at[2]) - 1 :])
+        word = match[0] if match else ""
         if word.lower() in ("true", "false"):
             cure = f": write {word.lower()}"
         elif word.lower() in _NOTHING:

@@ -48,7 +48,7 @@ def one_line(text: str) -> str:
     >>> one_line("a" + chr(10) + "b") == "a" + chr(92) + "nb"
     True
     """
-    return re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], text)
+    return re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: ascii(match[0])[1:-1], text)
 
 
 def shortened(text: str, most: int = 80) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.given import described
 from funcnn.core.layer import Layer
 from funcnn.core.parts import missing_backward
 from funcnn.types import Array, Key, Params, PyTree, Residuals
@@ -98,6 +99,8 @@ def backprop_steps(
     relu_0 (2, 3) {}
     dense_0 (2, 3) {'w': (4, 3), 'b': (3,)}
     """
+    if not isinstance(model, Layer):
+        raise TypeError(f"backprop: expected a fnn.Layer, found {described(model)}")
     missing = missing_backward(model)
     if missing or model.forward is None or model.recursion is None:
         where = ", ".join(missing) or model.kind

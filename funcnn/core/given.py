@@ -73,8 +73,8 @@ def check_call(
     for i, arg in enumerate(args):
         for leaf in jax.tree.leaves(arg):
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind in _TEXT_OR_OBJECTS:
-                told = f"{tool}: expected arrays of numbers, found {described(leaf)}"
-                raise TypeError(f"{told} in argument {i}")
+                message = f"{tool}: expected arrays of numbers, found {described(leaf)}"
+                raise TypeError(f"{message} in argument {i}")
     _check_signature(tool, f, args, static or {})
     if args and not any(map(_is_numeric, jax.tree.leaves(args))):
         kinds = ", ".join(described(arg) for arg in args[:3])
@@ -102,8 +102,8 @@ def _check_signature(
         signature.bind(*args, **static)
     except TypeError as error:
         given = f"{len(args)} argument{'' if len(args) == 1 else 's'}"
-        told = f"{name}{without_types(signature)} cannot take the {given} given: {error}"
-        raise TypeError(f"{tool}: {told}") from None
+        message = f"{name}{without_types(signature)} cannot take the {given} given: {error}"
+        raise TypeError(f"{tool}: {message}") from None
 
 
 def _wraps_its_own_arguments(f: object) -> bool:
@@ -127,8 +127,8 @@ def chosen_arguments(tool: str, argnums: int | Sequence[int], n: int) -> tuple[i
     several = argnums if isinstance(argnums, Iterable) else (argnums,)
     chosen = [as_integer(i) for i in several]
     if not chosen or None in chosen:
-        found = described(argnums)
-        raise TypeError(f"{tool}: argnums is a whole number or several of them, found {found}")
+        what = described(argnums)
+        raise TypeError(f"{tool}: argnums is a whole number or several of them, found {what}")
     for i in filter(None, chosen):
         if not -n <= i < n:
             count = f"{n} argument{'' if n == 1 else 's'}"
@@ -146,8 +146,8 @@ def check_count(tool: str, name: str, value: object, most: int | None = None) ->
     count = as_integer(value)
     if count is None or count < 0 or (most is not None and count > most):
         upto = "" if most is None else f" to {most:,}"
-        found = described(value)
-        raise ValueError(f"{tool}: {name} is a whole number from 0{upto}, found {found}")
+        what = described(value)
+        raise ValueError(f"{tool}: {name} is a whole number from 0{upto}, found {what}")
 
 
 def check_seed(tool: str, seed: object) -> None:
@@ -175,3 +175,17 @@ def check_by_rule(tool: str, intent: object, reference: object) -> None:
         raise TypeError(f"{tool}: reference is {wanted}, found {described(reference)}")
     for name, f in (reference or {}).items():
         check_function(tool, f, f"reference[{name!r}] to be a function of its operands")
+
+
+def names_of_rules(tool: str, option: str, names: object) -> frozenset[str]:
+    """The names as a set; a TypeError where they are none, or one text, whose letters are names.
+
+    >>> names_of_rules("without_rules", "only", "tanh")
+    Traceback (most recent call last):
+    TypeError: without_rules: only is a list of names of rules, found str 'tanh'; write ['tanh']
+    """
+    cure = f"; write [{names!r}]" if isinstance(names, str) else ""
+    if cure or not isinstance(names, Iterable):
+        message = f"{option} is a list of names of rules, found {described(names)}{cure}"
+        raise TypeError(f"{tool}: {message}")
+    return frozenset(names)

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec
 import jax
 
 from funcnn.core.contract import explained, without_types
+from funcnn.core.given import described
 from funcnn.core.registry import Rule, registered_rules
 from funcnn.core.usage import checked_init, how_to_call, in_a_word, parameter, what_it_is
 from funcnn.types import Array, ArrayLike, Key, Params, PyTree, Residuals
@@ -152,6 +153,8 @@ def layer_from_rule(
     >>> layer_from_rule(rules.leaky_relu, slope=0.5)({}, jnp.array([-2.0, 2.0]))
     Array([-1.,  2.], dtype=float32)
     """
+    if not isinstance(rule, Rule):
+        raise TypeError(f"layer_from_rule: expected a Rule, found {described(rule)}")
     kind = kind or rule.name.rsplit(".", 1)[-1]
     call = functools.partial(_arguments, rule, kind)
     asks_for_key = "key" in rule.parameters

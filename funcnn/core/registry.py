@@ -125,6 +125,10 @@ class Rule(Generic[Arguments, Value]):
         backward: Callable[..., tuple[PyTree, ...]],
     ) -> None:
         """Set the hand-derived passes; see the class for their signatures."""
+        for role, given in (("forward", forward), ("backward", backward)):
+            if not callable(given):
+                kind = type(given).__name__
+                raise TypeError(f"{self.name}: {role} must be a function, found {kind}")
         self.forward, self.backward = forward, backward
         self._functions.clear()
 
@@ -266,6 +270,8 @@ def rule(reference: Callable[Arguments, Value]) -> Rule[Arguments, Value]:
     >>> float(jax.grad(square)(3.0))
     6.0
     """
+    if not callable(reference):
+        raise TypeError(f"rule: expected a function, found {type(reference).__name__}")
     variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     for parameter in inspect.signature(reference).parameters.values():
         if parameter.kind in variadic:

@@ -39,11 +39,11 @@ class Split:
 
     def __post_init__(self):
         if self.x.ndim != 4 or self.x.dtype != np.float32:
-            found = f"{self.x.dtype} {self.x.shape}"
-            raise DataError(f"images must be float32 (N, H, W, C), found {found}")
+            kind = f"{self.x.dtype} {self.x.shape}"
+            raise DataError(f"images must be float32 (N, H, W, C), found {kind}")
         if self.y.shape != self.x.shape[:1] or self.y.dtype != np.int32:
-            found = f"{self.y.dtype} {self.y.shape}"
-            raise DataError(f"labels must be int32 ({len(self.x)},), found {found}")
+            kind = f"{self.y.dtype} {self.y.shape}"
+            raise DataError(f"labels must be int32 ({len(self.x)},), found {kind}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import funcnn as fnn
@@ -80,6 +81,41 @@ MISTAKES = {
         r"expected reference\['tanh'\] to be a function of its operands, found int 3",
     ),
     "without_rules of no function": (lambda: tools.without_rules(3), "a function .* found int 3"),
+    "rules by one text": (
+        lambda: tools.without_rules(alone, only="tanh"),
+        r"only is a list of names of rules, found str 'tanh'; write \['tanh'\]",
+    ),
+    "rules by number": (
+        lambda: tools.without_rules(alone, exclude=3),
+        "exclude is a list .* int 3",
+    ),
+    "training without a loss": (
+        lambda: tools.compare_training(3, X, lambda step: X, optax.sgd(0.1), 1),
+        "compare_training: expected loss to be a function, found int 3",
+    ),
+    "training without batches": (
+        lambda: tools.compare_training(alone, X, X, optax.sgd(0.1), 1),
+        "expected batches to be a function of the step, found ArrayImpl float32",
+    ),
+    "training without an optimizer": (
+        lambda: tools.compare_training(alone, X, lambda step: X, 3, 1),
+        "expected an optimizer of optax, found int 3",
+    ),
+    "cases": (
+        lambda: tools.mutation_score(tanh, cases=[3]),
+        "cases is a list of Case, found int 3",
+    ),
+    "a rule of no function": (lambda: tools.rule(3), "rule: expected a function, found int"),
+    "passes that are no functions": (
+        lambda: tools.Rule(alone, "alone").defvjp(alone, 3),
+        "alone: backward must be a function, found int",
+    ),
+    "backprop through no layer": (lambda: tools.backprop(3, {}, X, X), "fnn.Layer, found int 3"),
+    "a layer of no rule": (
+        lambda: tools.layer_from_rule(alone),
+        "layer_from_rule: expected a Rule, found the function alone",
+    ),
+    "an unknown data set": (lambda: tools.data.load(3), "unknown data .* known: digits, idx"),
     "check no function": (lambda: tools.check("relu"), "give a Rule, or .* found str 'relu'"),
     "check without arguments": (lambda: tools.check(alone), "found the function alone alone"),
     "check text": (

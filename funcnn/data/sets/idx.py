@@ -43,8 +43,8 @@ def read_idx(path: str | Path) -> np.ndarray:
             "labels 0x00000801"
         )
     if rank > MOST_DIMENSIONS:
-        told = f"its header has {rank} dimensions, and an array at most {MOST_DIMENSIONS}"
-        raise DataError(f"{path}: damaged: {told}; images have 3, labels 1")
+        message = f"its header has {rank} dimensions, and an array at most {MOST_DIMENSIONS}"
+        raise DataError(f"{path}: damaged: {message}; images have 3, labels 1")
     start = 4 + 4 * rank
     if len(content) < start:
         raise DataError(

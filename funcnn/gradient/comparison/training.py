@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from funcnn.core.given import check_function, described
 from funcnn.core.usage import is_positive_integer
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.remat import checkpointed
@@ -179,6 +180,11 @@ def compare_training(
     >>> report.ok, [arm.name for arm in report.arms]
     (True, ['automatic', 'manual', 'automatic, last place changed'])
     """
+    check_function("compare_training", loss, "loss to be a function")
+    check_function("compare_training", batches, "batches to be a function of the step")
+    if not hasattr(optimizer, "update"):
+        wrong = described(optimizer)
+        raise TypeError(f"compare_training: expected an optimizer of optax, found {wrong}")
     if not is_positive_integer(steps):
         raise ValueError(f"compare_training: steps must be a positive integer, found {steps!r}")
     seed = 0 if key is None else int(jax.random.bits(key, (), "uint32"))

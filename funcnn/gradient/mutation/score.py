@@ -226,15 +226,20 @@ def mutation_score(
 
 def _cases(rule: Rule, cases: Iterable[Case] | None, seed: int) -> list[Case]:
     if not isinstance(rule, Rule):
-        told = "expected a Rule, as of @fnn.rule, whose backward pass is changed"
-        raise TypeError(f"mutation_score: {told}; found {described(rule)}")
+        wanted = "expected a Rule, as of @fnn.rule, whose backward pass is changed"
+        raise TypeError(f"mutation_score: {wanted}; found {described(rule)}")
     check_seed("mutation_score", seed)
     if rule.underived:
         raise TypeError(f"mutation_score: {rule.name}: {rule.underived}")
+    if cases is not None and not isinstance(cases, Iterable):
+        raise TypeError(f"mutation_score: cases is a list of Case, found {described(cases)}")
     given = rule.cases(jax.random.key(seed)) if cases is None else list(cases)
+    for case in given:
+        if not isinstance(case, Case):
+            raise TypeError(f"mutation_score: cases is a list of Case, found {described(case)}")
     if not given:
-        told = f"no cases; add some with @{rule.local_name}.defcases, or give cases="
-        raise ValueError(f"mutation_score: {rule.name}: {told}")
+        lacking = f"no cases; add some with @{rule.local_name}.defcases, or give cases="
+        raise ValueError(f"mutation_score: {rule.name}: {lacking}")
     return given
 
 

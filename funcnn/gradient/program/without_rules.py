@@ -16,7 +16,7 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
-from funcnn.core.given import check_function
+from funcnn.core.given import check_function, names_of_rules
 from funcnn.core.removal import Removal, removing
 from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.gradient.program.sites import Site
@@ -89,7 +89,8 @@ def without_rules(
     (3.0, 6.0)
     """
     check_function("without_rules", f)
-    removal = Removal(None if only is None else frozenset(only), frozenset(exclude))
+    kept = names_of_rules("without_rules", "exclude", exclude)
+    removal = Removal(None if only is None else names_of_rules("without_rules", "only", only), kept)
 
     @functools.wraps(f)
     def automatic(*args: PyTree, **keywords: PyTree) -> PyTree:
