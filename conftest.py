@@ -1,6 +1,7 @@
 """How every test runs, the examples in docstrings included: on which devices, how compiled."""
 
 import ctypes
+import importlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,15 @@ def pytest_configure(config):
     if "XLA_FLAGS" not in os.environ:
         os.environ["XLA_FLAGS"] = " ".join(filter(is_known, QUICKLY))
     keep_programs(config)
+
+
+def pytest_sessionstart(session):
+    """A rule and its file share a name, and the rooms show the rule: the files are imported first.
+
+    Otherwise pytest would put each file in the place of its rule as it collects the examples.
+    """
+    importlib.import_module("funcnn.rules")
+    importlib.import_module("funcnn.layers")
 
 
 def is_known(flag):

@@ -8,7 +8,7 @@ import jax
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing.
 
-    A tracer that escaped is named in plain words.
+    A tracer that escaped is named in plain words; a first line that ends in a colon takes the next.
 
     >>> first_line(ValueError("too long\\nfor a line")), first_line(NotImplementedError())
     ('too long', 'NotImplementedError')
@@ -22,6 +22,8 @@ def first_line(error: BaseException) -> str:
         )
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[1]}"
     return lines[0] if lines else type(error).__name__
 
 

@@ -250,7 +250,9 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
         with jax.enable_x64(True):
             pinned = _pinned(situation)
         results = (
-            [*results, *_judged_as_it_is(situation, pinned)] if pinned else _run(situation, level)
+            [*results, *_judged_as_it_is(situation, pinned), *_not_run(situation, level, pinned)]
+            if pinned
+            else _run(situation, level)
         )
     unused = {(site.name, site.source) for site in rules_without_influence(program)}
     never_run = {(site.name, site.source) for site in rules_never_run(program)} - unused
@@ -272,6 +274,13 @@ def _pinned(situation: Situation) -> set[str]:
         return pinned_dtypes(jax.make_jaxpr(subject.pull_manual)(subject.x, dys))
     except Exception:  # float64 meets the dtype that the function names
         return {"a dtype that it names"}
+
+
+def _not_run(situation: Situation, level: Level, pinned: set[str]) -> list[Result]:
+    """The checks that need float64, where a function names another dtype."""
+    names = [run.__name__ for run in LEVELS[level] if run not in (contract, truth)]
+    why = f"it computes in {', '.join(sorted(pinned))}"
+    return [situation.result(name, "", "skip", why) for name in names]
 
 
 def _judged_as_it_is(situation: Situation, pinned: set[str]) -> list[Result]:

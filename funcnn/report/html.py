@@ -27,7 +27,7 @@ thead th { background: #f0f0f0; } table.matrix thead th { vertical-align: bottom
 table.matrix thead span { writing-mode: vertical-rl; white-space: nowrap; }
 table.matrix tbody th { position: sticky; left: 0; background: #fff; }
 .pass { background: #dcecf8; } .fail { background: #f9d3bf; font-weight: bold; }
-.inconclusive { background: #fdf3c4; } .skip { background: #eee; }
+.note, .inconclusive { background: #fdf3c4; } .skip { background: #eee; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; border-left: 4px solid
   #D55E00; padding: .3rem .6rem; margin: .6rem 0; background: #fbf3ee; }
 svg { display: block; width: 100%; max-width: 34rem; height: auto; margin: .8rem 0;

@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 _SIGNS = {
     "fail": "\N{MULTIPLICATION X}",
     "pass": "\N{CHECK MARK}",
+    "note": "n",
     "inconclusive": "?",
     "skip": "s",
 }
@@ -45,9 +46,10 @@ def matrix_section(rows: Sequence[Row]) -> Section:
     ]
     how = (
         f"Each cell counts the results of one check of one rule: {_SIGNS['pass']} passed, "
-        f"{_SIGNS['fail']} failed, {_SIGNS['inconclusive']} inconclusive, {_SIGNS['skip']} skipped "
-        "with a reason; red where any failed, else blue where any passed, else yellow or grey, and "
-        "empty where the check was not run."
+        f"{_SIGNS['fail']} failed, {_SIGNS['note']} would fail in another setting than was asked "
+        f"for, {_SIGNS['inconclusive']} inconclusive, {_SIGNS['skip']} skipped with a reason; red "
+        "where any failed, else blue where any passed, else yellow or grey, and empty where the "
+        "check was not run."
     )
     body = (
         f"<div class=wide><table class=matrix><thead><tr><th>rule</th>{head}</tr></thead>\n<tbody>"
@@ -95,7 +97,7 @@ def failures_section(messages: Mapping[str, Sequence[str]]) -> Section:
 
 
 def unsettled_section(rows: Sequence[Row]) -> Section:
-    """What was skipped or is inconclusive, with the reasons, for each rule.
+    """What is a note, was skipped or is inconclusive, with the reasons, for each rule.
 
     >>> row = {"rule": "relu", "check": "dot", "case": "kink", "leaf": "", "verdict": "skip"}
     >>> "at a kink" in unsettled_section([{**row, "note": "at a kink"}]).body
@@ -103,7 +105,7 @@ def unsettled_section(rows: Sequence[Row]) -> Section:
     """
     by_rule: dict[str, Counter[tuple[str, str, str]]] = {}
     for row in rows:
-        if row["verdict"] in {"inconclusive", "skip"}:
+        if row["verdict"] in {"note", "inconclusive", "skip"}:
             reason = (row["verdict"], row["check"], row["note"])
             by_rule.setdefault(row["rule"], Counter())[reason] += 1
     parts = []
@@ -118,7 +120,7 @@ def unsettled_section(rows: Sequence[Row]) -> Section:
         parts.append(f"<details>{summary}{listed}</details>")
     how = "What proves nothing is counted with its reason; open a rule to read them."
     body = "\n".join(parts) or "<p>Everything was settled.</p>"
-    return Section("Inconclusive and skipped", how, body)
+    return Section("Notes, inconclusive and skipped", how, body)
 
 
 def mutation_section(rows: Sequence[Row]) -> Section:

@@ -202,11 +202,39 @@ def test_a_rule_that_asks_for_no_zeros_is_not_tried_once_more():
 
 @pytest.mark.parametrize("factor", FACTORS)
 def test_a_rule_beside_the_leaf_that_is_differentiated(factor):
+    """Right or wrong, nothing of it was compared; nor where only integers of it arrive."""
     f = sine(factor)
-    report = compare(lambda w, x: (f(x) + w).sum(), W, X, pairs=0, cost=False)
-    assert report.ok is (factor == 1.0), str(report)
-    assert [row.verdict for row in report.leaves] == ["TIE"]
-    assert ("wrong: " in report.conclusion()) is (factor != 1.0)
+    programs = [
+        lambda w, x: (f(x) + w).sum(),
+        lambda w, x: (jnp.floor(f(w)) + w).sum(),
+        lambda w, x: (jnp.where(f(w) > 0, w, 2 * w)).sum(),
+        lambda w, x: (jax.lax.stop_gradient(f(w)) * w).sum(),
+        lambda w, x: (w + jax.lax.scan(lambda c, _: (f(c), None), w, None, 0)[0]).sum(),
+    ]
+    for program in programs:
+        report = compare(program, W, X, pairs=0, cost=False)
+        assert not report.ok, str(report)
+        assert report.conclusion().startswith("NOT COMPARED"), str(report)
+        assert [row.verdict for row in report.leaves] == ["TIE"]
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_rule_need_not_know_what_nobody_differentiates(factor):
+    """None in the place of the cotangent of a target, a mask or a temperature."""
+    f = jax.custom_vjp(lambda x, target: (x - target) ** 2)
+    f.defvjp(
+        lambda x, target: ((x - target) ** 2, x - target), lambda r, dy: (factor * 2 * r * dy, None)
+    )
+    for report in (
+        compare(lambda x, target: f(x, target).sum(), X, W, pairs=0, cost=False),
+        compare(lambda x: f(x, W).sum(), X, pairs=0, cost=False),
+        census(lambda x: f(x, W), X),
+        check(lambda x: f(x, W), X),
+    ):
+        assert report.ok is (factor == 1.0), str(report)
+        assert report.conclusion().startswith("OK" if factor == 1.0 else "FAILED")
+    assert not compare(lambda x, target: f(x, target).sum(), X, W, argnums=(0, 1), pairs=0).ok
+    assert not census(f, X, W).ok
 
 
 @pytest.mark.parametrize("factor", FACTORS)
@@ -251,8 +279,10 @@ def test_what_depends_on_a_leaf_through_loops_and_calls():
         return sine(1.0)(jax.lax.stop_gradient(w) * x).sum() + w
 
     report = compare(stopped, W[0], X, pairs=0, cost=False)
-    assert [why for _, why in report.not_compared] == []  # its site is judged by itself
-    assert report.ok
+    assert [why for _, why in report.not_compared] == [
+        "no leaf that is differentiated goes through it"
+    ]
+    assert not report.ok
 
 
 # Inside a shard_map, whose pullback cannot be run with rounding errors
@@ -270,3 +300,59 @@ def test_a_rule_inside_a_shard_map(factor):
         assert report.ok is (factor == 1.0), str(report)
         assert report.conclusion().startswith("OK" if factor == 1.0 else "FAILED")
     assert not census(f, x).ok
+
+
+# What a tool cannot look at, or cannot run
+
+
+def test_complex_operands_are_not_called_compared():
+    f = jax.custom_vjp(lambda x, z: x * jnp.real(z))
+    f.defvjp(
+        lambda x, z: (f(x, z), (x, z)),
+        lambda r, dy: (dy * jnp.real(r[1]), (7 * dy * r[0]).astype(r[1].dtype)),
+    )
+    report = census(f, X, X.astype(jnp.complex64))
+    assert not report.ok
+    assert "its complex operands" in str(report)
+
+
+def test_a_loop_of_several_does_not_hide_the_rules_beside_it():
+    def program(x):
+        counted = jax.vmap(lambda n: jax.lax.while_loop(lambda s: s < n, lambda s: s + 1.0, 0.0))(x)
+        return sine(7.0)(x) + counted
+
+    assert census(program, X).conclusion().startswith("FAILED")
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_keys_of_any_kind_flow_through_a_loop(kind):
+    noisy = jax.custom_vjp(lambda key, x: x * jax.random.uniform(key, x.shape))
+    noisy.defvjp(
+        lambda key, x: (noisy(key, x), key),
+        lambda key, dy: (None, dy * jax.random.uniform(key, dy.shape)),
+    )
+
+    def program(x):
+        def step(key, _):
+            return key, noisy(jax.random.fold_in(key, 1), x)
+
+        return jax.lax.scan(step, jax.random.key(0, impl=kind), None, 3)[1]
+
+    assert census(program, X).ok
+
+
+def test_what_a_backward_pass_raises_is_a_verdict_of_compare():
+    made = jax.custom_vjp(lambda x: jnp.sin(x))
+
+    def backward(x, dy):
+        raise ZeroDivisionError("boom")
+
+    made.defvjp(lambda x: (jnp.sin(x), x), backward)
+    report = compare(lambda x: made(x).sum(), X, pairs=0, cost=False)
+    assert report.conclusion().startswith("FAILED")
+    assert "it raised ZeroDivisionError: boom" in str(report)
+
+
+def test_numbers_of_python_among_the_results():
+    assert check(lambda x: (sine(1.0)(x), 3, 0.5, True), X).ok
+    assert not check(lambda x: (sine(7.0)(x), 3, 0.5, True), X).ok

@@ -147,3 +147,13 @@ def test_the_page_says_how_it_was_made(page):
     text = page(report("a", "pass"), facts={"level": "full", "seed": "3"})
     assert f"jax {jax.__version__}" in text
     assert "level full, seed 3." in text
+
+
+def test_a_page_shows_notes(page):
+    """A right product has one at the level full, of matmul precision."""
+    made = jax.custom_vjp(lambda x, w: x @ w)
+    made.defvjp(lambda x, w: (x @ w, (x, w)), lambda r, dy: (dy @ r[1].T, r[0].T @ dy))
+    found = fnn.check(made, jnp.ones((3, 4)), jnp.ones((4, 2)), level="full")
+    assert found.ok
+    assert found.notes
+    assert "matmul precision" in page(found)

@@ -168,6 +168,7 @@ class Situation:
                 taken = [jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in leaves]
                 given = jax.tree.unflatten(tree, filled(taken, chosen, x))
                 y = jax.tree.leaves_with_path(f(*given))
+                y = [(p, v if hasattr(v, "dtype") else np.asarray(v)) for p, v in y]  # numbers
                 floats = [(path, leaf) for path, leaf in y if is_float(leaf)]
                 names[:] = [f"output{jax.tree_util.keystr(path)}" for path, _ in floats]
                 return [leaf for _, leaf in floats]

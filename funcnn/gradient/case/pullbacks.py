@@ -14,7 +14,7 @@ import numpy as np
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import evaluate_raised, evaluate_shaken, is_float, perturbed
 from funcnn.gradient.program.loops import Ending, has_loop
-from funcnn.types import DType, PyTree
+from funcnn.types import ClosedJaxpr, DType, PyTree
 
 _SHAKES = 2
 COARSE = 32.0
@@ -34,6 +34,8 @@ class Subject:
         plain: the function without rules, for its value and forward mode; by default `automatic`.
         further: `automatic` with loops that run on after they have ended, where there are any.
         names_of_outputs: filled when a function is first traced; see `outputs`.
+        backward: the program of the manual pullback, `(*x, *dys) -> cotangents`, traced in any
+            precision; by default that of `manual`.
     """
 
     leaves: tuple[str, ...]
@@ -44,6 +46,7 @@ class Subject:
     plain: Callable[..., list[Any]] | None = None
     further: Callable[..., list[Any]] | None = None
     names_of_outputs: Sequence[str] = ()
+    backward: Callable[[], ClosedJaxpr] | None = None
 
     @functools.cached_property
     def outputs(self) -> tuple[str, ...]:
@@ -82,6 +85,25 @@ class Subject:
             self._shaken[unit] = _shaken_pullbacks(self, unit)
         return self._shaken[unit]
 
+    def shaken_manual(self, unit: float, draws: int) -> list[Ending]:
+        """The manual pullback as it is, and some with such errors; compiled. x64 is enabled."""
+        if (unit, draws) not in self._shaken_manual:
+            own = self.backward or (lambda: _program_of_pullback(self, self.manual))
+            program = own()
+
+            def with_errors(seed: int) -> Ending:
+                return compiled(
+                    lambda x, dys: evaluate_shaken(program, [*x, *dys], unit, seed=seed)
+                )
+
+            exact = compiled(lambda x, dys: evaluate_raised(program, [*x, *dys]))
+            self._shaken_manual[unit, draws] = [exact, *map(with_errors, range(draws))]
+        return self._shaken_manual[unit, draws]
+
+    @functools.cached_property
+    def _shaken_manual(self) -> dict[tuple[float, int], list[Ending]]:
+        return {}
+
     @functools.cached_property
     def _shaken(self) -> dict[float, list[Any]]:
         return {}
@@ -110,13 +132,16 @@ def _pullback(f: Callable[..., list[Any]]) -> Ending:
     return compiled(pull)
 
 
-def _shaken_pullbacks(subject: Subject, unit: float) -> list[Any]:
+def _program_of_pullback(subject: Subject, f: Callable[..., list[Any]]) -> ClosedJaxpr:
     def pull(x: tuple[Any, ...], dys: list[Any]) -> tuple[Any, ...]:
-        return jax.vjp(lambda *x: subject.automatic(*x), *x)[1](dys)
+        return jax.vjp(lambda *x: f(*x), *x)[1](dys)
 
     x = tuple(jnp.asarray(leaf) for leaf in subject.x)
-    shapes = jax.eval_shape(subject.automatic, *x)
-    program = jax.make_jaxpr(pull)(x, shapes)
+    return jax.make_jaxpr(pull)(x, jax.eval_shape(f, *x))
+
+
+def _shaken_pullbacks(subject: Subject, unit: float) -> list[Any]:
+    program = _program_of_pullback(subject, subject.automatic)
 
     def with_errors(size: float, seed: int) -> Ending:
         def run(x: tuple[Any, ...], dys: list[Any]) -> list[Any]:

@@ -14,7 +14,16 @@ from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.truth.appeal import SOLVED, Appeal
 from funcnn.gradient.truth.oracle import Oracle, Pull
-from funcnn.gradient.verdict.judge import UNCERTAIN, ZERO, allowed_in_algebra, judge_algebra
+from funcnn.gradient.verdict.figures import describe_error
+from funcnn.gradient.verdict.judge import (
+    ELEMENTS,
+    NOT_FINITE,
+    UNCERTAIN,
+    ZERO,
+    allowed_in_algebra,
+    allowed_of_elements,
+    judge_algebra,
+)
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import Verdict
 
@@ -105,14 +114,19 @@ def truth_of_leaf(
         manual = np.asarray(subject.pull_manual(subject.x, dys)[1][i])
         moved = [subject.pull_automatic(x, dys)[1][i] for x in subject.moved(jnp.float64)]
         verdict, note = judge_algebra(manual, truth, moved, size)
+        allowed = allowed_in_algebra(truth, size)
+        if verdict == "pass":
+            verdict, note, allowed = _by_elements(manual, truth, moved, (note, allowed))
         if verdict == "fail" or note.startswith(UNCERTAIN):
-            allowed = allowed_in_algebra(truth, size)
             appeal = Appeal(subject, subject.x, dys, i, manual, truth, allowed)
             excused = None if subject.kinks else appeal.verdict()
             if excused is None and verdict == "fail":
                 return verdict, f"cotangent {name}: {note}"
             verdict, note = excused or (verdict, note)
         verdicts.append((verdict, note))
+    left_open = [v for v in verdicts if v[1].startswith(UNCERTAIN) or v[1] == NOT_FINITE]
+    if left_open:  # a cotangent that does not reach the element shows nothing of it
+        return left_open[0]
     noted = [v for v in verdicts if v[0] == "pass"]
     if noted:
         return max(noted, key=lambda v: len(v[1]))
@@ -121,6 +135,20 @@ def truth_of_leaf(
     if not size and all(note == ZERO for _, note in verdicts):
         return _zero_here(situation, subject, drawn[0][1], i)
     return verdicts[0]
+
+
+def _by_elements(
+    manual: np.ndarray, truth: np.ndarray, moved: list[Any], judged: tuple[str, np.ndarray]
+) -> tuple[Verdict, str, np.ndarray]:
+    """The verdict after a look at the elements that others outweigh, and what is allowed."""
+    note, allowed = judged
+    noise = np.max([np.abs(np.asarray(m) - truth) for m in moved], axis=0) if moved else 0.0
+    of_elements = np.minimum(allowed, allowed_of_elements(manual, truth, noise))
+    off = ~(np.abs(manual - truth) <= of_elements)
+    if not np.any(off):
+        return "pass", note, allowed
+    worst = describe_error(np.where(off, manual, truth), None, truth)
+    return "fail", f"{ELEMENTS}: {worst}", of_elements
 
 
 def _zero_here(situation: Situation, subject: Subject, dys: list[Any], i: int) -> Judged:

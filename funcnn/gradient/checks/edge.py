@@ -157,7 +157,9 @@ def _in_low_precision(point: Point, low: Subject, x: tuple[Any, ...], w: list[An
         allowed = 2 * trusted + 2 * k + 2 * eps * np.linalg.norm(t) + lost
         if np.linalg.norm(m - t) > allowed:
             with jax.enable_x64(True):
-                rounded = Rounded(exact.subject, exact.x, exact.w, j, np.asarray(manual[j]), t)
+                rounded = Rounded(
+                    exact.subject, exact.x, exact.w, j, np.asarray(manual[j]), t, True
+                )
                 excused = ("pass", "") if rounded.is_zero() else rounded.verdict()
             if excused:
                 if excused[0] == "pass":

@@ -104,7 +104,7 @@ def _excused(
         return None
     with jax.enable_x64(True):
         exact, x, dy = situation.subject("float64"), cast(low.x, "float64"), cast(w, "float64")
-        rounded = Rounded(exact, x, dy, i, np.asarray(manual), truth)
+        rounded = Rounded(exact, x, dy, i, np.asarray(manual), truth, accuracy=True)
         if rounded.is_zero():
             return "pass", "zero, within the rounding of the terms that cancel"
         if not np.all(np.isfinite(truth)):

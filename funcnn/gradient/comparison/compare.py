@@ -20,7 +20,6 @@ from funcnn.core.errors import first_line
 from funcnn.core.given import check_call, check_count, chosen_arguments
 from funcnn.core.removal import Removal
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
-from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.comparison.arms import (
     Arm,
     Built,
@@ -30,19 +29,23 @@ from funcnn.gradient.comparison.arms import (
     measure,
     require_scalar,
 )
+from funcnn.gradient.comparison.judged import (
+    Judge,
+    declared_row,
+    program_of,
+    raised_row,
+    value_row,
+)
 from funcnn.gradient.comparison.report import Comparison
 from funcnn.gradient.cost.timing import Timing, time_in_turn
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.float64 import is_float, perturbed, raise_function, raised
-from funcnn.gradient.program.influence import rules_not_compared
-from funcnn.gradient.program.jaxprs import filled
+from funcnn.gradient.program.influence import operands_differentiated, rules_not_compared
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
-from funcnn.gradient.program.without_rules import Program, take_out, trace
+from funcnn.gradient.program.without_rules import take_out, trace
 from funcnn.gradient.sites.localize import SiteRow, localize
-from funcnn.gradient.truth.rounded import Rounded, appealed
-from funcnn.gradient.verdict.judge import ZERO, Row, is_doubtful, judge_gradient, judge_rounding
-from funcnn.types import Array, Function, Intent, PyTree
+from funcnn.types import Function, Intent, PyTree
 
 __all__ = ["Comparison", "compare"]
 
@@ -120,14 +123,22 @@ def compare(
     except Exception as error:  # NoTruth, or what the compiler says of a program in float64
         return Comparison((), rules, tuple(kept), no_truth=first_line(error))
     quick = not (cost or pairs)
-    built = {"automatic": build(automatic, quick=quick), "manual": build(manual, quick=quick)}
-    dm, da = (built[name].call(with_rules.leaves) for name in ("manual", "automatic"))
+    built = {"automatic": build(automatic, quick=quick)}
+    da = built["automatic"].call(with_rules.leaves)
+    try:
+        built["manual"] = build(manual, quick=quick)
+        dm = built["manual"].call(with_rules.leaves)
+    except Exception as error:  # whatever a rule raises is what is wrong with it
+        failed = tuple(raised_row(n, d, error) for n, d in zip(chosen.values(), da, strict=True))
+        return Comparison(failed, rules, tuple(kept))
     options: dict[str, Any] = {"forward": True, "further": True}
     on = functools.partial(take_out, true, args, {}, Removal(), **options)
-    judge = _Judge(tuple(chosen.values()), automatic, da, truth, moved, lambda: on()[0])
+    backward = functools.partial(program_of, manual, jax.config.read("jax_enable_x64"))
+    names = tuple(chosen.values())
+    judge = Judge(names, automatic, da, truth, moved, lambda: on()[0], backward)
     if intent == "surrogate" and reference is None:
         arms, timing = _costs(built, cost, pairs)
-        rows = (_value(manual, automatic), *map(_declared, judge.names, dm))
+        rows = (value_row(manual, automatic), *map(declared_row, judge.names, dm))
         return Comparison(rows, rules, tuple(kept), timing=timing, arms=arms)
     rows = judge.rows(dm)
     site_rows = () if reference else _site_rows(manual)
@@ -137,75 +148,6 @@ def compare(
     known = [row.site for row in site_rows if row.verdict != "INCONCLUSIVE"]
     others = tuple(rules_not_compared(with_rules, chosen, known))
     return Comparison(rows, rules, tuple(kept), culprits, timing, "", site_rows, arms, others)
-
-
-def _value(manual: Gradient, automatic: Gradient) -> Row:
-    """What a surrogate must keep: the value beside its gradient, with its rules and without."""
-    leaves = automatic.program.leaves
-
-    def beside_the_gradient(gradient: Gradient) -> Array:
-        chosen = [leaves[i] for i in gradient.leaves]
-        return jax.vjp(lambda *x: gradient.run(*filled(leaves, gradient.leaves, x))[0], *chosen)[0]
-
-    with_rules, without = map(beside_the_gradient, (manual, automatic))
-    with jax.enable_x64(True):
-        exact = raise_function(automatic.program)([raised(x) for x in leaves])[0]
-    row = judge_rounding("value", with_rules, without, np.asarray(exact), [])
-    zero = row.note == ZERO and not np.any(with_rules)
-    return dataclasses.replace(row, verdict="TIE", zero=True) if zero else row
-
-
-def _declared(name: str, manual: Array) -> Row:
-    note = "declared a surrogate: give reference= to hold it against another function"
-    nan = float("nan")
-    return Row(name, manual.shape, str(manual.dtype), nan, nan, nan, "SURROGATE", note)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Judge:
-    """What a gradient of the program is held against; `further`: its loops run on."""
-
-    names: tuple[str, ...]
-    automatic: Gradient
-    gradient: list[Any]
-    truth: list[Any]
-    moved: list[list[Any]]
-    further: Callable[[], Program]
-
-    def rows(self, manual: list[Any]) -> tuple[Row, ...]:
-        judged = map(judge_gradient, self.names, manual, self.gradient, self.truth, self.moved)
-        return tuple(
-            appealed(row, self._rounded(i, manual[i])) if is_doubtful(row) else row
-            for i, row in enumerate(judged)
-        )
-
-    def rejects(self, gradient: Gradient) -> bool:
-        """Whether a gradient of the program is wrong in some leaf."""
-        gradient_of_leaves = compiled(gradient)(gradient.program.leaves)
-        return any(row.verdict == "WRONG" for row in self.rows(gradient_of_leaves))
-
-    def _rounded(self, i: int, manual: Array) -> Rounded:
-        one = [np.ones(())]
-        return Rounded(self._subject, self._subject.x, one, i, np.asarray(manual), self.truth[i])
-
-    @functools.cached_property
-    def _subject(self) -> Subject:
-        """The program in float64, as a function of the leaves to differentiate."""
-        leaves, on = self.automatic.leaves, self.further()  # traced in the caller's precision
-        with jax.enable_x64(True):
-            high = [raised(x) for x in self.automatic.program.leaves]
-            x = tuple(np.asarray(high[i]) for i in leaves)
-            f, further = (
-                _loss(raise_function(program), high, leaves)
-                for program in (self.automatic.program, on)
-            )
-        return Subject(self.names, x, f, f, kinks=False, further=further)
-
-
-def _loss(
-    run: Callable[[list[Any]], list[Any]], high: list[Any], leaves: Sequence[int]
-) -> Callable[..., list[Any]]:
-    return lambda *x: [run(filled(high, leaves, x))[0]]
 
 
 def _chosen_leaves(
@@ -255,7 +197,8 @@ def _truth(automatic: Gradient) -> tuple[list[Any], list[list[Any]]]:
 
 def _site_rows(manual: Gradient) -> tuple[SiteRow, ...]:
     try:
-        return localize(manual.program.jaxpr, manual.program.leaves)
+        moved = operands_differentiated(manual.program, manual.leaves)
+        return localize(manual.program.jaxpr, manual.program.leaves, moved)
     except Exception:  # of what a rule wraps; the reference of the whole program has one
         return ()
 
@@ -266,7 +209,7 @@ def _culprits(
     manual: Gradient,
     every: Sequence[Site],
     site_rows: Sequence[SiteRow],
-    judge: _Judge,
+    judge: Judge,
 ) -> tuple[Site, ...]:
     """The sites that make the gradient wrong when they alone keep their rule.
 

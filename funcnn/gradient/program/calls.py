@@ -6,7 +6,6 @@ smallest numbers, where a rule that is right in between shows that it is wrong.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -54,7 +53,7 @@ def none_yet(shapes: Calls) -> Calls:
     >>> int(before.number), before.operands[0].shape
     (0, (4, 2))
     """
-    operands = [_zeros((_KEPT, *x.shape[1:]), x.dtype) for x in shapes.operands]
+    operands = [jnp.zeros((_KEPT, *x.shape[1:]), x.dtype) for x in shapes.operands]
     return Calls(jnp.int32(0), jnp.zeros(_KEPT, shapes.sizes.dtype), operands)
 
 
@@ -103,10 +102,3 @@ def _size(x: ArrayLike) -> Array:
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         return jnp.float32(0)
     return jnp.max(jnp.where(jnp.isfinite(x), jnp.abs(x), 0), initial=0).astype(jnp.float32)
-
-
-def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        keys = jax.random.split(jax.random.key(0), max(1, math.prod(shape)))
-        return keys[: math.prod(shape)].reshape(shape)
-    return jnp.zeros(shape, dtype)

@@ -6,6 +6,7 @@ in it, so its jaxpr is evaluated with every floating-point number in float64 ins
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -152,15 +153,41 @@ class _Shaken(_Raised):
         self.unit, self.random = unit_roundoff, np.random.default_rng(seed)
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
+        name, terms = eqn.primitive.name, _terms(eqn)
+        if terms > 1:  # each term is rounded, and so is the sum after each of them
+            x = [self._shaken(v) if _rounds(v) else v for v in x]
         outs = super().equation(eqn, x)
-        name = eqn.primitive.name
         if name in MOVES or name in _EXACT or any(True for _ in subprograms(eqn)):
             return outs
-        return [self._shaken(y) if hasattr(y, "dtype") and is_float(y) else y for y in outs]
+        return [self._shaken(y, math.sqrt(terms)) if _rounds(y) else y for y in outs]
 
-    def _shaken(self, y: Array) -> Array:
+    def _shaken(self, y: Array, times: float = 1.0) -> Array:
         signs = self.random.integers(0, 2, jnp.shape(y)) * 2.0 - 1.0
-        return y * (1.0 + self.unit * signs)
+        sizes = self.random.uniform(0.5, 1.5, jnp.shape(y))  # equal ones may cancel each other
+        return y * (1.0 + times * self.unit * signs * sizes)
+
+
+def _rounds(y: Any) -> bool:
+    return hasattr(y, "dtype") and is_float(y)
+
+
+def _terms(eqn: Equation) -> int:
+    """How many numbers an equation adds up into one of its results."""
+    first: Aval = eqn.invars[0].aval if eqn.invars else eqn.outvars[0].aval
+    name, params = eqn.primitive.name, eqn.params
+    if name == "dot_general":
+        return math.prod(first.shape[axis] for axis in params["dimension_numbers"][0][0])
+    if name == "reduce_sum":
+        return math.prod(first.shape[axis] for axis in params["axes"])
+    if name in {"cumsum", "cumlogsumexp"}:
+        return first.shape[params["axis"]]
+    if name == "conv_general_dilated":
+        window: Aval = eqn.invars[1].aval
+        out_features = window.shape[params["dimension_numbers"].rhs_spec[0]]
+        return math.prod(window.shape) // max(out_features, 1)
+    if name in {"reduce_window_sum", "scatter-add"}:
+        return math.prod(params.get("window_dimensions", (2,)))
+    return 1
 
 
 def evaluate_shaken(

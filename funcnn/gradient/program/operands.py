@@ -171,8 +171,12 @@ class _Walk(Evaluation):
             and not closed(eqn.params["cond_jaxpr"]).out_avals[0].shape
         ):
             return self._while(eqn, x)
-        look_inside = getattr(self, f"_{eqn.primitive.name}", self._other)
-        look_inside(eqn, x)
+        looks = {
+            "cond": self._cond,
+            "custom_vmap_call": self._custom_vmap_call,
+            "custom_linear_solve": self._custom_linear_solve,
+        }
+        looks.get(eqn.primitive.name, self._other)(eqn, x)
         return bind(eqn, x)
 
     def _noted(self, eqn: Equation) -> bool:

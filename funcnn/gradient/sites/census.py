@@ -9,145 +9,35 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 
 from funcnn.core.errors import kind_and_line
 from funcnn.core.given import check_by_rule, check_call
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.cost.residuals import Ledger, ledger
 from funcnn.gradient.program.float64 import NoTruth, is_float
+from funcnn.gradient.program.influence import operands_differentiated
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.program.operands import Visit, visited
 from funcnn.gradient.program.perturbations import Tap
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import alone, operands
 from funcnn.gradient.program.without_rules import trace
+from funcnn.gradient.sites.report import Census, CensusRow
 from funcnn.gradient.sites.site_calls import judge_calls
 from funcnn.gradient.sites.site_error import follow
 from funcnn.gradient.verdict.judge import Row
-from funcnn.report import Report, Section, counted, plain, table
-from funcnn.report.program_sections import census_section
-from funcnn.report.rows import whole
-from funcnn.types import Function, Intent, PyTree
+from funcnn.types import Aval, Equation, Function, Intent, PyTree
 
+__all__ = ["Census", "CensusRow", "census"]
 
-@dataclasses.dataclass(frozen=True)
-class CensusRow:
-    """One rule at operands of one kind; errors in units of the last place (ulps).
-
-    Attributes:
-        name: of the rule or, for a foreign one, of the function that it wraps.
-        kind: "custom_vjp" or "custom_jvp".
-        source: file and line of that function.
-        operands: their dtypes and shapes.
-        sites: how many places of the program call it so.
-        compared: at how many of them it was held against a truth.
-        calls: how often one run of the program calls it; a loop of unknown length counts once.
-        path: the layer of the site with the largest error.
-        aliased: bytes kept for the backward pass that are arguments or results of the rule.
-        extra: bytes kept beside these, at one call.
-        dead: of the extra bytes, what the backward pass does not use.
-        automatic_extra: the extra bytes that autodiff keeps in its place.
-        manual, automatic: the error of the rule, and of autodiff in its place.
-        floor: the noise floor.
-        verdict: "MANUAL" or "AUTO", whichever is more accurate, "TIE", "WRONG", "INCONCLUSIVE", or
-            "SURROGATE" where it was declared one.
-        note: what is wrong, or why nothing can be said.
-    """
-
-    name: str
-    kind: str
-    source: str
-    operands: str
-    sites: int
-    compared: int
-    calls: int
-    path: str
-    aliased: float
-    extra: float
-    dead: float
-    automatic_extra: float
-    manual: float
-    automatic: float
-    floor: float
-    verdict: str
-    note: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Census(Report):
-    """What `census` found; `str()` is the report.
-
-    Attributes:
-        rules: one for each rule and kind of operands, in the order of the program.
-
-    >>> print(Census(()))
-    NOT COMPARED: 0 hand-written rules found
-    """
-
-    rules: tuple[CensusRow, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether something was compared, and no rule is wrong at the operands that flow there."""
-        return self._judged > 0 and all(row.verdict != "WRONG" for row in self.rules)
-
-    @property
-    def _judged(self) -> int:
-        """At how many sites a rule was held against a truth that is not zero."""
-        return sum(row.compared for row in self.rules)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The key "kind" says what a row is; what was not measured, or is infinite, is None.
-
-        - "rule": the attributes of `CensusRow`, whose own kind is under "made_by";
-        - "census", once, last: ok, rules, sites (how many there are), jax (its version).
-        """
-        rows: list[dict[str, Any]] = []
-        for row in self.rules:
-            fields = dataclasses.asdict(row)
-            rows.append({"kind": "rule", "made_by": fields.pop("kind"), **fields})
-        rules, sites = self._counts()
-        last = {"ok": self.ok, "rules": rules, "sites": sites, "jax": jax.__version__}
-        return [plain(row) for row in (*rows, {"kind": "census", **last})]
-
-    def sections(self) -> Sequence[Section]:
-        """Its rules, what they keep, and where they are defined."""
-        return [census_section([dataclasses.asdict(row) for row in self.rules])]
-
-    def _counts(self) -> tuple[int, int]:
-        return len({(r.name, r.source) for r in self.rules}), sum(r.sites for r in self.rules)
-
-    def _details(self) -> Iterable[str]:
-        columns = [_shown(row) for row in self.rules]
-        lines = [table(columns)] if columns else []
-        lines += [f"{r.name}: {r.source}" for r in _first_of_each(self.rules) if r.source]
-        lines += [f"{row.verdict} {_where(row)}: {row.note}" for row in self.rules if row.note]
-        return lines
-
-    def conclusion(self) -> str:
-        """OK, FAILED or NOT COMPARED, and how many rules and sites there are."""
-        rules, sites = self._counts()
-        if not rules:
-            return "NOT COMPARED: 0 hand-written rules found"
-        wrong = [_where(row) for row in self.rules if row.verdict == "WRONG"]
-        by_value = [_where(row) for row in self.rules if row.verdict == "SURROGATE"]
-        compared = self._judged - sum(r.compared for r in self.rules if r.verdict == "SURROGATE")
-        text = (
-            f"{counted(rules, 'hand-written rule')} at {counted(sites, 'site')}, "
-            f"{compared} of them compared with float64 truth"
-        )
-        if by_value:
-            text += f"; by their value alone, as declared surrogates: {', '.join(by_value)}"
-        if wrong:
-            return f"FAILED: {text}; wrong: {', '.join(wrong)}"
-        others = [_where(row) for row in self.rules if row.compared < row.sites]
-        head = f"{'OK' if self.ok else 'NOT COMPARED'}: {text}"
-        return f"{head}; not compared: {', '.join(others)}" if others else head
+# Of the equation of a site: which of its operands depend on an argument.
+Moved = Callable[[Equation], set[int] | None]
 
 
 def census(
@@ -187,7 +77,8 @@ def census(
     groups: dict[Any, list[Visit]] = defaultdict(list)
     for visit in visited(program):
         groups[(visit.site.name, visit.site.source, visit.site.kind, _operands(visit))] += [visit]
-    return Census(tuple(_row(visits, intents) for visits in groups.values()))
+    moved = operands_differentiated(program, range(len(program.leaves)))
+    return Census(tuple(_row(visits, intents, moved) for visits in groups.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,9 +112,9 @@ def _operands(visit: Visit) -> str:
     return ", ".join(a.str_short() for a in avals)
 
 
-def _row(visits: Sequence[Visit], intents: _Intents) -> CensusRow:
+def _row(visits: Sequence[Visit], intents: _Intents, moved: Moved) -> CensusRow:
     """The row of the sites of one rule with operands of one kind: the worst of them."""
-    judged = [(visit, *_judged(visit, intents)) for visit in visits]
+    judged = [(visit, *_judged(visit, intents, moved)) for visit in visits]
     worst, error, why = max(judged, key=lambda each: _badness(each[1]))
     manual, automatic = _kept(worst, True), _kept(worst, False)
     site = worst.site
@@ -255,7 +146,7 @@ def _badness(row: Row | None) -> tuple[bool, bool, float]:
     return row.verdict == "WRONG", True, row.manual
 
 
-def _judged(visit: Visit, intents: _Intents) -> tuple[Row | None, str]:
+def _judged(visit: Visit, intents: _Intents, moved: Moved) -> tuple[Row | None, str]:
     """The row of a site's worst operand, None where there is none; and a note."""
     name = visit.site.name
     reference = intents.references.get(name)
@@ -267,14 +158,27 @@ def _judged(visit: Visit, intents: _Intents) -> tuple[Row | None, str]:
     try:
         true = None if reference is None else follow(tap, reference)
         surrogate = name in intents.surrogates and true is None
-        judged = judge_calls(tap, visit.operands, true, surrogate=surrogate)
+        more: dict[str, Any] = {"surrogate": surrogate, "moved": moved(visit.eqn)}
+        judged = judge_calls(tap, visit.operands, true, **more)
     except EndlessLoop as error:
         return None, f"stopped: {error}"
     except NoTruth as error:
         return None, f"no truth: {error}"
     except Exception as error:  # what a rule raises is found out about that rule alone
         return None, f"it raised {kind_and_line(error)}"
-    return max(judged, key=lambda each: _badness(each[0]))
+    worst = max(judged, key=lambda each: _badness(each[0]))
+    complex_ones = [a for a in (*tap.operands, *_results(visit)) if _is_complex(a)]
+    if complex_ones and (worst[0] is None or worst[0].verdict != "WRONG"):
+        return None, "its complex operands and results are not looked at: give check the rule"
+    return worst
+
+
+def _results(visit: Visit) -> list[Aval]:
+    return [v.aval for v in visit.eqn.outvars]
+
+
+def _is_complex(aval: Aval) -> bool:
+    return jnp.issubdtype(aval.dtype, jnp.complexfloating)
 
 
 def _kept(visit: Visit, with_rule: bool) -> Ledger | None:
@@ -289,27 +193,3 @@ def _kept(visit: Visit, with_rule: bool) -> Ledger | None:
         return ledger(jex.jaxpr_as_fun(program), shapes, chosen)
     except Exception:  # an axis name that is bound outside, a loop without reverse mode
         return None
-
-
-def _where(row: CensusRow) -> str:
-    return f"{row.name} in {row.path}" if row.path else row.name
-
-
-def _first_of_each(rows: Sequence[CensusRow]) -> list[CensusRow]:
-    return list({(row.name, row.source): row for row in reversed(rows)}.values())[::-1]
-
-
-def _shown(row: CensusRow) -> dict[str, Any]:
-    return {
-        "rule": row.name,
-        "operands": row.operands,
-        "sites": row.sites,
-        "calls": row.calls,
-        "extra bytes": whole(row.extra),
-        "autodiff's": whole(row.automatic_extra),
-        "aliased": whole(row.aliased),
-        "dead": whole(row.dead),
-        "manual, ulps": row.manual,
-        "automatic, ulps": row.automatic,
-        "verdict": row.verdict,
-    }

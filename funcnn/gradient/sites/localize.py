@@ -23,15 +23,10 @@ from funcnn.gradient.program.perturbations import Tap, Zeros, reach, tapped
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.sites.shaken import rms, shake, smooth_elements
-from funcnn.gradient.sites.site_error import (
-    Arms,
-    evaluate_sites,
-    judge_site,
-    only,
-    questioned,
-)
+from funcnn.gradient.sites.site_error import Arms, evaluate_sites, questioned
+from funcnn.gradient.sites.site_verdict import judge_site, moved_floats, only
 from funcnn.gradient.verdict.judge import Row, relative_error
-from funcnn.types import Array, ArrayLike, ClosedJaxpr
+from funcnn.types import Array, ArrayLike, ClosedJaxpr, Equation
 
 # The operands of each site, by its number.
 Operands = dict[int, list[Any]]
@@ -61,7 +56,11 @@ class SiteRow:
     note: str = ""
 
 
-def localize(program: ClosedJaxpr, leaves: Sequence[ArrayLike]) -> tuple[SiteRow, ...]:
+def localize(
+    program: ClosedJaxpr,
+    leaves: Sequence[ArrayLike],
+    moved: Callable[[Equation], set[int] | None] = lambda eqn: None,
+) -> tuple[SiteRow, ...]:
     """A row for each outermost site of a program, in its order.
 
     Truth is the derivative of what the rule wraps; for a rule of funcnn this is the value of its
@@ -71,6 +70,7 @@ def localize(program: ClosedJaxpr, leaves: Sequence[ArrayLike]) -> tuple[SiteRow
     Args:
         program: a closed jaxpr with its rules, whose first output is a floating-point scalar.
         leaves: its inputs.
+        moved: which operands of a site are differentiated, see `operands_differentiated`.
 
     Raises:
         NoTruth: the program without its rules cannot be raised to float64.
@@ -90,7 +90,8 @@ def localize(program: ClosedJaxpr, leaves: Sequence[ArrayLike]) -> tuple[SiteRow
     if taps:
         arrived, true, shaken, operands = _flow(program, list(leaves), taps)
         local = evaluate_sites(taps, operands, true)
-        each = zip(taps, arrived, true, shaken, local, operands, strict=True)
+        asked = [moved(tap.eqn) for tap in taps]
+        each = zip(taps, arrived, true, shaken, local, operands, asked, strict=True)
         rows = {of_site[0].site.position: _row(*of_site) for of_site in each}
     return tuple(rows.get(s.position) or _not_seen(s) for s in outermost)
 
@@ -138,20 +139,29 @@ def _row(
     shaken: Sequence[Array],
     local: Arms,
     operands: Sequence[Any],
+    moved: set[int] | None,
 ) -> SiteRow:
     """The worst of a site's operands and values."""
     inherited = [_ulps(*each) for each in zip(arrived, true, shaken, strict=True)]
     error = max((e for e in inherited if not math.isnan(e)), default=math.nan)
-    worst, note = judge_site(local)
+    chosen = moved_floats(tap.eqn, moved)
+    if chosen == []:
+        why = "no leaf that is differentiated goes through it"
+        return SiteRow(tap.site, math.nan, error, math.nan, "INCONCLUSIVE", why)
+    worst, note = judge_site(local, None, chosen)
     if worst is not None and worst.verdict == "WRONG":
-        worst, note = _questioned(tap, local, operands, true)
+        worst, note = _questioned(tap, local, operands, true, chosen)
     if worst is None:
         return SiteRow(tap.site, math.nan, error, math.nan, "INCONCLUSIVE", note)
     return SiteRow(tap.site, worst.manual, error, worst.floor, worst.verdict, note)
 
 
 def _questioned(
-    tap: Tap, local: Arms, operands: Sequence[Any], true: Sequence[Any]
+    tap: Tap,
+    local: Arms,
+    operands: Sequence[Any],
+    true: Sequence[Any],
+    chosen: Sequence[int] | None,
 ) -> tuple[Row | None, str]:
     """The verdict after an appeal; of a site inside loops, in the step that is the worst."""
     if tap.lengths:
@@ -165,7 +175,7 @@ def _questioned(
         step = int(np.argmax(errors))
         local, operands, true = jax.tree.map(lambda x: x[step], (local, operands, true))
         tap = dataclasses.replace(tap, lengths=())
-    return judge_site(local, questioned(tap, operands, true))
+    return judge_site(local, questioned(tap, operands, true), chosen)
 
 
 def _of_each_step(manual: ArrayLike, truth: ArrayLike) -> np.ndarray:

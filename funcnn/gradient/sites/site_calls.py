@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,16 +14,8 @@ import numpy as np
 from funcnn.gradient.case.pullbacks import cotangents
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.perturbations import Tap
-from funcnn.gradient.sites.site_error import (
-    ALL,
-    Arms,
-    Only,
-    Question,
-    evaluate_sites,
-    judge_site,
-    judge_surrogate,
-    questioned,
-)
+from funcnn.gradient.sites.site_error import ALL, Arms, Only, Question, evaluate_sites, questioned
+from funcnn.gradient.sites.site_verdict import judge_site, judge_surrogate, moved_floats
 from funcnn.gradient.verdict.judge import Row
 from funcnn.types import ClosedJaxpr
 
@@ -37,6 +29,7 @@ def judge_calls(
     true: ClosedJaxpr | None = None,
     *,
     surrogate: bool = False,
+    moved: Collection[int] | None = None,
 ) -> list[Judged]:
     """A row for each call of a site, with cotangents that are drawn.
 
@@ -48,6 +41,7 @@ def judge_calls(
         operands: of each call.
         true: what has the true derivative, by default what the rule wraps.
         surrogate: whether its value alone can be judged.
+        moved: which of its operands depend on an argument, by default all.
 
     Raises:
         NoTruth: what the rule wraps cannot be raised to float64.
@@ -58,17 +52,21 @@ def judge_calls(
     >>> [(row.verdict, note) for row, note in judged if row]
     [('TIE', ''), ('TIE', 'operand 0: the true gradient is zero everywhere, and so is this')]
     """
-    calls = _Calls(tap, operands, true, surrogate)
-    return [judged for only in _each_alone(tap) for judged in calls.judged(only)]
+    chosen = moved_floats(tap.eqn, moved)
+    if chosen == []:
+        return [(None, "none of its operands depends on an argument")]
+    calls = _Calls(tap, operands, true, surrogate, chosen)
+    return [judged for only in _each_alone(tap, chosen) for judged in calls.judged(only)]
 
 
-def _each_alone(tap: Tap) -> Iterator[Only]:
+def _each_alone(tap: Tap, chosen: Sequence[int] | None) -> Iterator[Only]:
     """All operands and results at once; and each by itself where a rule asks which they are."""
     yield ALL
     if not tap.site.sees_zeros:
         return
     floats = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
-    yield from (Only(operand=i) for i in floats if len(floats) > 1)
+    kept = floats if chosen is None else [floats[k] for k in chosen]
+    yield from (Only(operand=i) for i in kept if len(floats) > 1)
     results = range(len(tap.outputs))
     yield from (Only(result=i) for i in results if len(results) > 1)
 
@@ -79,6 +77,7 @@ class _Calls:
     operands: Sequence[tuple[Any, ...]]
     true: ClosedJaxpr | None
     surrogate: bool
+    chosen: Sequence[int] | None
 
     def judged(self, only: Only) -> Iterator[Judged]:
         """The row of each call, and a note."""
@@ -87,11 +86,13 @@ class _Calls:
             if self.surrogate:
                 yield judge_surrogate(arms)
             elif only != ALL:
-                row, note = judge_site(arms, self._question(only, operands, dys))
+                chosen = self.chosen if only.operand is None else None
+                row, note = judge_site(arms, self._question(only, operands, dys), chosen)
                 yield row, _unused(only) + note.removeprefix("operand 0: ") if note else ""
             else:
-                row, note = judge_site(arms, questioned(self.tap, operands, dys, self.true))
-                zeros = [] if row is None or row.zero else _zeros(every)
+                question = questioned(self.tap, operands, dys, self.true)
+                row, note = judge_site(arms, question, self.chosen)
+                zeros = [] if row is None or row.zero else _zeros(every, self.chosen)
                 yield row, "; ".join(filter(None, [note, *zeros]))
 
     def _question(self, only: Only, operands: Sequence[Any], dys: Sequence[np.ndarray]) -> Question:
@@ -125,11 +126,12 @@ def _stack(values: Sequence[Any]) -> Any:
     return (np if is_float(values[0]) else jnp).stack(values)
 
 
-def _zeros(every: Sequence[Arms]) -> list[str]:
+def _zeros(every: Sequence[Arms], chosen: Sequence[int] | None) -> list[str]:
     """The operands of which nothing is proved, as their cotangent is zero in each call."""
     truths = zip(*(arms.truth[1] for arms in every), strict=True)
     zero = [i for i, each in enumerate(truths) if not any(map(np.any, each))]
-    return [f"operand {i}: its true cotangent is zero here" for i in zero]
+    asked = zero if chosen is None else [i for i in zero if i in chosen]
+    return [f"operand {i}: its true cotangent is zero here" for i in asked]
 
 
 def _unused(only: Only) -> str:

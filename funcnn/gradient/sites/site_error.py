@@ -1,13 +1,11 @@
 """The error of a rule at one site: its own, at given operands and cotangents.
 
-Truth is the derivative, in float64, of what the rule wraps. Elements that stand on a kink or a tie
-are left out, as any rule may take either side there.
+Truth is the derivative, in float64, of what the rule wraps.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,10 +21,10 @@ from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.program.perturbations import Tap
 from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.gradient.program.sites import alone
-from funcnn.gradient.sites.shaken import shake, smooth_elements
+from funcnn.gradient.sites.shaken import shake
 from funcnn.gradient.truth.rounded import Rounded, appealed
-from funcnn.gradient.verdict.judge import Row, is_doubtful, judge_gradient, judge_rounding
-from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, Function
+from funcnn.gradient.verdict.judge import Row
+from funcnn.types import Array, Aval, ClosedJaxpr, Function
 
 _DRAWS = 2  # of changed operands, for the noise floor
 
@@ -161,6 +159,17 @@ def questioned(
     floats = [i for i, aval in enumerate(tap.operands) if is_float(aval)]
     values, dys = _rounded(tap, list(given), list(cotangents))
 
+    x64 = jax.config.read("jax_enable_x64")
+
+    def backward() -> ClosedJaxpr:
+        def pull(*args: Array) -> list[Array]:
+            x, dys = args[: len(floats)], args[len(floats) :]
+            given = filled(values, floats, x), list(dys)
+            return list(_over_loops(tap, jex.jaxpr_as_fun(alone(tap.eqn)), given, ALL)[1])
+
+        with jax.enable_x64(x64):
+            return jax.make_jaxpr(pull)(*(values[i] for i in floats), *dys)
+
     @functools.cache
     def subject() -> Subject:
         high = [raised(v) for v in values]
@@ -177,7 +186,8 @@ def questioned(
 
         x = tuple(np.asarray(high[i]) for i in floats)
         names = tuple(f"operand {i}" for i in range(len(floats)))
-        return Subject(names, x, list, of_floats(False), False, further=of_floats(True))
+        further, plain = of_floats(True), of_floats(False)
+        return Subject(names, x, list, plain, False, further=further, backward=backward)
 
     def question(row: Row, i: int, manual: np.ndarray, truth: np.ndarray) -> Row:
         with jax.enable_x64(True):
@@ -231,75 +241,3 @@ def _over_loops(tap: Tap, evaluate: Function, given: Inputs, only: Only) -> Side
         return one(given)
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(tap.lengths) :]), given)
     return jax.lax.map(one, flat)
-
-
-def only(smooth: np.ndarray, x: ArrayLike) -> np.ndarray:
-    """x with zeros where it stands on a kink: they add nothing to any error.
-
-    >>> only(np.array([True, False]), np.array([2.0, 3.0]))
-    array([2., 0.])
-    """
-    kept = np.array(x)
-    kept[~smooth] = 0
-    return kept
-
-
-def judge_site(arms: Arms, question: Question | None = None) -> tuple[Row | None, str]:
-    """The worst of a site's values and operands, and a note; None where nothing can be said.
-
-    Elements that stand on a kink are left out; with a `question`, see `questioned`, each operand
-    that seems wrong is looked at by itself.
-
-    >>> x = np.array([1.0], np.float32)
-    >>> row, note = judge_site(Arms(([x], [2 * x]), ([x], [x]), ([x], [x]), ([x], [x]), []))
-    >>> row.verdict, note
-    ('WRONG', 'operand 0: manual = 2 x truth; worst at [0]: manual 2, automatic 1, truth 1')
-    """
-    judged, left_out = _judged(arms, question)
-    rows = [row for row in judged if row.verdict != "INCONCLUSIVE"]
-    wrong = [row for row in rows if row.verdict == "WRONG"]
-    kinks = f"{left_out} elements stand on a kink or tie and are left out" if left_out else ""
-    if not wrong and not any(row.leaf.startswith("operand") for row in rows):
-        return None, kinks or "the true cotangents are zero everywhere, or not finite"
-    worst = max(wrong or rows, key=lambda row: (not row.zero, row.manual))
-    what = f"{worst.leaf}: {worst.note}" if worst.note else ""
-    return worst, "; ".join(filter(None, [what, kinks]))
-
-
-def judge_surrogate(arms: Arms) -> tuple[Row, str]:
-    """The value of a site whose rule is declared no derivative: a wrong one is no surrogate.
-
-    >>> x = np.array([1.0], np.float32)
-    >>> arms = Arms(([x], [2 * x]), ([x], [x]), ([x], [x]), ([x], [x]), [])
-    >>> judge_surrogate(arms)[0].verdict
-    'SURROGATE'
-    """
-    values = [row for row in _judged(arms, None)[0] if row.leaf.startswith("value")]
-    wrong = [row for row in values if row.verdict == "WRONG"]
-    if wrong:
-        return wrong[0], f"{wrong[0].leaf}: {wrong[0].note}"
-    nan = math.nan
-    note = "declared a surrogate: give reference= to hold it against another function"
-    return Row("", (), "", nan, nan, nan, "SURROGATE"), note
-
-
-def _judged(arms: Arms, question: Question | None) -> tuple[list[Row], int]:
-    """A row for each value of a site and each cotangent, and how many elements stand on kinks."""
-    manual, automatic, truth, shaken, moved = arms
-    rows: list[Row] = []
-    left_out = 0
-    for part, name in enumerate(("value", "operand")):
-        for i, t in enumerate(truth[part]):
-            if np.size(t):
-                # Values do not jump where their derivatives do.
-                whole = name == "value" or question is not None
-                smooth = np.ones(t.shape, bool) if whole else smooth_elements(t, shaken[part][i])
-                left_out += int(np.sum(~smooth))
-                low = [only(smooth, arm[part][i]) for arm in (manual, automatic, truth)]
-                draws = [only(smooth, draw[part][i]) for draw in moved]
-                judge = judge_rounding if name == "value" else judge_gradient
-                row = judge(f"{name} {i}", low[0], low[1], low[2], draws)
-                if question is not None and name == "operand" and is_doubtful(row):
-                    row = question(row, i, low[0], low[2])
-                rows.append(row)
-    return rows, left_out

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,13 +27,19 @@ from funcnn.types import ArrayLike, Verdict
 
 SIDES = (1e-8, 1e-10)  # how far to either side of a point its slopes are looked for, relative
 _TINY = 1e-290  # what is below, and what it times 1e-9 is, XLA may take for 0
-_WORST = 8  # elements that are looked at one by one
+_WORST = 8  # elements that are looked at one by one, before the others are in groups
+_GROUPS = 16
+_ALONE = 64  # of those, where the group says nothing
 _SECANTS = 64  # elements without an automatic derivative that are looked at, one by one
-_SECANT_SIZES = (1e-5, 1e-6)
+_SECANT = 1e-6  # relative
 GROWN = 4.0  # errors that are COARSE times larger do so many times more, at least
 _NOISE = 16.0  # of what rounding was seen to do
 SOLVED = 1e-4  # relative: what a loop that stops at a tolerance may leave open
 _SOLVER = 1e-6  # relative: a solver's usual tolerance
+_REACH = 1e9  # of the unit, beside the cotangents: what cancels further has no digit left
+_DRAWS = 4  # of rounding errors, where each element counts for itself
+_ALGEBRA = 1e-2  # relative
+_LOST = 0.1  # of the truth
 _STOPPED = 10.0  # of what more iterations change
 
 Found = tuple[Verdict, str]  # verdict and note
@@ -51,6 +57,9 @@ class Appeal:
         manual: its gradient.
         truth: its automatic one.
         allowed: how far either may be from the other, element by element.
+        unit: the rounding error of a number on the way to the gradient.
+        excusing: what of rounding in the rule's own arithmetic counts: "all" of it, as one noise
+            for the whole leaf; that of "elements"; or "nothing", where accuracy is the question.
     """
 
     subject: Subject
@@ -60,11 +69,15 @@ class Appeal:
     manual: np.ndarray
     truth: np.ndarray
     allowed: np.ndarray
+    unit: float = 2.0**-52
+    excusing: Literal["all", "elements", "nothing"] = "all"
 
     def verdict(self) -> Found | None:
         """("pass" or "inconclusive", why); None where nothing excuses it. x64 is enabled."""
-        if not np.all(np.isfinite(self.manual)) or not self.off.size:
+        if not np.all(np.isfinite(self.manual)):
             return None
+        if not self.off.size:  # the elements are near, and the leaf as a whole is not
+            return self._rounding_of_the_rule()
         with np.errstate(over="ignore", invalid="ignore"):
             if not np.all(np.isfinite(self.truth)):
                 return self._no_number()
@@ -72,7 +85,7 @@ class Appeal:
                 verdict = excuse()
                 if verdict:
                     return verdict
-        return None
+            return self._rounding_of_the_rule()
 
     def _no_number(self) -> Found | None:
         """Where the automatic derivative is NaN, behind a where or so, secants decide."""
@@ -85,17 +98,20 @@ class Appeal:
     def _between_secants(self, c: int) -> bool:
         """Whether element c lies between the slopes of the function to its two sides."""
         m, middle = float(np.ravel(self.manual)[c]), self._weighted(self.x)
-        sides: list[tuple[float, float]] = []
-        for sign in (-1, 1):
-            far, near = (
-                (self._weighted(self._moved(c, sign * size)) - middle) / (sign * size)
-                for size in _SECANT_SIZES
-            )
-            sides.append((near, abs(near - far)))
-        (low, below), (high, above) = sorted(sides)
-        noise = _STOPPED * 2.0**-52 * abs(middle) / _SECANT_SIZES[1]
+        steps = [sign * self._step(c) for sign in (-1, 1)]
+        sides = [(self._weighted(self._moved(c, step)) - middle) / step for step in steps]
+        low, high = sorted(sides)
+        if m == low == high:
+            return True
+        noise = _STOPPED * 2.0**-52 * abs(middle) / self._step(c)
         slack = 1e-4 * abs(m) + noise + float(np.ravel(self.allowed)[c])
-        return low - 2 * below - slack <= m <= high + 2 * above + slack
+        known = self.truth[np.isfinite(self.truth)]
+        sizes = abs(m), abs(low), abs(high), _rms(known)
+        return slack <= 1e-3 * max(sizes) and low - slack <= m <= high + slack
+
+    def _step(self, c: int) -> float:
+        size = abs(float(self.x[self.leaf].flat[c]))
+        return _SECANT * (size if size > _TINY else 1.0)
 
     def _weighted(self, x: tuple[Any, ...]) -> float:
         """The outputs, weighted by their cotangents."""
@@ -113,12 +129,12 @@ class Appeal:
         return np.asarray(self.subject.pull_automatic(x, self.w)[1][self.leaf])
 
     def _kinks(self) -> Found | None:
-        worst = [int(c) for c in self.off[:_WORST]]
-        if len(self.off) > _WORST:  # the others are of the same kind, or they are wrong
-            random = np.random.default_rng(0)
-            worst += [int(c) for c in random.choice(self.off[_WORST:], 2 * _WORST)]
-        seen = [self._side(c) for c in dict.fromkeys(worst)]
+        alone = [int(c) for c in self.off[:_WORST]]
+        seen = [self._side(c) for c in alone]
         if not all(seen):
+            return None
+        rest = self._beside_in_groups(self.off[_WORST:])
+        if len(rest) > _ALONE or not all(self._side(int(c)) for c in rest):
             return None
         smooth = seen.count("smooth")
         others = np.delete(np.ravel(self.truth), self.off)
@@ -129,6 +145,31 @@ class Appeal:
             "other sides"
         )
         return ("pass" if smooth or np.any(others) else "inconclusive"), what
+
+    def _beside_in_groups(self, indices: np.ndarray) -> np.ndarray:
+        """Those of many elements that do not lie on a kink as `_side` says, many at a time.
+
+        A group is moved at once: few of those that tie with each other are in one group.
+        """
+        if not len(indices):
+            return indices
+        m, allowed = (np.ravel(d) for d in (self.manual, self.allowed))
+        order, left_open = np.random.default_rng(0).permutation(indices), []
+        for group in np.array_split(order, min(_GROUPS, len(order))):
+            near, far = ([self._pulled_beside(group, s * size) for s in (-1, 1)] for size in SIDES)
+            low, high = np.minimum(*far), np.maximum(*far)
+            kink = high - low > 0.5 * np.abs(near[1] - near[0]) + allowed[group]
+            between = (low - allowed[group] <= m[group]) & (m[group] <= high + allowed[group])
+            left_open.append(group[~(kink & between)])
+        return np.concatenate(left_open)
+
+    def _pulled_beside(self, group: np.ndarray, relative: float) -> np.ndarray:
+        """The truth of some elements where they are all moved a little."""
+        moved = np.array(self.x[self.leaf])
+        size = np.abs(moved.flat[group])
+        moved.flat[group] += relative * np.where(size > _TINY, size, 1.0)
+        x = (*self.x[: self.leaf], moved, *self.x[self.leaf + 1 :])
+        return np.ravel(self._pull(x))[group]
 
     def _side(self, c: int) -> str:
         """ "kink" or "smooth" where element c lies between the slopes of its two sides, else ""."""
@@ -160,6 +201,38 @@ class Appeal:
         return "inconclusive", (
             f"the truth has lost its digits here: its own rounding is {np.max(noise):.1e}"
         )
+
+    def _rounding_of_the_rule(self) -> Found | None:
+        """Whether rounding in the rule's own arithmetic explains what it is off by.
+
+        It may be poorer than that of the automatic gradient, where terms cancel that the other has
+        not: y (1 - y) beside a sigmoid's tail. Then the rule is inaccurate, and its algebra right.
+        """
+        error = np.abs(self.manual - self.truth)
+        largest = max(float(np.linalg.norm(d)) for d in (self.truth, *self.w))
+        near = float(np.linalg.norm(error)) <= _REACH * self.unit * largest
+        if not near or self.excusing == "nothing":
+            return None  # as much is no rounding, and need not be looked for
+        draws = _DRAWS if self.excusing == "elements" else 1
+        try:
+            runs = self.subject.shaken_manual(self.unit, draws)
+            exact, *shaken = (np.asarray(run(self.x, list(self.w))[self.leaf]) for run in runs)
+        except Exception:  # what the rule does in float64, or a shard_map in a pullback
+            return None
+        noise = np.max([np.abs(each - exact) for each in shaken], axis=0)
+        if self.excusing == "all":
+            explained = _NOISE * np.maximum(noise, _rms(noise) / 4)
+        else:
+            explained = _NOISE / 2 * noise
+        if np.any(~(error <= self.allowed + explained)):
+            return None
+        # In float64 nothing is left of what a low precision does: there its algebra shows.
+        algebra = _ALGEBRA * np.abs(self.truth) + 1e-3 * noise
+        if self.unit > 2.0**-52 and np.any(~(np.abs(exact - self.truth) <= algebra)):
+            return None
+        if float(np.linalg.norm(noise)) > _LOST * float(np.linalg.norm(self.truth)):
+            return "inconclusive", "the rule has lost its digits here: its own rounding is as large"
+        return "pass", "as far as rounding in the rule's own arithmetic goes"
 
     def _stopped_loop(self) -> Found | None:
         if not self.subject.further or not self.subject.has_loop:
@@ -197,6 +270,10 @@ class Appeal:
         if self.subject.has_loop:
             return "pass", f"as far as differences can tell: {slopes[0].describe()}"
         return None
+
+
+def _rms(x: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(x)))) if x.size else 0.0
 
 
 def _change(a: ArrayLike, b: ArrayLike) -> float:

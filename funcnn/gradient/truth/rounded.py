@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ class Rounded:
         leaf: the index of the leaf.
         manual: its gradient, in its own dtype.
         truth: its automatic one, in float64.
+        accuracy: whether the rule's own rounding is what is asked about, and excuses nothing.
     """
 
     subject: Subject
@@ -40,6 +41,7 @@ class Rounded:
     leaf: int
     manual: Array | np.ndarray | np.number
     truth: Array | np.ndarray | np.number
+    accuracy: bool = False
 
     @functools.cached_property
     def explained(self) -> np.ndarray:
@@ -86,7 +88,8 @@ class Rounded:
         unit = float(jnp.finfo(self.manual.dtype).eps)
         known = np.where(np.isfinite(truth), truth, 0.0)
         rms = float(np.sqrt(np.mean(np.square(known)))) if truth.size else 0.0
-        return self._appeal(_FACTOR * unit * (np.abs(known) + rms)).verdict()
+        excusing = "nothing" if self.accuracy else "all"
+        return self._after_appeal(_FACTOR * unit * (np.abs(known) + rms), excusing)
 
     def of_elements(self) -> Found | None:
         """The same for elements that the others outweigh."""
@@ -95,11 +98,15 @@ class Rounded:
         )
         if np.all(self.error <= allowed):
             return "pass", "what single elements are off by is the rounding on the way to them"
-        return self._appeal(allowed).verdict()
+        return self._after_appeal(allowed, "nothing" if self.accuracy else "elements")
 
-    def _appeal(self, allowed: np.ndarray) -> Appeal:
+    def _after_appeal(
+        self, allowed: np.ndarray, excusing: Literal["all", "elements", "nothing"]
+    ) -> Found | None:
         manual, truth = (np.asarray(g, np.float64) for g in (self.manual, self.truth))
-        return Appeal(self.subject, self.x, self.w, self.leaf, manual, truth, allowed)
+        unit = float(jnp.finfo(self.manual.dtype).eps)
+        given = self.subject, self.x, self.w, self.leaf, manual, truth
+        return Appeal(*given, allowed, unit, excusing).verdict()
 
 
 def appealed(row: Row, rounded: Rounded) -> Row:

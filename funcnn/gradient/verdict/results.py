@@ -191,8 +191,8 @@ class CheckReport(Report):
             yield f"rule {name}: these arguments never run it"
         for name in self.unused:
             yield (
-                f"rule {name}: its value reaches no result; where it was differentiated inside, "
-                "check what calls it before that"
+                f"rule {name}: its value reaches no result that varies with it; where it was "
+                "differentiated inside, check what calls it before that"
             )
         if self._nothing and not self.failures and not self.uncovered:
             yield self._nothing

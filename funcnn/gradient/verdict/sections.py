@@ -19,7 +19,7 @@ def check_sections(reports: Sequence[CheckReport]) -> list[Section]:
     >>> from funcnn.gradient.verdict.results import CheckReport, Result
     >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
     >>> [section.title for section in check_sections([report])]
-    ['Rules and checks', 'Failures', 'Inconclusive and skipped']
+    ['Rules and checks', 'Failures', 'Notes, inconclusive and skipped']
     """
     rows = [_shown_row(r, r.check in report.laws) for report in reports for r in report.results]
     wrong = {str(r): [str(failure) for failure in r.failures] for r in reports if not r.ok}
