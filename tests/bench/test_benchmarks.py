@@ -138,7 +138,7 @@ def test_a_refused_arm_is_exit_1_and_json_lines_are_rows(quick, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["wrk"], "unknown benchmark wrk (did you mean work?): work, broken"),
+        (["wrk"], "unknown benchmark wrk (did you mean work?); known: work, broken"),
         (["work", "--rounds", "0"], "expected a number from 1, found 0"),
         (["work", "--out", "absent/rows.jsonl"], "there is no folder absent"),
     ],

@@ -44,7 +44,7 @@ from funcnn.gradient.program.influence import operands_differentiated, rules_not
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import take_out, trace
-from funcnn.gradient.sites.localize import SiteRow, localize
+from funcnn.gradient.sites.localize import SiteRow, known_sites, localize
 from funcnn.types import Function, Intent, PyTree
 
 __all__ = ["Comparison", "compare"]
@@ -106,10 +106,7 @@ def compare(
     >>> report.ok, [row.leaf for row in report.leaves], [arm.name for arm in report.arms]
     (True, ['w'], ['automatic', 'checkpointed', 'manual'])
     """
-    if intent not in INTENTS:
-        raise ValueError(f"compare: intent is one of {', '.join(INTENTS)}, found {intent!r}")
-    check_call("compare", f, args, reference=reference)
-    check_count("compare", "pairs", pairs)
+    _check_given(f, args, intent, reference, pairs)
     real, args = of_real_arrays(f), real_arrays(args)
     chosen = _chosen_leaves(f, args, argnums)
     with_rules = trace(real, args, {})
@@ -122,32 +119,36 @@ def compare(
         truth, moved = _truth(automatic)
     except Exception as error:  # NoTruth, or what the compiler says of a program in float64
         return Comparison((), rules, tuple(kept), no_truth=first_line(error))
-    quick = not (cost or pairs)
-    built = {"automatic": build(automatic, quick=quick)}
+    built = {"automatic": build(automatic, quick=not (cost or pairs))}
     da = built["automatic"].call(with_rules.leaves)
     try:
-        built["manual"] = build(manual, quick=quick)
+        built["manual"] = build(manual, quick=not (cost or pairs))
         dm = built["manual"].call(with_rules.leaves)
     except Exception as error:  # whatever a rule raises is what is wrong with it
-        failed = tuple(raised_row(n, d, error) for n, d in zip(chosen.values(), da, strict=True))
-        return Comparison(failed, rules, tuple(kept))
-    options: dict[str, Any] = {"forward": True, "further": True}
-    on = functools.partial(take_out, true, args, {}, Removal(), **options)
+        failed = map(functools.partial(raised_row, error=error), chosen.values(), da)
+        return Comparison(tuple(failed), rules, tuple(kept))
+    on = functools.partial(take_out, true, args, {}, Removal(), forward=True, further=True)
     backward = functools.partial(program_of, manual, jax.config.read("jax_enable_x64"))
-    names = tuple(chosen.values())
-    judge = Judge(names, automatic, da, truth, moved, lambda: on()[0], backward)
+    judge = Judge(tuple(chosen.values()), automatic, da, truth, moved, lambda: on()[0], backward)
     if intent == "surrogate" and reference is None:
         arms, timing = _costs(built, cost, pairs)
         rows = (value_row(manual, automatic), *map(declared_row, judge.names, dm))
         return Comparison(rows, rules, tuple(kept), timing=timing, arms=arms)
-    rows = judge.rows(dm)
-    site_rows = () if reference else _site_rows(manual)
+    rows, site_rows = judge.rows(dm), () if reference else _site_rows(manual)
     wrong = any(row.verdict == "WRONG" for row in rows) and not reference
     culprits = _culprits(real, args, manual, rules, site_rows, judge) if wrong else ()
     arms, timing = _costs(built, cost, pairs)
-    known = [row.site for row in site_rows if row.verdict != "INCONCLUSIVE"]
-    others = tuple(rules_not_compared(with_rules, chosen, known))
+    others = tuple(rules_not_compared(with_rules, chosen, known_sites(site_rows)))
     return Comparison(rows, rules, tuple(kept), culprits, timing, "", site_rows, arms, others)
+
+
+def _check_given(
+    f: Function, args: tuple[Any, ...], intent: str, reference: Function | None, pairs: int
+) -> None:
+    if intent not in INTENTS:
+        raise ValueError(f"compare: intent is one of {', '.join(INTENTS)}, found {intent!r}")
+    check_call("compare", f, args, reference=reference)
+    check_count("compare", "pairs", pairs)
 
 
 def _chosen_leaves(

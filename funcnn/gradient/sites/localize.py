@@ -96,6 +96,15 @@ def localize(
     return tuple(rows.get(s.position) or _not_seen(s) for s in outermost)
 
 
+def known_sites(rows: Sequence[SiteRow]) -> list[Site]:
+    """The sites whose rule was judged by itself.
+
+    >>> known_sites([SiteRow(Site((0,), "f", "", "", ""), 0.0, 0.0, 0.0, "INCONCLUSIVE")])
+    []
+    """
+    return [row.site for row in rows if row.verdict != "INCONCLUSIVE"]
+
+
 def _not_seen(site: Site) -> SiteRow:
     why = "inside a loop or branch that is not looked into"
     return SiteRow(site, math.nan, math.nan, math.nan, "INCONCLUSIVE", why)

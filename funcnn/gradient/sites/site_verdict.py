@@ -63,6 +63,7 @@ def judge_site(
 def moved_floats(eqn: Equation, moved: Collection[int] | None) -> list[int] | None:
     """The numbers among the float operands of a site of those among all of its operands.
 
+    >>> import jax
     >>> eqn, = jax.make_jaxpr(lambda n, x: x * n)(2, 3.0).eqns[-1:]
     >>> moved_floats(eqn, {0})
     [0]
