@@ -260,6 +260,22 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks into /proc")
+def test_workers_that_were_interrupted_are_an_interrupt():
+    """Of both, their end may be what the command sees first."""
+    command = [sys.executable, "-m", "funcnn", "check", "--processes", "2"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    while process.poll() is None and len(children(process.pid)) < 3:
+        time.sleep(0.02)
+    for worker in children(process.pid):
+        os.kill(worker, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, b"funcnn: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_its_command(number, tmp_path):
     command = [sys.executable, "-m", "funcnn", "check", "--processes", "2"]

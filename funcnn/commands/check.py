@@ -12,7 +12,9 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import jax
@@ -169,17 +171,27 @@ def _checked(
     pool = ProcessPoolExecutor(
         wanted, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
+    workers: list[BaseProcess] = []
     try:
         with _termination_raises():
             with _interrupts_held_back():
                 reports = pool.map(functools.partial(_check_by_name, **options), own)
+                workers += multiprocessing.active_children()
             yield from reports
-    except BaseException:
+    except BaseException as error:
         for worker in multiprocessing.active_children():
             worker.terminate()  # what it computes is of no use to anybody any more
+        # An interrupt ends the workers, too; of the two, it may be their end that is seen here.
+        if isinstance(error, BrokenProcessPool) and any(map(_was_interrupted, workers)):
+            raise KeyboardInterrupt from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _was_interrupted(worker: BaseProcess) -> bool:
+    worker.join(timeout=1)
+    return worker.exitcode == -signal.SIGINT
 
 
 @contextlib.contextmanager

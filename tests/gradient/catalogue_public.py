@@ -239,7 +239,7 @@ add("optax.smooth_labels", lambda x: optax.smooth_labels(nn.softmax(x), 0.1), dr
 add("optax.ctc_loss", lambda x: optax.ctc_loss(
         x, jnp.zeros((1, 5)), jnp.array([[1, 2]]), jnp.zeros((1, 2))
     ), draw(1, 5, 4))  # fmt: skip
-add("optax.global_norm", lambda x, y: optax.global_norm([x, y]), draw(3), draw(2))
+add("optax.safe_norm", lambda x: optax.safe_norm(x, 0.1), draw(3))
 
 # Layers of other libraries, and their attention
 
@@ -268,7 +268,8 @@ LINEN = {
     "Dense": linen(flax.linen.Dense(3), X),
     "Conv": linen(flax.linen.Conv(2, (3,)), ROWS),
     "LayerNorm": linen(flax.linen.LayerNorm(), X),
-    "GroupNorm": linen(flax.linen.GroupNorm(2), X),
+    # Of two features in a group nothing is left but the digits that cancel: here there are four.
+    "GroupNorm": linen(flax.linen.GroupNorm(2), draw(3, 8)),
     "MultiHeadDotProductAttention": linen(flax.linen.MultiHeadDotProductAttention(2), ROWS),
 }
 HAIKU = {
