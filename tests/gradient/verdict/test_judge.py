@@ -180,3 +180,13 @@ def test_relative_error():
     assert relative_error(np.zeros(2), np.zeros(2)) == 0.0
     assert relative_error(np.ones(2), np.zeros(2)) == np.inf
     assert relative_error(np.array([np.nan, 1.0]), np.ones(2)) == np.inf
+
+
+def test_a_program_that_is_off_in_its_precision_is_no_wrong_rule():
+    """Random bits are others in float64: both gradients are one, and the truth another."""
+    both = np.float32(-0.3) * TRUTH.astype(np.float32)
+    assert rounding(both, both).verdict == "TIE"
+    assert rounding(1.001 * both, both).verdict == "WRONG"
+    other = both.copy()
+    other.flat[-1] *= 7
+    assert rounding(other, both).verdict == "WRONG"
