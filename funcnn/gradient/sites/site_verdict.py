@@ -106,7 +106,8 @@ def _judged(
                 if name == "value":  # an infinite one is the function's, not the rule's
                     alike = [~np.isfinite(np.asarray(arm[part][i])) for arm in (manual, automatic)]
                     smooth &= ~(alike[0] & alike[1])
-                left_out += int(np.sum(~smooth))
+                else:
+                    left_out += int(np.sum(~smooth))
                 low = [only(smooth, arm[part][i]) for arm in (manual, automatic, truth)]
                 draws = [only(smooth, draw[part][i]) for draw in draws_moved]
                 judge = judge_rounding if name == "value" else judge_gradient

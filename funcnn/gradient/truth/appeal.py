@@ -165,10 +165,8 @@ class Appeal:
 
     def _pulled_beside(self, group: np.ndarray, relative: float) -> np.ndarray:
         """The truth of some elements where they are all moved a little."""
-        moved = np.array(self.x[self.leaf])
-        size = np.abs(moved.flat[group])
-        moved.flat[group] += relative * np.where(size > _TINY, size, 1.0)
-        x = (*self.x[: self.leaf], moved, *self.x[self.leaf + 1 :])
+        size = np.abs(self.x[self.leaf].flat[group])
+        x = self._moved(group, relative * np.where(size > _TINY, size, 1.0))
         return np.ravel(self._pull(x))[group]
 
     def _side(self, c: int) -> str:
@@ -185,11 +183,10 @@ class Appeal:
 
     def _beside(self, c: int, relative: float) -> float:
         """The truth of element c where that element of the leaf is moved a little."""
-        size = abs(self.x[self.leaf].flat[c])
-        x = self._moved(c, relative * (size if size > _TINY else 1.0))
-        return float(self._pull(x).flat[c])
+        return float(self._pulled_beside(np.array([c]), relative)[0])
 
-    def _moved(self, c: int, by: float) -> tuple[Any, ...]:
+    def _moved(self, c: int | np.ndarray, by: float | np.ndarray) -> tuple[Any, ...]:
+        """The point with one element of the leaf, or some of them, elsewhere."""
         moved = np.array(self.x[self.leaf])
         moved.flat[c] += by
         return (*self.x[: self.leaf], moved, *self.x[self.leaf + 1 :])
