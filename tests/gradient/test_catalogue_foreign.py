@@ -11,7 +11,7 @@ from catalogue_foreign import FOREIGN
 
 from funcnn.gradient.check import check
 
-SAMPLE = ("plain", "symbolic_zeros", "newton_root", "infinite_scores", "straight_through")
+SAMPLE = ("plain", "symbolic_zeros", "infinite_scores", "straight_through")
 DIRECTIONS = 2
 HALVINGS = 4
 

@@ -29,7 +29,7 @@ def mutation(situation: Situation) -> Iterator[Result]:
     >>> import jax.numpy as jnp
     >>> from funcnn import rules
     >>> from funcnn.core.registry import Case
-    >>> one = Situation.of_rule(rules.softplus, Case("one", (jnp.linspace(-1.0, 1.0, 3),)))
+    >>> one = Situation.of_rule(rules.relu, Case("one", (jnp.linspace(-1.0, 1.0, 3),)))
     >>> [result.verdict for result in mutation(one)]
     ['pass']
     """

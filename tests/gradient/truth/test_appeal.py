@@ -179,7 +179,7 @@ def sinc(factor, at_zero=0.0):
     return made
 
 
-@pytest.mark.parametrize("make", [safe_root, sinc])
+@pytest.mark.parametrize("make", [safe_root, pytest.param(sinc, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("factor", "at_zero", "ok"), [(1.0, 0.0, True), (7.0, 0.0, False), (1.0, -3.0, False)]
 )

@@ -62,6 +62,7 @@ def test_elements_that_cancel_are_what_rounding_leaves(factor):
         assert report.ok is (factor == 1.0), str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 7.0])
 def test_one_element_of_a_loop_that_loses_digits(factor):
     """In the loop a number cancels, so that one element of the gradient is rounding alone."""
