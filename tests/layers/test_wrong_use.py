@@ -40,7 +40,7 @@ CALLS = {
 INITS = {
     "swapped": (lambda: DENSE.init(X, KEY), "dense.init(jax.random.key(0), x): first a key"),
     "swapped in a chain": (lambda: fnn.chain(DENSE).init(X, KEY), "chain.init", "first a key"),
-    "one argument": (lambda: DENSE.init(KEY), "takes a key and an input, found 1 arguments"),
+    "one argument": (lambda: DENSE.init(KEY), "takes a key and an input, found 1 argument"),
     "a seed": (lambda: DENSE.init(0, X), "first a key, then x; found int and float32[2, 3]"),
     "no key": (lambda: DENSE.init(None, X), "init needs a key"),
     "a shape": (lambda: DENSE.init(KEY, (2, 3)), "x is an array or a jax.ShapeDtypeStruct"),
