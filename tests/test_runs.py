@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -234,13 +236,36 @@ def test_a_damaged_checkpoint_is_one_warning_and_the_end_is_the_same(finished, r
     assert_ends_as(run, finished)
 
 
+def test_eval_takes_the_checkpoint_before_a_damaged_one_and_says_what_makes_it_whole(run, capsys):
+    (run / "checkpoints/step_00000004/manifest.json").unlink()
+    assert main(["eval", str(run), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["step"] == 2
+    assert err.endswith("; taking step 2 instead; train --resume makes what comes after it again\n")
+
+
+def test_a_finished_run_has_nothing_to_do(run, capsys):
+    code, _, stderr = train(capsys, run, "--resume")
+    assert code == 0
+    assert stderr[-1] == f"nothing to do: the run has its 4 steps; results in {run}"
+    code, _, stderr = train(capsys, run, "--resume", "--set", "train.steps=5")
+    assert code == 0
+    assert re.match(r"1 step in [0-9.]+ s, 5 in all; results in ", stderr[-1])
+
+
 def test_without_a_whole_checkpoint_one_line_says_how_to_start_anew(run, capsys):
     for path in run.glob("checkpoints/*/manifest.json"):
         path.write_text("[" * 200_000)
     code, _, (told,) = train(capsys, run, "--resume")
     assert code == 2
     assert "no checkpoint is whole" in told
-    assert "start anew in another folder, or remove " in told
+    assert f"to start anew remove {run / 'checkpoints'} and resume" in told
+    assert main(["eval", str(run)]) == 2
+    assert capsys.readouterr().err.splitlines() == [told]
+    shutil.rmtree(run / "checkpoints")
+    code, _, stderr = train(capsys, run, "--resume")
+    assert code == 0
+    assert "no state to resume from: starts at step 0" in stderr
 
 
 def test_a_bad_line_of_the_metrics_is_named_before_anything_is_built(run, capsys, monkeypatch):

@@ -128,6 +128,15 @@ def test_bench_shows_a_table_and_keeps_the_rows(quick, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("rounds", "sure"), [(2, False), (5, False), (6, True), (15, True)])
+def test_an_interval_is_named_where_the_rounds_give_one(rounds, sure, quick, capsys):
+    assert main(["bench", "work", "--rounds", str(rounds)]) == 0
+    out = capsys.readouterr().out
+    assert "time / a" in out
+    assert ("95 % from" in out) == sure
+    assert ("highest ratio" in out and "--rounds 6 or more" in out) == (not sure)
+
+
 def test_a_refused_arm_is_exit_1_and_json_lines_are_rows(quick, capsys):
     assert main(["bench", "--rounds", "2", "--json"]) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
