@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcnn.commands import values
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; no traceback reaches the user.
@@ -194,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def configured(name: str, run: Callable[[argparse.Namespace], int], text: str, **config: Any):
         sub = command(name, run, text)
-        config |= {"metavar": "CONFIG", "type": _path}
+        config |= {"metavar": "CONFIG", "type": values.path}
         sub.add_argument("config", help="a TOML file, as in configs/", **config)
         sub.add_argument(
             "--set",
@@ -208,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = configured("train", _train, "train a network, print its test accuracy")
     train.add_argument(
-        "--out", metavar="DIR", type=_path, help="the folder of the run, for run.folder"
+        "--out", metavar="DIR", type=values.path, help="the folder of the run, for run.folder"
     )
     train.add_argument(
         "--resume", action="store_true", help="continue the run in its folder, or begin it there"
@@ -240,7 +242,7 @@ def _bench_options(bench: argparse.ArgumentParser) -> None:
         help="a benchmark; by default, on a GPU all called large_, elsewhere all others",
     )
     bench.add_argument(
-        "--rounds", type=_positive, default=15, metavar="N", help="times that each is run; 15"
+        "--rounds", type=values.positive, default=15, metavar="N", help="times that each is run; 15"
     )
     kept = bench.add_mutually_exclusive_group()
     kept.add_argument("--out", metavar="FILE", help="write the results there, as JSON lines")
@@ -254,7 +256,9 @@ def _bench_options(bench: argparse.ArgumentParser) -> None:
 
 
 def _run_argument(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("run", metavar="RUN", help="the folder that a run was trained in", type=_path)
+    sub.add_argument(
+        "run", metavar="RUN", help="the folder that a run was trained in", type=values.path
+    )
     _foreign_option(sub)
 
 
@@ -269,12 +273,12 @@ def _foreign_option(sub: argparse.ArgumentParser) -> None:
 def _visualize_options(visualize: argparse.ArgumentParser) -> None:
     _run_argument(visualize)
     visualize.add_argument(
-        "--out", metavar="DIR", type=_path, help="where to put them; RUN/pictures"
+        "--out", metavar="DIR", type=values.path, help="where to put them; RUN/pictures"
     )
     choice = visualize.add_mutually_exclusive_group()
     choice.add_argument(
         "--images",
-        type=_positive,
+        type=values.positive,
         default=6,
         metavar="N",
         help="how many test images; 6, at most 12",
@@ -299,11 +303,11 @@ def _check_options(check: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--case", metavar="NAME", help="only this case of one rule")
     check.add_argument(
-        "--seed", type=_whole, default=0, metavar="N", help="of the numbers that are drawn; 0"
+        "--seed", type=values.seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
     )
     check.add_argument(
         "--processes",
-        type=_positive,
+        type=values.positive,
         metavar="N",
         help="rules checked at once; one a core, at most 8",
     )
@@ -318,29 +322,3 @@ def _target_options(sub: argparse.ArgumentParser) -> None:
         help="a function that takes nothing and returns the tuple of the target's arguments",
     )
     sub.add_argument("--html", metavar="FILE", help="write the report there, too, as one page")
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError('expected a path, found ""')
-    return os.path.expanduser(text)
-
-
-def _whole(text: str) -> int:
-    """A seed: 32 bits, which JAX's and NumPy's generators both take."""
-    value = _digits(text)
-    if not 0 <= value < 2**32:
-        message = f"expected a whole number from 0 to 2^32 - 1, found {text[:60]}"
-        raise argparse.ArgumentTypeError(message)
-    return value
-
-
-def _positive(text: str) -> int:
-    if _digits(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, found {text[:60]}")
-    return _digits(text)
-
-
-def _digits(text: str) -> int:
-    """A number of at most 18 digits, else -1: Python refuses to read one of thousands."""
-    return int(text) if text.isdecimal() and len(text) <= 18 else -1
