@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcnn.commands import values
+from funcnn.commands.values import path, positive, seed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def configured(name: str, run: Callable[[argparse.Namespace], int], text: str, **config: Any):
         sub = command(name, run, text)
-        config |= {"metavar": "CONFIG", "type": values.path}
+        config |= {"metavar": "CONFIG", "type": path}
         sub.add_argument("config", help="a TOML file, as in configs/", **config)
         sub.add_argument(
             "--set",
@@ -209,9 +209,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     train = configured("train", _train, "train a network, print its test accuracy")
-    train.add_argument(
-        "--out", metavar="DIR", type=values.path, help="the folder of the run, for run.folder"
-    )
+    train.add_argument("--out", metavar="DIR", type=path, help="the folder of the run")
     train.add_argument(
         "--resume", action="store_true", help="continue the run in its folder, or begin it there"
     )
@@ -242,23 +240,19 @@ def _bench_options(bench: argparse.ArgumentParser) -> None:
         help="a benchmark; by default, on a GPU all called large_, elsewhere all others",
     )
     bench.add_argument(
-        "--rounds", type=values.positive, default=15, metavar="N", help="times that each is run; 15"
+        "--rounds", type=positive, default=15, metavar="N", help="times each is run; 15"
     )
     kept = bench.add_mutually_exclusive_group()
     kept.add_argument("--out", metavar="FILE", help="write the results there, as JSON lines")
     kept.add_argument(
-        "--config",
-        metavar="CONFIG",
-        help="recommend train.steps_per_call for this config, instead",
+        "--config", metavar="CONFIG", help="instead, recommend its train.steps_per_call"
     )
     _foreign_option(bench)
     bench.set_defaults(set=[])
 
 
 def _run_argument(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "run", metavar="RUN", help="the folder that a run was trained in", type=values.path
-    )
+    sub.add_argument("run", metavar="RUN", help="the folder that a run was trained in", type=path)
     _foreign_option(sub)
 
 
@@ -273,12 +267,12 @@ def _foreign_option(sub: argparse.ArgumentParser) -> None:
 def _visualize_options(visualize: argparse.ArgumentParser) -> None:
     _run_argument(visualize)
     visualize.add_argument(
-        "--out", metavar="DIR", type=values.path, help="where to put them; RUN/pictures"
+        "--out", metavar="DIR", type=path, help="where to put them; RUN/pictures"
     )
     choice = visualize.add_mutually_exclusive_group()
     choice.add_argument(
         "--images",
-        type=values.positive,
+        type=positive,
         default=6,
         metavar="N",
         help="how many test images; 6, at most 12",
@@ -303,11 +297,11 @@ def _check_options(check: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--case", metavar="NAME", help="only this case of one rule")
     check.add_argument(
-        "--seed", type=values.seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
+        "--seed", type=seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
     )
     check.add_argument(
         "--processes",
-        type=values.positive,
+        type=positive,
         metavar="N",
         help="rules checked at once; one a core, at most 8",
     )
