@@ -124,10 +124,10 @@ def test_wrong_use_is_one_line_with_the_cure(name):
     wrong, *parts = EVERY[name]
     with pytest.raises((TypeError, ValueError, KeyError)) as caught:
         wrong()
-    told = str(caught.value)
-    assert "\n" not in told
+    text = str(caught.value)
+    assert "\n" not in text
     for part in parts:
-        assert part in told
+        assert part in text
 
 
 # What stays right

@@ -117,8 +117,8 @@ def words(parts):
 def test_one_conclusion_stands_at_the_head_of_several_each_above_its_sections_again():
     first, second = Section("a", "b.", "<p>1</p>"), Section("c", "d.", "<p>2</p>")
     assert words([("OK", [first, second])]) == "OK a b. 1 c d. 2 Made with jax 1."
-    told = words([("OK", [first]), ("FAILED", [second])])
-    assert told == "OK FAILED OK a b. 1 FAILED c d. 2 Made with jax 1."
+    line = words([("OK", [first]), ("FAILED", [second])])
+    assert line == "OK FAILED OK a b. 1 FAILED c d. 2 Made with jax 1."
 
 
 def cells(rows):
