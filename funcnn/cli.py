@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcnn.commands.values import path, positive, seed
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; no traceback reaches the user.
@@ -188,38 +190,44 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str):
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=run)
-        sub.add_argument("--json", action="store_true", help="results as JSON on stdout")
-        sub.add_argument("--traceback", action="store_true", help="show where an error arose")
+        sub.add_argument("--json", action="store_true", help="results as JSON lines on stdout")
+        sub.add_argument("--traceback", action="store_true", help="show the traceback of an error")
         return sub
 
     def configured(name: str, run: Callable[[argparse.Namespace], int], text: str, **config: Any):
         sub = command(name, run, text)
-        config |= {"metavar": "CONFIG", "type": _path}
+        config |= {"metavar": "CONFIG", "type": path}
         sub.add_argument("config", help="a TOML file, as in configs/", **config)
         sub.add_argument(
-            "--set", metavar="a.b=v", action="append", default=[], help="override one key"
+            "--set",
+            metavar="TABLE.KEY=VALUE",
+            action="append",
+            default=[],
+            help="change one key of the config: --set train.steps=100; may be repeated",
         )
         _foreign_option(sub)
         return sub
 
     train = configured("train", _train, "train a network, print its test accuracy")
-    train.add_argument("--out", metavar="DIR", type=_path, help="in place of run.folder")
+    train.add_argument("--out", metavar="DIR", type=path, help="the folder of the run")
     train.add_argument(
-        "--resume", action="store_true", help="continue the run in its folder, or start it there"
+        "--resume", action="store_true", help="continue the run in its folder, or begin it there"
     )
     evaluate = command("eval", _eval, "the test accuracy of the latest checkpoint of a run")
     _run_argument(evaluate)
     _visualize_options(
         command("visualize", _visualize, "pictures of a trained run, as PNG and SVG")
     )
-    compare = "hand-derived against automatic gradient, leaf by leaf and site by site"
+    compare = "the gradient by hand against the automatic one, for each parameter and rule"
     _target_options(configured("compare", _compare, compare, nargs="?"))
-    census = "every custom rule in a program, what it keeps and how far off it is"
+    census = "every hand-written rule that a program calls: what it keeps, how far off it is"
     _target_options(configured("census", _census, census, nargs="?"))
-    check = command("check", _check, "check hand-derived rules against independent derivatives")
+    check = command(
+        "check", _check, "is a hand-written gradient right? funcnn's rules, or a function of yours"
+    )
     _check_options(check)
     _target_options(check)
-    _bench_options(command("bench", _bench, "times and bytes beside autodiff and other libraries"))
+    _bench_options(command("bench", _bench, "time and memory beside autodiff and other libraries"))
     command("doctor", _doctor, "versions, devices and settings of this machine")
     return parser
 
@@ -229,20 +237,22 @@ def _bench_options(bench: argparse.ArgumentParser) -> None:
         "names",
         metavar="NAME",
         nargs="*",
-        help="by default those called large_ on a GPU, else the others",
+        help="a benchmark; by default, on a GPU all called large_, elsewhere all others",
     )
-    bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="of each arm; 15")
+    bench.add_argument(
+        "--rounds", type=positive, default=15, metavar="N", help="times each is run; 15"
+    )
     kept = bench.add_mutually_exclusive_group()
-    kept.add_argument("--out", metavar="FILE", help="keep the result as JSON lines")
+    kept.add_argument("--out", metavar="FILE", help="write the results there, as JSON lines")
     kept.add_argument(
-        "--config", metavar="CONFIG", help="how many steps a call this config should take, instead"
+        "--config", metavar="CONFIG", help="instead, recommend its train.steps_per_call"
     )
     _foreign_option(bench)
     bench.set_defaults(set=[])
 
 
 def _run_argument(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("run", metavar="RUN", help="a run folder", type=_path)
+    sub.add_argument("run", metavar="RUN", help="the folder that a run was trained in", type=path)
     _foreign_option(sub)
 
 
@@ -250,16 +260,22 @@ def _foreign_option(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--no-foreign-code",
         action="store_true",
-        help="refuse a config that names a function (model.function): import none of others",
+        help="import no function that a config names (model.function): refuse it",
     )
 
 
 def _visualize_options(visualize: argparse.ArgumentParser) -> None:
     _run_argument(visualize)
-    visualize.add_argument("--out", metavar="DIR", type=_path, help="in place of RUN/pictures")
+    visualize.add_argument(
+        "--out", metavar="DIR", type=path, help="where to put them; RUN/pictures"
+    )
     choice = visualize.add_mutually_exclusive_group()
     choice.add_argument(
-        "--images", type=_positive, default=6, metavar="N", help="test images shown; 6, at most 12"
+        "--images",
+        type=positive,
+        default=6,
+        metavar="N",
+        help="how many test images; 6, at most 12",
     )
     choice.add_argument(
         "--image", metavar="FILE.npy", help="show this image instead, an array (H, W, C)"
@@ -267,52 +283,36 @@ def _visualize_options(visualize: argparse.ArgumentParser) -> None:
 
 
 def _check_options(check: argparse.ArgumentParser) -> None:
-    check.add_argument("rules", metavar="RULE", nargs="*", help="by default all")
-    check.add_argument("--level", choices=("fast", "full", "release"), default="fast")
+    check.add_argument("rules", metavar="RULE", nargs="*", help="a rule of funcnn; by default all")
     check.add_argument(
-        "--strict", action="store_true", help="findings in settings that nobody gave fail, too"
+        "--level",
+        choices=("fast", "full", "release"),
+        default="fast",
+        help="fast; full adds transformations, precisions, edge values; release mutants and cost",
+    )
+    check.add_argument(
+        "--strict",
+        action="store_true",
+        help="what is a NOTE, wrong in another setting alone, fails",
     )
     check.add_argument("--case", metavar="NAME", help="only this case of one rule")
     check.add_argument(
-        "--seed", type=_whole, default=0, metavar="N", help="of cases and cotangents; 0"
+        "--seed", type=seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
     )
     check.add_argument(
-        "--processes", type=_positive, metavar="N", help="side by side; by default one a core"
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="rules checked at once; one a core, at most 8",
     )
 
 
 def _target_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--target", metavar="MODULE:NAME", help="a function of your own")
+    sub.add_argument("--target", metavar="MODULE:NAME", help="a function of yours, instead")
     sub.add_argument(
         *("--args", "--arguments"),
         dest="arguments",
         metavar="MODULE:NAME",
-        help="a function that returns the tuple of its arguments",
+        help="a function that takes nothing and returns the tuple of the target's arguments",
     )
-    sub.add_argument("--html", metavar="FILE", help="the report as one HTML file, too")
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError('expected a path, found ""')
-    return os.path.expanduser(text)
-
-
-def _whole(text: str) -> int:
-    """A seed: 32 bits, which JAX's and NumPy's generators both take."""
-    value = _digits(text)
-    if not 0 <= value < 2**32:
-        message = f"expected a whole number from 0 to 2^32 - 1, found {text[:60]}"
-        raise argparse.ArgumentTypeError(message)
-    return value
-
-
-def _positive(text: str) -> int:
-    if _digits(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, found {text[:60]}")
-    return _digits(text)
-
-
-def _digits(text: str) -> int:
-    """A number of at most 18 digits, else -1: Python refuses to read one of thousands."""
-    return int(text) if text.isdecimal() and len(text) <= 18 else -1
+    sub.add_argument("--html", metavar="FILE", help="write the report there, too, as one page")

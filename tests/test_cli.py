@@ -101,7 +101,7 @@ def test_users_own_function(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = ["--set", "model.function=my_models:build", "--set", "model.options={}"]
     assert train_mlp(capsys, tmp_path / "run", *own)[0] == 0
-    for change, told in {
+    for change, message in {
         "model.function=my_models:absent": "absent",
         "model.function=no_such_module:build": "no_such_module",
         "model.function=my_models:number": "is not a function",
@@ -110,7 +110,7 @@ def test_users_own_function(tmp_path, capsys, monkeypatch):
     }.items():
         code, _, stderr = train_mlp(capsys, tmp_path / "other", *own, "--set", change)
         assert code == 2
-        assert told in stderr
+        assert message in stderr
         assert len(stderr.splitlines()) == 1
         assert not (tmp_path / "other").exists()
 
@@ -142,13 +142,13 @@ WRONG_CONFIGS = {
 
 @pytest.mark.parametrize("name", WRONG_CONFIGS)
 def test_wrong_config_is_one_line_and_exit_2(name, tmp_path, capsys):
-    text, told = WRONG_CONFIGS[name]
+    text, message = WRONG_CONFIGS[name]
     path = tmp_path / "config.toml"
     if text is not None:
         path.write_text(text)
     code, stdout, stderr = run(capsys, "train", path, "--out", tmp_path / "run")
     assert (code, stdout) == (2, "")
-    assert told in stderr
+    assert message in stderr
     assert len(stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
@@ -176,7 +176,7 @@ def not_a_number(folder):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (truncated, "train-images-idx3-ubyte"),
         (mislabelled, "train-"),
@@ -184,14 +184,14 @@ def not_a_number(folder):
         (not_a_number, "image 3 holds nan"),
     ],
 )
-def test_bad_data_is_one_line_that_names_the_key(damage, told, tmp_path, capsys):
+def test_bad_data_is_one_line_that_names_the_key(damage, message, tmp_path, capsys):
     write_idx_folder(tmp_path / "data", gz=False)
     damage(tmp_path / "data")
     own = ["--set", "data.name=idx", "--set", f"data.path={tmp_path / 'data'}"]
     code, stdout, stderr = train_mlp(capsys, tmp_path / "run", *own)
     assert (code, stdout) == (2, "")
     assert stderr.startswith(f"funcnn: data.path = '{tmp_path / 'data'}': ")
-    assert told in stderr
+    assert message in stderr
     assert len(stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 

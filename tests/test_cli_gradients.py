@@ -238,11 +238,11 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line_and_exit_2(name, capsys, own):
-    arguments, told = MISTAKES[name]
+    arguments, message = MISTAKES[name]
     before = sorted(own.iterdir())
     code, stdout, stderr = run(capsys, *arguments)
     assert (code, stdout) == (2, "")
-    assert told in stderr
+    assert message in stderr
     assert len(stderr.splitlines()) == 1
     assert [p for p in sorted(own.iterdir()) if p.name != "__pycache__"] == before
 

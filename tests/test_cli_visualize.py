@@ -150,21 +150,21 @@ def bad_images(folder):
 
 def test_a_wrong_image_is_one_line(mlp, tmp_path, capsys):
     images = bad_images(tmp_path)
-    for name, told in images.items():
+    for name, message in images.items():
         with pytest.raises(ConfigError) as error:
             read_image(str(tmp_path / name), (8, 8, 1))
         (line,) = error.value.problems
         assert line.startswith(f"--image {tmp_path / name}: ")
-        assert told in line
+        assert message in line
         assert "\n" not in line
     refused(capsys, tmp_path, images["large.npy"], mlp, "--image", tmp_path / "large.npy")
 
 
-def refused(capsys, tmp_path, told, *arguments):
+def refused(capsys, tmp_path, message, *arguments):
     """Exit code 2, one line, and nothing written."""
     code, out, err = run(capsys, "visualize", *arguments, "--out", tmp_path / "pictures")
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "pictures").exists()
 

@@ -334,8 +334,8 @@ def test_an_override_takes_the_place_of_its_rival(write):
     ],
 )
 def test_a_bad_override_is_named(write, override, wanted):
-    shown = override.replace("\0", "\\x00")
-    assert problems(write(MODEL), override) == [f"--set {shown}: {wanted}"]
+    escaped = override.replace("\0", "\\x00")
+    assert problems(write(MODEL), override) == [f"--set {escaped}: {wanted}"]
 
 
 @pytest.mark.parametrize("key", ["train.steps", "model.options.a", "model.options.a.b"])
@@ -379,8 +379,8 @@ def test_foreign_code_is_refused_where_asked(write):
     for own, source in ((path, ""), (write(MODEL, "y.toml"), f"--set model.function={function}: ")):
         with pytest.raises(ConfigError) as caught:
             load_config(own, [f"model.function={function}"] if source else [], foreign=False)
-        told = f'model.function = "{function}": refused, as foreign code; model.name is what is'
-        assert str(caught.value).startswith(f"{source or f'{own}: '}{told}")
+        message = f'model.function = "{function}": refused, as foreign code; model.name is what is'
+        assert str(caught.value).startswith(f"{source or f'{own}: '}{message}")
     assert load_config(write(MODEL), foreign=False).model.name == "mlp"
 
 

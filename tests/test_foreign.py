@@ -127,7 +127,7 @@ OF = "model.function = 'own_nets:{}': "
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         (
             "stax_pair",
@@ -168,18 +168,18 @@ OF = "model.function = 'own_nets:{}': "
         ("os:system", "model.function = 'os:system': os is a module of Python itself and builds"),
     ],
 )
-def test_one_line_for_what_is_no_model(own, name, told):
+def test_one_line_for_what_is_no_model(own, name, message):
     with pytest.raises(ConfigError) as caught:
         built(own, name)
     (line,) = caught.value.problems
-    assert line.startswith(told.replace("{}", name))
+    assert line.startswith(message.replace("{}", name))
 
 
 def test_where_a_module_was_looked_for(own):
     with pytest.raises(ConfigError) as caught:
         built(own, "own_absent:build")
-    told = f"No module named 'own_absent' in {os.getcwd()}, {own}, nor installed"
-    assert str(caught.value) == f"model.function = 'own_absent:build': {told}"
+    message = f"No module named 'own_absent' in {os.getcwd()}, {own}, nor installed"
+    assert str(caught.value) == f"model.function = 'own_absent:build': {message}"
 
 
 def test_a_layer_takes_no_options(own):
@@ -223,8 +223,8 @@ def test_whose_code_an_evaluation_runs_is_said(own, a_run, tmp_path, capsys, mon
     code, out, err = command(capsys, "eval", a_run)
     assert code == 0
     assert out.startswith("test accuracy ")
-    told = f"imports own_nets:pair, which this run names, from {own / 'own_nets.py'}"
-    assert err == [f"{told}; --no-foreign-code refuses it"]
+    message = f"imports own_nets:pair, which this run names, from {own / 'own_nets.py'}"
+    assert err == [f"{message}; --no-foreign-code refuses it"]
 
 
 def test_a_module_of_python_is_not_announced_as_imported(capsys):
@@ -238,10 +238,10 @@ def test_foreign_code_of_a_run_is_refused(a_run, tmp_path, capsys, monkeypatch, 
     called = []
     monkeypatch.setattr("funcnn.foreign.importlib.import_module", called.append)
     out = ["--out", tmp_path / "pictures"] if name == "visualize" else []
-    told = f'funcnn: {a_run}/config.toml: model.function = "own_nets:pair": refused, as foreign'
+    message = f'funcnn: {a_run}/config.toml: model.function = "own_nets:pair": refused, as foreign'
     code, out, (line,) = command(capsys, name, a_run, "--no-foreign-code", *out)
     assert (code, out) == (2, "")
-    assert line.startswith(told)
+    assert line.startswith(message)
     assert (called, list(tmp_path.iterdir())) == ([], [])
 
 

@@ -67,8 +67,8 @@ def test_examples_run(path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    for said in SAID[path.stem]:
-        assert said in done.stdout
+    for phrase in SAID[path.stem]:
+        assert phrase in done.stdout
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,9 +77,9 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_at_step_0(finished, ru
         shutil.rmtree(run / f"checkpoints/step_{step:08d}")
     (run / "checkpoints/unfinished-00000002").mkdir()
     (run / ".funcnn-lock").write_text("")
-    code, _, (told,) = train(capsys, run)
+    code, _, (message,) = train(capsys, run)
     assert code == 2
-    assert "already holds a run; continue it with --resume" in told
+    assert "already holds a run; continue it with --resume" in message
     code, _, stderr = train(capsys, run, "--resume")
     assert code == 0
     assert "no state to resume from: starts at step 0" in stderr
@@ -86,9 +88,9 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_at_step_0(finished, ru
 
 def test_a_folder_of_something_else_is_not_resumed(tmp_path, capsys):
     (tmp_path / "letters").mkdir()
-    code, _, (told,) = train(capsys, tmp_path, "--resume")
+    code, _, (message,) = train(capsys, tmp_path, "--resume")
     assert code == 2
-    assert "is not empty; take another folder with --out" in told
+    assert "is not empty; take another folder with --out" in message
     assert [p.name for p in tmp_path.iterdir()] == ["letters"]
 
 
@@ -105,9 +107,9 @@ def test_an_option_that_the_run_did_not_have_cannot_be_given_on_resume(tmp_path)
 def test_a_second_process_ends_with_one_line_and_writes_nothing(resume, run, capsys):
     with locks.locked(run / ".funcnn-lock"):
         before = contents(run)
-        code, out, (told,) = train(capsys, run, *resume)
+        code, out, (message,) = train(capsys, run, *resume)
         assert (code, out) == (2, "")
-        assert "another process is training in it" in told
+        assert "another process is training in it" in message
         assert contents(run) == before
 
 
@@ -158,11 +160,11 @@ def test_a_place_that_can_hold_no_run_is_said_before_anything_is_built(
         raise AssertionError("something was built")
 
     monkeypatch.setattr(commands, "build_experiment", build)
-    for place, told in places(tmp_path):
+    for place, message in places(tmp_path):
         for resume in ([], ["--resume"]):
             code, _, (line,) = train(capsys, place, *resume)
             assert code == 2
-            assert told in line
+            assert message in line
     assert {p.name for p in tmp_path.iterdir()} == {"file", "dangling", "pipe"}
 
 
@@ -213,9 +215,9 @@ def test_a_new_run_where_nothing_can_be_written_is_one_line(tmp_path, capsys, mo
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(folders, "locked", refuse)
-    code, _, (told,) = train(capsys, tmp_path / "a" / "run")
+    code, _, (message,) = train(capsys, tmp_path / "a" / "run")
     assert code == 2
-    assert "run: cannot be written: Read-only file system" in told
+    assert "run: cannot be written: Read-only file system" in message
     assert not (tmp_path / "a").exists()
 
 
@@ -234,22 +236,45 @@ def test_a_damaged_checkpoint_is_one_warning_and_the_end_is_the_same(finished, r
     assert_ends_as(run, finished)
 
 
+def test_eval_takes_the_checkpoint_before_a_damaged_one_and_says_what_makes_it_whole(run, capsys):
+    (run / "checkpoints/step_00000004/manifest.json").unlink()
+    assert main(["eval", str(run), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["step"] == 2
+    assert err.endswith("; taking step 2 instead; train --resume makes what comes after it again\n")
+
+
+def test_a_finished_run_has_nothing_to_do(run, capsys):
+    code, _, stderr = train(capsys, run, "--resume")
+    assert code == 0
+    assert stderr[-1] == f"nothing to do: the run has its 4 steps; results in {run}"
+    code, _, stderr = train(capsys, run, "--resume", "--set", "train.steps=5")
+    assert code == 0
+    assert re.match(r"1 step in [0-9.]+ s, 5 in all; results in ", stderr[-1])
+
+
 def test_without_a_whole_checkpoint_one_line_says_how_to_start_anew(run, capsys):
     for path in run.glob("checkpoints/*/manifest.json"):
         path.write_text("[" * 200_000)
-    code, _, (told,) = train(capsys, run, "--resume")
+    code, _, (message,) = train(capsys, run, "--resume")
     assert code == 2
-    assert "no checkpoint is whole" in told
-    assert "start anew in another folder, or remove " in told
+    assert "no checkpoint is whole" in message
+    assert f"to start anew remove {run / 'checkpoints'} and resume" in message
+    assert main(["eval", str(run)]) == 2
+    assert capsys.readouterr().err.splitlines() == [message]
+    shutil.rmtree(run / "checkpoints")
+    code, _, stderr = train(capsys, run, "--resume")
+    assert code == 0
+    assert "no state to resume from: starts at step 0" in stderr
 
 
 def test_a_bad_line_of_the_metrics_is_named_before_anything_is_built(run, capsys, monkeypatch):
     monkeypatch.setattr(commands, "build_experiment", None)
     with (run / "metrics.jsonl").open("ab") as file:
         file.write(b"\xff\n")
-    code, _, (told,) = train(capsys, run, "--resume")
+    code, _, (message,) = train(capsys, run, "--resume")
     assert code == 2
-    assert "metrics.jsonl, line 3: not UTF-8" in told
+    assert "metrics.jsonl, line 3: not UTF-8" in message
 
 
 MODELS = """
@@ -260,21 +285,21 @@ def pair(): return normal().init, lambda params, x, key=None: normal()(params, x
 
 
 @pytest.mark.parametrize(
-    ("build", "change", "told"),
+    ("build", "change", "message"),
     [
         ("pair", "run.seed=0", "let the builder return the fnn.Layer itself"),
         ("normal", "data.batch_size=1", "batch norm 'batch_norm_0' would take the variance of one"),
     ],
 )
 def test_what_trains_and_cannot_be_evaluated_leaves_no_folder(
-    build, change, told, tmp_path, capsys, monkeypatch
+    build, change, message, tmp_path, capsys, monkeypatch
 ):
     (tmp_path / "normal_models.py").write_text(MODELS)
     monkeypatch.chdir(tmp_path)
     own = ["--set", f"model.function=normal_models:{build}", "--set", "model.options={}"]
     code, _, (line,) = train(capsys, tmp_path / "run", *own, "--set", change)
     assert code == 2
-    assert told in line
+    assert message in line
     assert not (tmp_path / "run").exists()
 
 

@@ -115,7 +115,7 @@ def test_a_rule_that_breaks_its_contract_compares_nothing():
 
 
 @pytest.mark.parametrize(
-    ("rules", "kind", "told"),
+    ("rules", "kind", "message"),
     [
         ([], ValueError, "no rules"),
         ([jnp.sin], TypeError, r"expected a Rule, as of @fnn\.rule, found the function sin; for a"),
@@ -124,8 +124,8 @@ def test_a_rule_that_breaks_its_contract_compares_nothing():
         (Rule(scale, "bare"), ValueError, "bare: a rule without cases; add some with @bare\\.def"),
     ],
 )
-def test_nothing_to_test_is_an_error(rules, kind, told):
-    with pytest.raises(kind, match=told):
+def test_nothing_to_test_is_an_error(rules, kind, message):
+    with pytest.raises(kind, match=message):
         rule_tests(rules)
 
 

@@ -48,69 +48,69 @@ def blocks(documentation: str) -> list[Block]:
     >>> [block.kind for block in blocks("A sum.\\n\\nDerivation: with r,\\n    y = r\\nis all.")]
     ['text', 'label', 'equations', 'text']
     """
-    found: list[Block] = []
+    parts: list[Block] = []
     for lines in paragraphs(documentation):
         title = _SECTIONS.match(lines[0])
         if lines[0].startswith(">>>"):
-            if found and found[-1].kind == "doctest":
-                found[-1].text += "\n\n" + "\n".join(lines)
+            if parts and parts[-1].kind == "doctest":
+                parts[-1].text += "\n\n" + "\n".join(lines)
             else:
-                found.append(Block("doctest", "\n".join(lines)))
+                parts.append(Block("doctest", "\n".join(lines)))
         elif title:
-            found.append(Block("items", title[1], items=_items(lines[1:])))
+            parts.append(Block("items", title[1], items=_items(lines[1:])))
         else:
-            found += _mixed(lines)
-    return found
+            parts += _mixed(lines)
+    return parts
 
 
 def _items(lines: list[str]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    items: list[tuple[str, str]] = []
     for line in lines:
         item = _ITEM.fullmatch(line[4:]) if line[4:5].strip() else None
         if item:
-            found.append((item[1], item[2]))
-        elif found:
-            name, text = found[-1]
-            found[-1] = (name, f"{text} {line.strip()}".strip())
+            items.append((item[1], item[2]))
+        elif items:
+            name, text = items[-1]
+            items[-1] = (name, f"{text} {line.strip()}".strip())
         else:
-            found.append(("", line.strip()))
-    return found
+            items.append(("", line.strip()))
+    return items
 
 
 def _mixed(lines: list[str]) -> list[Block]:
     """Prose, equations and bullets of one paragraph."""
-    found: list[Block] = []
+    parts: list[Block] = []
     for line in lines:
-        last = found[-1] if found else Block("")
+        last = parts[-1] if parts else Block("")
         label = _LABELS.match(line)
         if line.startswith("- "):
             if last.kind != "bullets":
-                found.append(Block("bullets"))
-            found[-1].lines.append(line[2:])
+                parts.append(Block("bullets"))
+            parts[-1].lines.append(line[2:])
         elif line.startswith("  ") and last.kind == "bullets":
             last.lines[-1] += " " + line.strip()
         elif line.startswith("    "):
             if last.kind != "equations":
-                found.append(Block("equations"))
-            found[-1].lines.append(line[4:])
+                parts.append(Block("equations"))
+            parts[-1].lines.append(line[4:])
         elif label:
-            found.append(Block("label", label[1], [line[label.end() :].strip()]))
+            parts.append(Block("label", label[1], [line[label.end() :].strip()]))
         elif last.kind == "label":
             last.lines[0] += " " + line.strip()
         elif last.kind == "text":
             last.text += " " + line.strip()
         else:
-            found.append(Block("text", line.strip()))
-    return found
+            parts.append(Block("text", line.strip()))
+    return parts
 
 
 def run_examples(text: str, names: dict[str, Any], where: str) -> str:
     """Run the examples of a docstring; what was wrong with them, or "" where all is well."""
     test = doctest.DocTestParser().get_doctest(text, dict(names), where, None, 0)
-    said = io.StringIO()
+    complaints = io.StringIO()
     runner = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False)
-    runner.run(test, out=said.write)
-    return said.getvalue() if runner.failures else ""
+    runner.run(test, out=complaints.write)
+    return complaints.getvalue() if runner.failures else ""
 
 
 def names_for(value: Any) -> dict[str, Any]:

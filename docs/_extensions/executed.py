@@ -25,21 +25,21 @@ ROOT = Path(__file__).parents[2]
 
 def first_block(path: Path) -> str:
     """The first Python block of a Markdown file."""
-    found = re.search(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
-    if found is None:
+    example = re.search(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+    if example is None:
         raise ValueError(f"no Python block in {path}")
-    return found[1]
+    return example[1]
 
 
 def run(source: str, names: dict[str, Any], where: str) -> tuple[str, str]:
     """(what was printed, the traceback or "")."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
         try:
             exec(compile(source, where, "exec"), names)
         except Exception:
-            return said.getvalue(), traceback.format_exc()
-    return said.getvalue(), ""
+            return printed.getvalue(), traceback.format_exc()
+    return printed.getvalue(), ""
 
 
 class Executed(SphinxDirective):
@@ -55,11 +55,11 @@ class Executed(SphinxDirective):
             self.env.note_dependency(str(path))
             source = first_block(path)
         names = self.env.current_document.setdefault("executed", {"__name__": "__main__"})
-        said, wrong = run(source, names, f"<{self.env.docname}>")
+        printed, wrong = run(source, names, f"<{self.env.docname}>")
         if wrong:
             logger.warning("the code raised:\n%s", wrong, location=self.get_location())
         listing = [shown.python(source.rstrip())]
-        return [*listing, *([shown.output(said.rstrip())] if said.strip() else [])]
+        return [*listing, *([shown.output(printed.rstrip())] if printed.strip() else [])]
 
 
 class Command(SphinxDirective):
@@ -71,8 +71,8 @@ class Command(SphinxDirective):
         from funcnn.cli import main
 
         given = shlex.split(self.arguments[0])
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
             try:
                 code = main(given[1:])
             except SystemExit as error:
@@ -82,11 +82,11 @@ class Command(SphinxDirective):
                 "%s: exit code %s\n%s",
                 self.arguments[0],
                 code,
-                said.getvalue(),
+                printed.getvalue(),
                 location=self.get_location(),
             )
         listing = shown.python(f"$ {self.arguments[0]}", "console")
-        return [listing, shown.output(said.getvalue().rstrip())]
+        return [listing, shown.output(printed.getvalue().rstrip())]
 
 
 def setup(app: Any) -> dict[str, Any]:

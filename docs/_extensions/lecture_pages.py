@@ -77,12 +77,12 @@ def lessons(children: list[nodes.Node]) -> list[nodes.container]:
         if not rows or (side == "words" and (rows[-1]["code"] or rows[-1]["picture"])):
             rows.append({"words": [], "code": [], "picture": []})
         rows[-1][side].append(node)
-    found = []
+    blocks = []
     for row in rows:
         classes = ["lesson", *(f"no-{side}" for side in ("words", "code") if not row[side])]
         parts = [shown.container(*row[side], classes=side) for side in row if row[side]]
-        found.append(shown.container(*parts, classes=" ".join(classes)))
-    return found
+        blocks.append(shown.container(*parts, classes=" ".join(classes)))
+    return blocks
 
 
 def without_figure_lines(text: str) -> str:
@@ -168,7 +168,7 @@ def verified_in(source: str) -> dict[str, list[tuple[int, str]]]:
     >>> verified_in('verification.equal("F14", "dy/dW", a, b, "jax.grad")')
     {'F14': [(1, 'dy/dW')]}
     """
-    found: dict[str, list[tuple[int, str]]] = {}
+    calls_of: dict[str, list[tuple[int, str]]] = {}
     for node in ast.walk(ast.parse(source)):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
@@ -176,8 +176,8 @@ def verified_in(source: str) -> dict[str, list[tuple[int, str]]]:
             continue
         number, what = node.args[:2]
         if isinstance(number, ast.Constant) and isinstance(number.value, str):
-            found.setdefault(number.value, []).append((node.lineno, _said(what)))
-    return {number: sorted(calls) for number, calls in found.items()}
+            calls_of.setdefault(number.value, []).append((node.lineno, _said(what)))
+    return {number: sorted(calls) for number, calls in calls_of.items()}
 
 
 def problems(formulas: Any, sources: dict[str, str]) -> list[str]:
@@ -187,13 +187,13 @@ def problems(formulas: Any, sources: dict[str, str]) -> list[str]:
     >>> problems([F], {}), problems([F], {"step_01": 'v.holds("F1", "so", True)'})
     (['F1: its step step_01 is missing'], [])
     """
-    found = []
+    missing = []
     for formula in formulas:
         if formula.step not in sources:
-            found.append(f"{formula.number}: its step {formula.step} is missing")
+            missing.append(f"{formula.number}: its step {formula.step} is missing")
         elif not re.search(rf"\b{formula.number}\b", sources[formula.step]):
-            found.append(f"{formula.number}: its step {formula.step} does not mention it")
-    return found
+            missing.append(f"{formula.number}: its step {formula.step} does not mention it")
+    return missing
 
 
 def printed(text: str) -> list[nodes.Node]:
@@ -243,7 +243,7 @@ class FormulaTable(SphinxDirective):
             return [nodes.Text("missing")]
         calls = verified_in(sources[formula.step]).get(formula.number, [])
         line = f", line {calls[0][0]}" if calls else ""
-        found = addnodes.pending_xref(
+        link = addnodes.pending_xref(
             "",
             nodes.literal(formula.step, formula.step),
             refdomain="std",
@@ -254,15 +254,15 @@ class FormulaTable(SphinxDirective):
             refwarn=True,
         )
         more = f": {calls[0][1]}" if calls else ""
-        return [found, nodes.Text(line + more)]
+        return [link, nodes.Text(line + more)]
 
     def test(self, formula: Any) -> list[nodes.Node]:
         """The tests that run the step and look for the number: each reads formulas.py."""
         names = tests_of_steps(TESTS)
         if not names:
             logger.warning("%s: no test verifies it", formula.number, location=self.get_location())
-        said = "; ".join(f"{name}, case {formula.step.removeprefix('step_')[:2]}" for name in names)
-        return [nodes.Text(said)]
+        line = "; ".join(f"{name}, case {formula.step.removeprefix('step_')[:2]}" for name in names)
+        return [nodes.Text(line)]
 
 
 def tests_of_steps(folder: Path) -> list[str]:

@@ -41,13 +41,13 @@ def to_mathml(latex: str, display: str) -> str:
         source = rf"\begin{{aligned}}{source}\end{{aligned}}"
     source = re.sub(r"\{aligned\}", "{align*}", _MATRIX.sub(r"{\1}", source))
     try:
-        found = convert(source, display=display)
+        markup = convert(source, display=display)
     except Exception as error:
         raise ValueError(f"latex2mathml: {type(error).__name__} {error}") from error
-    unknown = re.findall(r">(\\[A-Za-z]+)", found)
+    unknown = re.findall(r">(\\[A-Za-z]+)", markup)
     if unknown:
         raise ValueError(f"unknown to latex2mathml: {', '.join(unknown)}")
-    return _PRIME.sub(r"\1<mo lspace=\"0\" rspace=\"0\">\2</mo>", found)
+    return _PRIME.sub(r"\1<mo lspace=\"0\" rspace=\"0\">\2</mo>", markup)
 
 
 def _render(node: Any, display: str) -> str:

@@ -47,16 +47,16 @@ def _megabytes(number: float | None) -> str:
     return "" if number is None else f"{number / 1e6:,.2f} MB".replace(".00", "")
 
 
-def machine(found: dict[str, Any]) -> str:
+def machine(host: dict[str, Any]) -> str:
     """A machine in words.
 
     >>> machine({"processor": "AMD EPYC", "cores": 2, "jax": "0.10.2"})
     'AMD EPYC, 2 cores, jax 0.10.2'
     """
-    if "processor" in found:
-        return f"{found['processor']}, {found['cores']} cores, jax {found['jax']}"
-    return ", ".join(str(found[k]) for k in ("device", "machine") if k in found) + (
-        f", jax {found['jax']}" if "jax" in found else ""
+    if "processor" in host:
+        return f"{host['processor']}, {host['cores']} cores, jax {host['jax']}"
+    return ", ".join(str(host[k]) for k in ("device", "machine") if k in host) + (
+        f", jax {host['jax']}" if "jax" in host else ""
     )
 
 
@@ -111,28 +111,28 @@ def _absent(rule: str, folder: Path) -> list[Gain]:
 
 
 def _recurrent(rule: str, folder: Path) -> list[Gain]:
-    found = _object("recurrent_cpu.json", folder)
-    rows = [row for row in found.get("rows", ()) if row["rule"] == rule]
+    results = _object("recurrent_cpu.json", folder)
+    rows = [row for row in results.get("rows", ()) if row["rule"] == rule]
     ratios = [row["best_automatic_over_manual"] for row in rows]
     if not ratios:
         return []
     steps = sorted({row["T"] for row in rows})
     what = f"forward and backward, {len(rows)} shapes of {steps[0]} to {steps[-1]} steps"
-    middle = found[f"{rule}_best_automatic_over_manual"]["median"]
+    middle = results[f"{rule}_best_automatic_over_manual"]["median"]
     time = f"{middle:.2f} ({min(ratios):.2f} to {max(ratios):.2f} over the shapes)"
-    return [Gain(what, "the fastest of several automatic forms", time, "", machine(found))]
+    return [Gain(what, "the fastest of several automatic forms", time, "", machine(results))]
 
 
 def _sweep(rule: str, folder: Path) -> list[Gain]:
-    found = _object("conv_sweep_cpu.json", folder)
-    if rule != "conv" or not found:
+    results = _object("conv_sweep_cpu.json", folder)
+    if rule != "conv" or not results:
         return []
     gains = []
     for part, what in (("all", "y, dx and dw"), ("dx", "dx alone"), ("dw", "dw alone")):
         for kind, place in (("plain", ""), ("loop", ", inside a lax.scan")):
             ratios = sorted(
                 row[part][kind]["ratio"]["median"]
-                for row in found["rows"].values()
+                for row in results["rows"].values()
                 if kind in row[part]
             )
             if ratios:
@@ -140,7 +140,11 @@ def _sweep(rule: str, folder: Path) -> list[Gain]:
                 time = f"{middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f} over the shapes)"
                 gains.append(
                     Gain(
-                        f"{what}, {len(ratios)} shapes{place}", "autodiff", time, "", machine(found)
+                        f"{what}, {len(ratios)} shapes{place}",
+                        "autodiff",
+                        time,
+                        "",
+                        machine(results),
                     )
                 )
     return gains

@@ -102,7 +102,7 @@ def tokens(text: str) -> list[Token]:
     >>> [token.text for token in tokens("dx_i = wᵀ")]
     ['dx', '_i', '=', 'w', 'ᵀ']
     """
-    found, position, spaced = [], 0, False
+    pieces, position, spaced = [], 0, False
     while position < len(text):
         if text[position].isspace():
             position, spaced = position + 1, True
@@ -110,9 +110,9 @@ def tokens(text: str) -> list[Token]:
         match = _TOKENS.match(text, position)
         if match is None:
             raise NotMath(f"{text[position]!r} in {text!r}")
-        found.append(Token(match.lastgroup or "", match.group(), spaced))
+        pieces.append(Token(match.lastgroup or "", match.group(), spaced))
         position, spaced = match.end(), False
-    return found
+    return pieces
 
 
 def is_variable(word: str) -> bool:
@@ -190,10 +190,10 @@ class _Parser:
 
     def whole(self) -> str:
         """All of the text."""
-        found = self.sequence("")
+        markup = self.sequence("")
         if self.position < len(self.tokens):
             raise NotMath(f"{self.peek().text!r} closes nothing")
-        return found
+        return markup
 
     def sequence(self, closers: str) -> str:
         """Up to one of the closing marks, which is left."""
@@ -288,10 +288,10 @@ class _Parser:
 
     def words(self, inside: bool) -> str:
         """A run of words of the language, with the spaces around it."""
-        found = []
+        words = []
         while self.peek().kind == "text" or self.starts_prose():
-            found.append(self.take().text)
-        text = html.escape(" ".join(found))
+            words.append(self.take().text)
+        text = html.escape(" ".join(words))
         return (_space(0.4) if inside else "") + f"<mtext>{text}</mtext>" + _space(0.1)
 
     def sum(self) -> Item:
@@ -474,15 +474,17 @@ def block(lines: list[str]) -> str:
         if not columns:
             rows.append(f"<mtr>{_compact(cells)}</mtr>")
             continue
-        found = []
+        written = []
         for cell in cells:
             left, right = _columns(cell)
             sides = [_Parser(side, prose=True, fractions=True).whole() for side in (left, right)]
             if right or len(cells) == 1:
-                found += [f'<mtd class="left">{sides[0]}</mtd><mtd class="right">{sides[1]}</mtd>']
+                written += [
+                    f'<mtd class="left">{sides[0]}</mtd><mtd class="right">{sides[1]}</mtd>'
+                ]
             else:
-                found += [f'<mtd class="note">{sides[0]}</mtd>']
-        rows.append(f"<mtr>{''.join(found)}</mtr>")
+                written += [f'<mtd class="note">{sides[0]}</mtd>']
+        rows.append(f"<mtr>{''.join(written)}</mtr>")
     return _table(rows)
 
 

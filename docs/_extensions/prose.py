@@ -26,14 +26,14 @@ def _tokens(word: str) -> list[Token] | None:
     if re.fullmatch(r"\(?\d+(?:x\d+)+\)?|.*\w\w's|.*_[a-z]{3,}\)?", bare):
         return None
     try:
-        found = tokens(bare)
+        marks = tokens(bare)
     except NotMath:
         return None
-    if any(token.kind == "text" for token in found):
+    if any(token.kind == "text" for token in marks):
         return None
-    if any(token.kind == "word" and is_prose(token.text) for token in found):
+    if any(token.kind == "word" and is_prose(token.text) for token in marks):
         return None
-    return found
+    return marks
 
 
 def _depth(words: list[str]) -> int:
@@ -81,10 +81,10 @@ def _formula(words: list[str]) -> list[tuple[str, str]] | None:
     if _NUMBERS.fullmatch(body.replace(" ", "")) or not body or body in _LONE | _QUANTITIES:
         return None
     try:
-        found = inline(body)
+        markup = inline(body)
     except NotMath:
         return None
-    return [("text", before), ("math", found), ("text", after + tail)]
+    return [("text", before), ("math", markup), ("text", after + tail)]
 
 
 def _run(words: list[str]) -> list[tuple[str, str]]:
@@ -137,12 +137,12 @@ def _split_words(text: str) -> list[tuple[str, str]]:
 
 
 def _merged(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    joined: list[tuple[str, str]] = []
     for kind, piece in pieces:
-        if kind == "text" and found and found[-1][0] == "text":
-            found[-1] = ("text", found[-1][1] + piece)
+        if kind == "text" and joined and joined[-1][0] == "text":
+            joined[-1] = ("text", joined[-1][1] + piece)
         else:
-            found.append((kind, piece))
+            joined.append((kind, piece))
     # \b follows exactly the space that joined a part's last word to nothing.
-    clean = [(k, re.sub(" ?\b", "", p) if k == "text" else p) for k, p in found]
+    clean = [(k, re.sub(" ?\b", "", p) if k == "text" else p) for k, p in joined]
     return [(kind, piece) for kind, piece in clean if piece]

@@ -74,12 +74,12 @@ def _examples(value: Any, where: str, names: dict[str, Any], directive: SphinxDi
 
 def _gains(name: str) -> list[nodes.Node]:
     title = nodes.paragraph("", "", nodes.strong("", "Measured"), classes=["label"])
-    found = measured.gains(name)
-    if not found:
-        said = nodes.Text(" Not measured by a benchmark: see the docstring.")
-        title += said
+    gains = measured.gains(name)
+    if not gains:
+        remark = nodes.Text(" Not measured by a benchmark: see the docstring.")
+        title += remark
         return [title]
-    rows = [[g.work, g.rival, g.time, g.memory, g.machine] for g in found]
+    rows = [[g.work, g.rival, g.time, g.memory, g.machine] for g in gains]
     head = ["work", "against", "time, times the rule's", "temporary bytes", "machine"]
     return [title, shown.container(shown.table(head, rows), classes="wide")]
 
@@ -93,16 +93,16 @@ class Rules(SphinxDirective):
         domain: Any = self.env.get_domain("funcnn")
         names = self.arguments[0].split()
         modules = [importlib.import_module(f"funcnn.rules.{name}") for name in names]
-        found: list[nodes.Node] = []
+        parts: list[nodes.Node] = []
         for module in modules:
             self.env.note_dependency(str(module.__file__))
-            found += shown.documentation(inspect.getdoc(module) or "")
+            parts += shown.documentation(inspect.getdoc(module) or "")
         for module in modules:
             for rule in fnn.registered_rules().values():
                 if rule.reference.__module__ == module.__name__:
                     domain.places["rule", rule.name] = (self.env.docname, f"rule-{rule.name}")
-                    found.append(self.rule(rule, module))
-        return found
+                    parts.append(self.rule(rule, module))
+        return parts
 
     def rule(self, rule: Any, module: Any) -> nodes.Node:
         _examples(rule.reference, f"fnn.rules.{rule.name}", vars(module), self)
@@ -152,8 +152,10 @@ class Api(SphinxDirective):
         """A layer without options, whose documentation is that of its rule."""
         _examples(value, name, docstring.names_for(value), self)
         rule = last in fnn.registered_rules()
-        said = f"A layer without options: the rule `fnn.rules.{last}` of its input." if rule else ""
-        text = said or inspect.getdoc(value) or ""
+        usage = (
+            f"A layer without options: the rule `fnn.rules.{last}` of its input." if rule else ""
+        )
+        text = usage or inspect.getdoc(value) or ""
         return shown.section(name, f"api-{last}", *shown.documentation(text))
 
     def members(self, value: type) -> list[nodes.Node]:

@@ -39,10 +39,10 @@ def output(text: str) -> nodes.literal_block:
 
 def container(*children: nodes.Node, classes: str) -> nodes.container:
     """A div of these classes."""
-    found = nodes.container(classes=classes.split())
-    found["is_div"] = True
-    found += [child for child in children if child is not None]
-    return found
+    node = nodes.container(classes=classes.split())
+    node["is_div"] = True
+    node += [child for child in children if child is not None]
+    return node
 
 
 def _code(text: str) -> nodes.Node:
@@ -62,20 +62,20 @@ def _code(text: str) -> nodes.Node:
 
 def inline(text: str) -> list[nodes.Node]:
     """Prose with its code and its formulas."""
-    found: list[nodes.Node] = []
+    children: list[nodes.Node] = []
     for kind, piece in prose.split(text):
-        last = found[-1] if found else None
+        last = children[-1] if children else None
         if kind == "text":
             # No line may begin with the comma after a formula.
             mark = piece[0] if piece[0] in ".,;:)" and isinstance(last, plain_equation) else ""
             if mark and isinstance(last, plain_equation):
                 last["tail"] = mark
-            found += [nodes.Text(piece.removeprefix(mark))] if piece != mark else []
+            children += [nodes.Text(piece.removeprefix(mark))] if piece != mark else []
         elif kind == "code":
-            found.append(_code(piece))
+            children.append(_code(piece))
         else:
-            found.append(plain_equation(mathml=piece, display="inline"))
-    return found
+            children.append(plain_equation(mathml=piece, display="inline"))
+    return children
 
 
 def paragraph(text: str) -> nodes.paragraph:
@@ -91,10 +91,10 @@ def equations(lines: list[str]) -> nodes.Node:
         return python(textwrap.dedent("\n".join(lines)), "text")
 
 
-def _definitions(found: docstring.Block) -> list[nodes.Node]:
-    title = nodes.paragraph("", "", nodes.strong(found.text, found.text), classes=["label"])
+def _definitions(block: docstring.Block) -> list[nodes.Node]:
+    title = nodes.paragraph("", "", nodes.strong(block.text, block.text), classes=["label"])
     entries = nodes.definition_list(classes=["items"])
-    for name, text in found.items:
+    for name, text in block.items:
         entry = nodes.definition_list_item()
         term = nodes.term("", "", nodes.literal(name, name) if name else nodes.Text(""))
         if name:
@@ -106,28 +106,28 @@ def _definitions(found: docstring.Block) -> list[nodes.Node]:
     return [title, entries]
 
 
-def _shown(found: docstring.Block) -> list[nodes.Node]:
-    if found.kind == "text":
-        return [paragraph(found.text)]
-    if found.kind == "label":
-        rest = found.lines[0]
-        whole = nodes.paragraph("", "", nodes.strong(found.text, found.text))
+def _shown(block: docstring.Block) -> list[nodes.Node]:
+    if block.kind == "text":
+        return [paragraph(block.text)]
+    if block.kind == "label":
+        rest = block.lines[0]
+        whole = nodes.paragraph("", "", nodes.strong(block.text, block.text))
         whole += nodes.Text("" if rest[:1] in ":," else " ")
         whole += inline(rest.lstrip())
         return [whole]
-    if found.kind == "equations":
-        return [equations(found.lines)]
-    if found.kind == "bullets":
-        items = [nodes.list_item("", paragraph(line)) for line in found.lines]
+    if block.kind == "equations":
+        return [equations(block.lines)]
+    if block.kind == "bullets":
+        items = [nodes.list_item("", paragraph(line)) for line in block.lines]
         return [nodes.bullet_list("", *items)]
-    if found.kind == "items":
-        return _definitions(found)
-    return [container(python(found.text, "pycon"), classes="example")]
+    if block.kind == "items":
+        return _definitions(block)
+    return [container(python(block.text, "pycon"), classes="example")]
 
 
 def documentation(text: str) -> list[nodes.Node]:
     """All of a docstring."""
-    return [node for found in docstring.blocks(text) for node in _shown(found)]
+    return [node for block in docstring.blocks(text) for node in _shown(block)]
 
 
 def signature(name: str, value: Any) -> str:
@@ -152,10 +152,10 @@ def signature(name: str, value: Any) -> str:
 
 def section(title: str, name: str, *children: nodes.Node) -> nodes.section:
     """A section with a target."""
-    found = nodes.section(ids=[name])
-    found += nodes.title("", "", nodes.literal(title, title))
-    found += children
-    return found
+    node = nodes.section(ids=[name])
+    node += nodes.title("", "", nodes.literal(title, title))
+    node += children
+    return node
 
 
 def _cell(text: str) -> list[nodes.Node]:

@@ -20,6 +20,7 @@ _SHORTEST = 2e-3  # seconds; a shorter call is repeated
 # Seconds before each arm: the threads of a library go on waiting for work, at full speed, for a
 # while after a call, and would take the cores from the arm behind it.
 PAUSE = 0.05
+ENOUGH = 6  # rounds for a 95 % interval of a median
 _AGREEMENT = 2e-3  # relative, of what the arms compute: other orders of summation, nothing else
 
 
@@ -53,7 +54,8 @@ class Row:
         median, low, high: of the times.
         ratio: the median over the rounds of this arm's time to the first arm's, from call to call;
             above 1 the first arm is faster.
-        ratio_low, ratio_high: the 95 % interval of that median.
+        ratio_low, ratio_high: the 95 % interval of that median; of fewer than ENOUGH rounds the
+            lowest and the highest ratio.
         rounds: how many there were.
         temporary_bytes, flops: as in `Arm`.
         note: why there are no times, or "".
@@ -125,7 +127,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of a median, between two of the values themselves.
 
     As many values below the interval as above it, so few that a fair coin says so in at most 5 of
-    100 cases. Fewer than six values cannot tell: then it is all of them.
+    100 cases. Fewer than ENOUGH values cannot tell: then it is all of them.
 
     Source: Conover, Practical Nonparametric Statistics, 1999, 3.2.
 

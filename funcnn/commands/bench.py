@@ -6,9 +6,8 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from funcnn.bench.measure import Row, machine
+from funcnn.bench.measure import ENOUGH, Row, machine
 from funcnn.bench.steps import compare_steps_per_call, recommended
 from funcnn.bench.suite import BENCHMARKS, describe, run
 from funcnn.commands.platform import choose_platform
@@ -63,7 +62,7 @@ def advise_steps_per_call(config: Config, *, rounds: int, as_json: bool = False)
             print(json.dumps(plain(dataclasses.asdict(row))))
         print(json.dumps({"work": "steps_per_call", "recommended": best, "config": now}))
     else:
-        print(table([_shown(row) for row in rows]))
+        print(_table(rows))
         so_far = "as it has" if best == now else f"it has {now}"
         print(f"recommended: train.steps_per_call = {best} ({so_far})")
     return 1 if any(row.note for row in rows) else 0
@@ -75,22 +74,32 @@ def _show(rows: Sequence[Row], as_json: bool) -> None:
             print(json.dumps(plain(dataclasses.asdict(row))), flush=True)
         return
     print(f"\n{rows[0].work}: {describe(rows[0].work)}")
-    print(table([_shown(row) for row in rows]), flush=True)
+    print(_table(rows), flush=True)
     for row in rows:
         if row.note:
             print(f"{row.arm}: {row.note}", file=sys.stderr)
 
 
-def _shown(row: Row) -> dict[str, Any]:
-    return {
-        "arm": row.arm,
-        "median, ms": row.median,
-        "fastest": row.low,
-        "slowest": row.high,
-        "times funcnn's": row.ratio,
-        "95 % from": row.ratio_low,
-        "to": row.ratio_high,
-        "rounds": row.rounds,
-        "temporary bytes": whole(row.temporary_bytes),
-        "FLOPs": row.flops,
-    }
+def _table(rows: Sequence[Row]) -> str:
+    """The rows of one work, with the time of each arm over that of the first."""
+    first, rounds = rows[0].arm, rows[0].rounds
+    sure = rounds >= ENOUGH
+    low, high = ("95 % from", "to") if sure else ("lowest ratio", "highest ratio")
+    text = table(
+        [
+            {
+                "arm": row.arm,
+                "median, ms": row.median,
+                "fastest": row.low,
+                "slowest": row.high,
+                f"time / {first}": row.ratio,
+                low: row.ratio_low,
+                high: row.ratio_high,
+                "rounds": row.rounds,
+                "temporary bytes": whole(row.temporary_bytes),
+                "FLOPs": row.flops,
+            }
+            for row in rows
+        ]
+    )
+    return text if sure else f"{text}\nfor a 95 % interval of the ratio: --rounds {ENOUGH} or more"

@@ -29,7 +29,8 @@ from funcnn.commands.target import (
 from funcnn.config import ConfigError
 from funcnn.core.registry import Rule
 from funcnn.gradient.check import check
-from funcnn.gradient.verdict.results import CheckReport, CheckReports
+from funcnn.gradient.verdict.reports import CheckReports
+from funcnn.gradient.verdict.results import CheckReport
 from funcnn.rules import registered_rules
 from funcnn.spelling import did_you_mean
 from funcnn.types import Level

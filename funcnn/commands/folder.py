@@ -138,8 +138,13 @@ def restore_run(folder: RunFolder, *, foreign: bool = True) -> tuple[Experiment,
     announce_foreign(config)
     choose_platform(config.run.platform)
     experiment = build_experiment(config)
+
+    def warn_of_older(text: str) -> None:
+        warn(f"{text}; train --resume makes what comes after it again")
+
     try:
-        state = Checkpoints(folder.checkpoints, warn=warn).restore(experiment.first_state())
+        checkpoints = Checkpoints(folder.checkpoints, warn=warn_of_older)
+        state = checkpoints.restore(experiment.first_state())
     except CheckpointError as error:
         raise ConfigError([str(error)]) from error
     return experiment, state

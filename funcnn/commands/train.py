@@ -16,6 +16,7 @@ from funcnn.config import Config, ConfigError
 from funcnn.core.summary import summary
 from funcnn.core.usage import MissingStatistics
 from funcnn.experiment import Experiment, build_experiment
+from funcnn.report import counted
 from funcnn.train import (
     CheckpointError,
     Checkpoints,
@@ -75,7 +76,7 @@ def _run(
     as_json: bool,
 ) -> int:
     config = experiment.config.train
-    start = time.perf_counter()
+    first, start = int(state.step), time.perf_counter()
     with _signals() as received:
         state, _ = fit(
             step,
@@ -102,7 +103,17 @@ def _run(
         return 128 + received[0]
     result = evaluate(state.evaluation_params())
     _report(experiment, result, int(state.step), seconds, folder, as_json)
+    if not as_json:
+        say(f"{_work(first, int(state.step), seconds)}; results in {folder.path}")
     return 0
+
+
+def _work(first: int, last: int, seconds: float) -> str:
+    """What a call has done, which may be the end of a run, or nothing."""
+    if first == last:
+        return f"nothing to do: the run has its {last} steps"
+    in_all = f", {last} in all" if first else ""
+    return f"{counted(last - first, 'step')} in {seconds:.1f} s{in_all}"
 
 
 def _past_its_end(
@@ -191,8 +202,6 @@ def _report(
         return
     right = round(result["accuracy"] * total)
     print(f"test accuracy {result['accuracy']:.4f} ({right} of {total}), loss {result['loss']:.4f}")
-    if seconds is not None:
-        say(f"{step} steps in {seconds:.1f} s; results in {folder.path}")
 
 
 @contextmanager

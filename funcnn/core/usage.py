@@ -96,7 +96,9 @@ def checked_init(kind: str, init: Callable[[Any, Any], Any]) -> Callable[[Any, A
     @functools.wraps(init)
     def checked(*args: Any, **named: Any) -> PyTree:
         if len(args) + len(named) != 2 or not set(named) <= {"key", "x"}:
-            raise TypeError(f"{usage} takes a key and an input, found {len(args)} arguments")
+            given = len(args) + len(named)
+            number = f"{given} argument{'' if given == 1 else 's'}"
+            raise TypeError(f"{usage} takes a key and an input, found {number}")
         key, x = (*args, *(named[n] for n in ("key", "x") if n in named))
         if _is_key(x) or not (key is None or _is_key(key)):
             raise TypeError(

@@ -166,7 +166,7 @@ def census_section(rows: Sequence[Row]) -> Section:
         **{name: name for name in ("verdict", "operands", "sites", "calls")},
         "extra": "extra bytes",
         "automatic_extra": "autodiff's",
-        **{name: name for name in ("manual", "automatic", "aliased", "dead")},
+        **{name: name for name in ("manual", "automatic", "aliased", "dead", "note")},
     }
     listed = html_table(
         [{"rule": row["name"], **{head: row[key] for key, head in columns.items()}} for row in rows]
@@ -180,8 +180,6 @@ def census_section(rows: Sequence[Row]) -> Section:
                 kept[label] = (kept[label] or 0.0) + size * row["calls"]
     texts = {label: _with_unit(v, "B") for label, v in kept.items() if v is not None}
     figure = bars(kept, "extra bytes of all calls of one run", texts)
-    sources = {(row["name"], row["source"]): row["note"] for row in rows}
-    where = html_table(
-        [{"rule": name, "defined at": at, "note": note} for (name, at), note in sources.items()]
-    )
+    sources = dict.fromkeys((row["name"], row["source"]) for row in rows)
+    where = html_table([{"rule": name, "defined at": at} for name, at in sources])
     return Section("Hand-written rules", how, listed + figure + where)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from funcnn.report.html import Section, escape, html_table
+from funcnn.report.rows import counted
 
 Row = Mapping[str, Any]
 
@@ -80,19 +81,22 @@ def _note(row: Row) -> str:
 
 
 def failures_section(messages: Mapping[str, Sequence[str]]) -> Section:
-    """What is wrong: for each rule a summary, and every single failure below it.
+    """What is wrong: of each rule the first failures and, to be opened, the others.
 
     >>> "<pre>FAIL relu</pre>" in failures_section({"FAIL relu": []}).body
     True
     """
     parts = []
-    for summary, failures in messages.items():
-        parts.append(f"<pre>{escape(summary)}</pre>")
-        if failures:
-            listed = "".join(f"<pre>{escape(failure)}</pre>" for failure in failures)
-            head = f"<summary>all {len(failures)} failures</summary>"
+    for first, others in messages.items():
+        parts.append(f"<pre>{escape(first)}</pre>")
+        if others:
+            listed = "".join(f"<pre>{escape(failure)}</pre>" for failure in others)
+            head = f"<summary>{counted(len(others), 'more failure')}</summary>"
             parts.append(f"<details>{head}{listed}</details>")
-    how = "Each names rule, leaf and case, the worst element and, of a rule, how to repeat it."
+    how = (
+        "Each names rule, leaf and case, the worst element and, of a rule, how to repeat it; of "
+        "each check the first are shown, open the line below them for the others."
+    )
     return Section("Failures", how, "\n".join(parts) or "<p>There are none.</p>")
 
 

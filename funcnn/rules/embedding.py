@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,15 +136,16 @@ def embedding_cases(key: Key) -> Iterator[Case]:
     ) -> tuple[Array, Array]:
         return jnp.sum(args[0] * cotangents[0]), jnp.sum(args[0][args[-1]] * dy)
 
-    def no_fewer(
-        name: str, rows: int, width: int, indices: int | list[int] | list[list[int]], **options: Any
-    ) -> Case:
-        return Case(name, (normal(key, (rows, width)), jnp.array(indices, int)), **options)
+    laws = {"sum table dtable = sum y dy": euler}
 
-    yield no_fewer("repeated", 5, 3, [4, 0, 4, 1, 4, 4, 0])
-    yield no_fewer("two leading axes", 7, 2, [[0, 5, 6], [6, 6, 1]])
-    yield no_fewer("one index", 5, 3, 2)
-    yield no_fewer("one row", 1, 11, [0, 0, 0])
-    yield no_fewer("no indices", 5, 3, [])
-    yield no_fewer("no columns", 5, 0, [4, 0])
+    def case(name: str, rows: int, width: int, indices: int | list[int] | list[list[int]]) -> Case:
+        args = normal(key, (rows, width)), jnp.array(indices, int)
+        return Case(name, args, laws=laws)
+
+    yield case("repeated", 5, 3, [4, 0, 4, 1, 4, 4, 0])
+    yield case("two leading axes", 7, 2, [[0, 5, 6], [6, 6, 1]])
+    yield case("one index", 5, 3, 2)
+    yield case("one row", 1, 11, [0, 0, 0])
+    yield case("no indices", 5, 3, [])
+    yield case("no columns", 5, 0, [4, 0])
     yield Case("narrow indices", (normal(key, (5, 1)), jnp.array([3, 3, 0], jnp.uint8)))

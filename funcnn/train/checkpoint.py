@@ -129,7 +129,7 @@ class Checkpoints:
             return state
         raise CheckpointError(
             f"no checkpoint is whole: {first_of(list(damaged.values()))}; "
-            f"start anew in another folder, or remove {self.folder}"
+            f"to start anew remove {self.folder} and resume, or take another folder"
         )
 
     def record(self, step: int) -> dict[str, Any] | None:

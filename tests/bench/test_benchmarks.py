@@ -110,9 +110,10 @@ def quick(monkeypatch):
         arms, absent = work()
         return [*arms, Arm("c", lambda: None, lambda: [2.0])], absent
 
-    found = {"work": work, "broken": broken}
-    monkeypatch.setattr(suite, "BENCHMARKS", found)
-    monkeypatch.setattr("funcnn.commands.bench.BENCHMARKS", found)
+    benchmarks = {"work": work, "broken": broken}
+    # The command first: imported after the suite is changed it would keep that change for good.
+    monkeypatch.setattr("funcnn.commands.bench.BENCHMARKS", benchmarks)
+    monkeypatch.setattr(suite, "BENCHMARKS", benchmarks)
 
 
 def test_bench_shows_a_table_and_keeps_the_rows(quick, capsys, tmp_path):
@@ -128,6 +129,15 @@ def test_bench_shows_a_table_and_keeps_the_rows(quick, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("rounds", "sure"), [(2, False), (5, False), (6, True), (15, True)])
+def test_an_interval_is_named_where_the_rounds_give_one(rounds, sure, quick, capsys):
+    assert main(["bench", "work", "--rounds", str(rounds)]) == 0
+    out = capsys.readouterr().out
+    assert "time / a" in out
+    assert ("95 % from" in out) == sure
+    assert ("highest ratio" in out and "--rounds 6 or more" in out) == (not sure)
+
+
 def test_a_refused_arm_is_exit_1_and_json_lines_are_rows(quick, capsys):
     assert main(["bench", "--rounds", "2", "--json"]) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -136,17 +146,17 @@ def test_a_refused_arm_is_exit_1_and_json_lines_are_rows(quick, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["wrk"], "unknown benchmark wrk (did you mean work?); known: work, broken"),
         (["work", "--rounds", "0"], "expected a number from 1, found 0"),
         (["work", "--out", "absent/rows.jsonl"], "there is no folder absent"),
     ],
 )
-def test_wrong_usage_is_exit_2(arguments, told, quick, capsys):
+def test_wrong_usage_is_exit_2(arguments, message, quick, capsys):
     try:
         code = main(["bench", *arguments])
     except SystemExit as error:
         code = error.code
     assert code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

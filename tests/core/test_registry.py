@@ -423,8 +423,8 @@ def test_where_jax_refuses_forward_mode_itself_its_traceback_says_what_to_do(tra
     }
     with pytest.raises(TypeError, match="forward-mode") as caught:
         programs[transform]()
-    told = "".join(traceback.format_exception(caught.value))
-    assert "# no jvp, jacfwd, linearize: take fnn.without_rules(f) for f" in told
+    message = "".join(traceback.format_exception(caught.value))
+    assert "# no jvp, jacfwd, linearize: take fnn.without_rules(f) for f" in message
 
 
 # Without the compiler

@@ -60,11 +60,11 @@ def check(path, content, read):
     try:
         return read()
     except DataError as error:
-        told = str(error)
-    assert told.startswith(str(path.parent))
-    assert path.name in told
-    assert len(told.splitlines()) == 1
-    assert len(told) < len(str(path)) + 400
+        message = str(error)
+    assert message.startswith(str(path.parent))
+    assert path.name in message
+    assert len(message.splitlines()) == 1
+    assert len(message) < len(str(path)) + 400
     return None
 
 

@@ -56,9 +56,9 @@ def test_right_examples_say_nothing():
 
 
 def test_a_wrong_example_is_told():
-    said = docstring.run_examples(">>> 1 + 1\n3", {}, "here")
-    assert "Failed example" in said
-    assert "Got:\n    2" in said
+    complaints = docstring.run_examples(">>> 1 + 1\n3", {}, "here")
+    assert "Failed example" in complaints
+    assert "Got:\n    2" in complaints
 
 
 def test_an_example_may_not_change_the_names_of_its_module():

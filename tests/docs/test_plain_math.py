@@ -47,7 +47,7 @@ def test_a_long_equation_is_seen():
 
 
 @pytest.mark.parametrize(
-    ("text", "elements", "said"),
+    ("text", "elements", "words"),
     [
         ("x_t", ["msub"], "xt"),
         ("h_{t-1}", ["msub"], "ht−1"),
@@ -65,9 +65,9 @@ def test_a_long_equation_is_seen():
         ("x_t uᵀ ∘ c", ["msub", "msup"], "xtuT∘c"),
     ],
 )
-def test_forms(text, elements, said):
+def test_forms(text, elements, words):
     found, root = shown(plain_math.inline(text))
-    assert found.replace(" ", "") == said.replace(" ", "")
+    assert found.replace(" ", "") == words.replace(" ", "")
     tags = [element.tag for element in root.iter()]
     assert all(name in tags for name in elements)
 

@@ -27,9 +27,9 @@ STEPS = sorted({formula.step for formula in FORMULAS})
 
 def test_a_formula_without_its_step_is_told():
     sources = {step: f'v.equal("{f.number}", 1)' for step in STEPS for f in [FORMULAS[0]]}
-    told = lecture_pages.problems(FORMULAS, {})
-    assert len(told) == len(FORMULAS)
-    assert told[0] == "F1: its step step_01_regression is missing"
+    problems = lecture_pages.problems(FORMULAS, {})
+    assert len(problems) == len(FORMULAS)
+    assert problems[0] == "F1: its step step_01_regression is missing"
     assert "does not mention it" in lecture_pages.problems(FORMULAS, sources)[-1]
     # F1 is not found in F12.
     only = {FORMULAS[0].step: 'v.equal("F12", 1)'}

@@ -216,6 +216,23 @@ def test_another_setting_is_a_note_unless_somebody_asks():
     assert {r.setting for r in strict.failures} == {"matmul precision"}
 
 
+@pytest.mark.parametrize("precision", [None, "highest"])
+def test_what_the_note_on_precision_advises_is_a_remedy(precision):
+    def times(a, b):
+        return jnp.matmul(a, b, precision=precision)
+
+    def backward(res, dy):
+        return times(dy, res[1].T), times(res[0].T, dy)
+
+    made = custom(product, lambda x, w: (times(x, w), (x, w)), backward)
+    report = check(made, *MATRICES, level="full", strict=True)
+    assert report.ok == bool(precision)
+    assert ("give each product precision=" in str(report)) == (not precision)
+    by_rule = fnn.rule(lambda x, w: x @ w)
+    by_rule.defvjp(lambda x, w: (x @ w, (x, w)), lambda r, dy: (dy @ r[1].T, r[0].T @ dy))
+    assert check(by_rule, *MATRICES, level="full", strict=True).ok
+
+
 def test_no_jit_and_a_kernel_that_raises_are_verdicts():
     with jax.disable_jit():
         assert compare(lambda x: fnn.rules.tanh(x).sum(), X, pairs=0).ok

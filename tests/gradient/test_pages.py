@@ -14,7 +14,8 @@ from funcnn.gradient.check import LEVELS
 from funcnn.gradient.comparison.training import Curve, TrainingComparison
 from funcnn.gradient.mutation.score import Fate, Mutant, MutationScore, MutationScores
 from funcnn.gradient.program.sites import Site
-from funcnn.gradient.verdict.results import CheckReport, CheckReports, Result
+from funcnn.gradient.verdict.reports import CheckReports
+from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.report import write_page
 
 SCHEMA = Path(fnn.__file__).parent.parent / "docs/schema.md"
@@ -42,8 +43,15 @@ def test_the_conclusion_counts_the_reports(page):
     text = page(CheckReports((right, wrong)))
     assert "FAILED: 1 of 2 is right; 2 comparisons passed, 1 failed, 1 inconclusive" in text
     assert "FAIL b truth: leaf x case case 1 float32: fail &lt;1&gt;" in text
-    assert "<summary>all 1 failures</summary>" in text
     assert "OK: 1 of 1 is right" in page(CheckReports((right,)))
+
+
+def test_every_failure_stands_on_the_page_once(page):
+    text = page(CheckReports((report("a", *5 * ["fail"]), report("b", "note"))))
+    assert re.findall("FAIL a truth: leaf x case case (.)", text) == list("01234")
+    assert "<summary>2 more failures</summary>" in text
+    assert "NOTE b" not in text  # those have a section of their own
+    assert "note &lt;0&gt;" in text
 
 
 def test_a_report_that_compared_nothing_is_a_failure(page):
@@ -93,6 +101,18 @@ def test_a_comparison_with_a_wrong_rule(page):
     assert re.search(r"<td>tanh</td>.*<td>WRONG</td>", text)
     assert "residuals kept for the backward pass" in text
     assert "time of a gradient" not in text  # it was not measured
+
+
+def test_the_note_of_a_wrong_rule_is_not_lost_behind_a_right_place_of_it(page):
+    def cube(x):
+        return x**3
+
+    cube = jax.custom_vjp(cube)  # right for few numbers, wrong for many
+    cube.defvjp(lambda x: (x**3, x), lambda x, dy: (dy * x**2 * (3 if len(x) < 3 else 2),))
+    census = fnn.census(lambda x: cube(cube(x)[:2]), jnp.arange(1.0, 5.0))
+    assert [row.verdict for row in census.rules] == ["WRONG", "TIE"]
+    assert census.rules[0].note
+    assert census.rules[0].note in page(census)
 
 
 def test_training_curves_are_those_of_the_arms(page):

@@ -16,7 +16,8 @@ from funcnn.gradient.program.sites import Site
 from funcnn.gradient.sites.census import CensusRow
 from funcnn.gradient.sites.localize import SiteRow
 from funcnn.gradient.verdict.judge import Row
-from funcnn.gradient.verdict.results import CheckReport, CheckReports, Result
+from funcnn.gradient.verdict.reports import CheckReports
+from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.report import Report, Section, write_page
 from funcnn.report.html import escape
 

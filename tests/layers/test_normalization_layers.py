@@ -181,12 +181,12 @@ def test_evaluation_without_statistics_names_the_layer_and_says_to_fold(key):
         lambda: fnn.backprop(model, params, ROWS, ROWS),
         lambda: outputs_of(model, params, ROWS),
     ):
-        told = message(f)
-        assert told.startswith("block/body/batch_norm_0: no statistics to evaluate with: fold")
-        assert "fnn.fold_statistics(params, statistics)" in told
+        line = message(f)
+        assert line.startswith("block/body/batch_norm_0: no statistics to evaluate with: fold")
+        assert "fnn.fold_statistics(params, statistics)" in line
     looped = fnn.chain(fnn.repeat(fnn.batch_norm(), 2))
-    told = message(lambda: looped(looped.init(key, ROWS), ROWS))
-    assert told.startswith("repeat_0/batch_norm: no statistics")
+    line = message(lambda: looped(looped.init(key, ROWS), ROWS))
+    assert line.startswith("repeat_0/batch_norm: no statistics")
     alone = fnn.batch_norm()
     assert message(lambda: alone(alone.init(key, ROWS), ROWS)).startswith("batch_norm: no stat")
 
@@ -194,10 +194,10 @@ def test_evaluation_without_statistics_names_the_layer_and_says_to_fold(key):
 def test_statistics_that_do_not_fit_are_refused(key):
     params = {"norm": {"scale": jnp.ones(2)}}
     one = (jnp.ones(2), jnp.ones(2), jnp.ones(()))
-    told = message(lambda: fnn.fold_statistics(params, {"nrm/inner": one}))
-    assert "fold_statistics: params have no layer 'nrm/inner'" in told
-    told = message(lambda: fnn.fold_statistics(params, {"norm": (*one[:2], jnp.zeros(()))}))
-    assert told == "fold_statistics: norm: no batch has been seen yet, count is 0"
+    line = message(lambda: fnn.fold_statistics(params, {"nrm/inner": one}))
+    assert "fold_statistics: params have no layer 'nrm/inner'" in line
+    line = message(lambda: fnn.fold_statistics(params, {"norm": (*one[:2], jnp.zeros(()))}))
+    assert line == "fold_statistics: norm: no batch has been seen yet, count is 0"
 
 
 def test_the_summary_of_a_model_with_batch_norm(key):

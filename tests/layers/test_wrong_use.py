@@ -40,7 +40,7 @@ CALLS = {
 INITS = {
     "swapped": (lambda: DENSE.init(X, KEY), "dense.init(jax.random.key(0), x): first a key"),
     "swapped in a chain": (lambda: fnn.chain(DENSE).init(X, KEY), "chain.init", "first a key"),
-    "one argument": (lambda: DENSE.init(KEY), "takes a key and an input, found 1 arguments"),
+    "one argument": (lambda: DENSE.init(KEY), "takes a key and an input, found 1 argument"),
     "a seed": (lambda: DENSE.init(0, X), "first a key, then x; found int and float32[2, 3]"),
     "no key": (lambda: DENSE.init(None, X), "init needs a key"),
     "a shape": (lambda: DENSE.init(KEY, (2, 3)), "x is an array or a jax.ShapeDtypeStruct"),
@@ -124,10 +124,10 @@ def test_wrong_use_is_one_line_with_the_cure(name):
     wrong, *parts = EVERY[name]
     with pytest.raises((TypeError, ValueError, KeyError)) as caught:
         wrong()
-    told = str(caught.value)
-    assert "\n" not in told
+    text = str(caught.value)
+    assert "\n" not in text
     for part in parts:
-        assert part in told
+        assert part in text
 
 
 # What stays right

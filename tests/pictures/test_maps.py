@@ -252,14 +252,14 @@ WRONG_IMAGES = {
 @pytest.mark.parametrize("name", WRONG_IMAGES)
 def test_images_that_do_not_fit_are_one_line(name):
     params, _ = network()
-    images, told = WRONG_IMAGES[name]
+    images, message = WRONG_IMAGES[name]
     for look in (
         image_gradient,
         convolution_outputs,
         probabilities,
         lambda *network: occlusion_maps(*network, square=3),
     ):
-        with pytest.raises(ValueError, match=told) as error:
+        with pytest.raises(ValueError, match=message) as error:
             look(MODEL, params, images)
         assert "\n" not in str(error.value)
 

@@ -117,8 +117,8 @@ def words(parts):
 def test_one_conclusion_stands_at_the_head_of_several_each_above_its_sections_again():
     first, second = Section("a", "b.", "<p>1</p>"), Section("c", "d.", "<p>2</p>")
     assert words([("OK", [first, second])]) == "OK a b. 1 c d. 2 Made with jax 1."
-    told = words([("OK", [first]), ("FAILED", [second])])
-    assert told == "OK FAILED OK a b. 1 FAILED c d. 2 Made with jax 1."
+    line = words([("OK", [first]), ("FAILED", [second])])
+    assert line == "OK FAILED OK a b. 1 FAILED c d. 2 Made with jax 1."
 
 
 def cells(rows):
@@ -146,9 +146,10 @@ def test_the_matrix_counts_every_result_and_a_failure_else_a_pass_colours_the_ce
     assert "<span>second order</span>" in body
 
 
-def test_failures_stand_in_full_below_their_summary():
-    body = sections.failures_section({"FAILED relu": ["first", "second"], "empty": []}).body
-    assert re.findall("<pre>([^<]*)", body) == ["FAILED relu", "first", "second", "empty"]
+def test_failures_that_are_many_are_opened_below_the_first():
+    body = sections.failures_section({"first": ["second", "third"], "empty": []}).body
+    assert re.findall("<pre>([^<]*)", body) == ["first", "second", "third", "empty"]
+    assert "<summary>2 more failures</summary>" in body
     assert body.count("<details>") == 1
     assert "There are none" in sections.failures_section({}).body
 

@@ -183,14 +183,14 @@ def spoil(path):
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_set_aside_by_the_next_save(tmp_path):
-    told = []
-    checkpoints = Checkpoints(tmp_path, keep=3, warn=told.append)
+    messages = []
+    checkpoints = Checkpoints(tmp_path, keep=3, warn=messages.append)
     for step in (1, 2, 3):
         checkpoints.save(state_of(step))
     spoil(tmp_path / "step_00000002")
     spoil(tmp_path / "step_00000003")
     assert int(checkpoints.restore(state_of(0)).step) == 1
-    (line,) = told
+    (line,) = messages
     assert "step_00000003 is damaged: file state/" in line
     assert line.endswith("(and 1 more); taking step 1 instead")
     assert checkpoints.steps() == [1]
@@ -206,15 +206,15 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside_by_the_next_save(tmp_
 def test_where_none_is_whole_one_line_says_how_to_start_anew(checkpoints):
     checkpoints.save(state_of(1))
     spoil(checkpoints.folder / "step_00000001")
-    line = "no checkpoint is whole: .*step_00000001 is damaged.*; start anew in another folder"
+    line = "no checkpoint is whole: .*step_00000001 is damaged.*; to start anew remove "
     with pytest.raises(CheckpointError, match=line):
         checkpoints.restore(state_of(0))
     assert checkpoints.steps() == [1]
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_damaged(tmp_path):
-    told = []
-    checkpoints = Checkpoints(tmp_path, warn=told.append)
+    messages = []
+    checkpoints = Checkpoints(tmp_path, warn=messages.append)
     checkpoints.save(state_of(4))
     (tmp_path / "step_00000004").rename(tmp_path / "step_00000009")
     with pytest.raises(CheckpointError, match="step_00000009 is damaged: it holds step 4"):
@@ -283,8 +283,8 @@ def test_each_leaf_is_its_own_whatever_its_keys(checkpoints, params):
 def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning_and_no_checkpoint(
     tmp_path, monkeypatch
 ):
-    told = []
-    checkpoints = Checkpoints(tmp_path, keep=1, warn=told.append)
+    messages = []
+    checkpoints = Checkpoints(tmp_path, keep=1, warn=messages.append)
     checkpoints.save(state_of(1))
 
     def busy(path, **kwargs):
@@ -294,9 +294,9 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning_and_no_checkpoint
     for step in (2, 3):
         checkpoints.save(state_of(step))
     assert checkpoints.steps() == [3]
-    assert len(told) == 2  # once for each folder
-    assert "could not remove" in told[0]
-    assert "Device or resource busy" in told[0]
+    assert len(messages) == 2  # once for each folder
+    assert "could not remove" in messages[0]
+    assert "Device or resource busy" in messages[0]
     monkeypatch.undo()
     checkpoints.save(state_of(4))
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000004"]

@@ -323,8 +323,8 @@ def test_batches_that_are_no_function_of_the_step_are_told_the_cure(steps):
         assert "\n" not in str(info.value)
         return str(info.value)
 
-    told = "found a list: for a list, lambda step: batches[step % len(batches)]"
-    assert told in run([simple_batches(0)])
+    message = "found a list: for a list, lambda step: batches[step % len(batches)]"
+    assert message in run([simple_batches(0)])
     assert "lambda step: next(iterator)" in run(iter([simple_batches(0)]))
     assert "must take batches(step, count), which gives `count`" in run(lambda step: None, 4)
     assert "must take batches(step): " in run(lambda: None)

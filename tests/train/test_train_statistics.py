@@ -85,8 +85,8 @@ def test_the_running_statistics_are_those_of_flax():
     for batch in x[1:]:
         running = merge_statistics(running, layer.statistics(params, batch, key), 0.5)
         with jax.numpy_rank_promotion("allow"):
-            _, told = module.apply(peer, batch, mutable=["batch_stats"])
-        peer = {**peer, **told}
+            _, collected = module.apply(peer, batch, mutable=["batch_stats"])
+        peer = {**peer, **collected}
     np.testing.assert_allclose(running[""][0], peer["batch_stats"]["mean"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(running[""][1], peer["batch_stats"]["var"], rtol=1e-5)
 

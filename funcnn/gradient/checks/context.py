@@ -21,6 +21,10 @@ from funcnn.gradient.program.jaxprs import live, subprograms
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import ArrayLike, Aval, ClosedJaxpr, Equation, Function, Jaxpr, PyTree, Verdict
 
+_KEEPING_PRECISION = (
+    "give each product precision=..., or make the rule with @fnn.rule, which keeps the caller's"
+)
+
 
 @registered("full", order=8)
 def context(situation: Situation) -> Iterator[Result]:
@@ -135,7 +139,8 @@ def _precision(situation: Situation) -> tuple[Verdict, str]:
         if not products:
             return "skip", "no matrix product and no convolution"
         if without and not lacking(subject.automatic)[0]:
-            return "fail", f"lost on {without} of {products} products of forward and backward"
+            lost = f"lost on {without} of {products} products of forward and backward"
+            return "fail", f"{lost}; {_KEEPING_PRECISION}"
     return ("skip", "lost without the rule, too") if without else ("pass", f"{products} products")
 
 

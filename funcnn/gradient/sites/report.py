@@ -30,7 +30,8 @@ class CensusRow:
         extra: bytes kept beside these, at one call.
         dead: of the extra bytes, what the backward pass does not use.
         automatic_extra: the extra bytes that autodiff keeps in its place.
-        manual, automatic: the error of the rule, and of autodiff in its place.
+        manual, automatic: the error of the rule, and of autodiff in its place, at the elements that
+            stand on no kink or tie.
         floor: the noise floor.
         verdict: "MANUAL" or "AUTO", whichever is more accurate, "TIE", "WRONG", "INCONCLUSIVE", or
             "SURROGATE" where it was declared one.

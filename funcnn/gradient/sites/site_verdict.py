@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -56,8 +57,9 @@ def judge_site(
     if not wrong and not any(row.leaf.startswith("operand") for row in rows):
         return None, kinks or "the true cotangents are zero everywhere, or not finite"
     worst = max(wrong or rows, key=lambda row: (not row.zero, row.manual))
-    what = f"{worst.leaf}: {worst.note}" if worst.note else ""
-    return worst, "; ".join(filter(None, [what, kinks]))
+    excused = [] if wrong else [row for row in rows if row is not worst and not row.zero]
+    notes = [f"{row.leaf}: {row.note}" for row in (worst, *excused) if row.note]
+    return worst, "; ".join(filter(None, [*notes, kinks]))
 
 
 def moved_floats(eqn: Equation, moved: Collection[int] | None) -> list[int] | None:
@@ -114,5 +116,24 @@ def _judged(
                 row = judge(f"{name} {i}", low[0], low[1], low[2], draws)
                 if question is not None and name == "operand" and is_doubtful(row):
                     row = question(row, i, low[0], low[2])
+                    row = _with_errors_off_kinks(
+                        row, smooth_elements(t, shaken[part][i]), low, draws
+                    )
                 rows.append(row)
     return rows, left_out
+
+
+def _with_errors_off_kinks(
+    row: Row, smooth: np.ndarray, low: Sequence[np.ndarray], draws: Sequence[np.ndarray]
+) -> Row:
+    """A row that is excused, with the errors of the elements off its kinks.
+
+    At a kink the rule is on one side and the truth on the other: their distance is no error.
+    """
+    if row.verdict == "WRONG" or np.all(smooth):
+        return row
+    manual, automatic, truth = (only(smooth, x) for x in low)
+    off = judge_gradient(row.leaf, manual, automatic, truth, [only(smooth, x) for x in draws])
+    if off.verdict in {"WRONG", "INCONCLUSIVE"}:  # something else than kinks excuses it
+        return row
+    return dataclasses.replace(row, manual=off.manual, automatic=off.automatic, floor=off.floor)

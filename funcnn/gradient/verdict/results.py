@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -175,13 +176,22 @@ class CheckReport(Report):
         """Its checks in a line, its failures in full, and what was not settled."""
         return check_sections([self])
 
-    def _details(self) -> Iterable[str]:
-        lines = list(self._shown(self.failures))
+    def _details(self, notes: bool = True) -> list[str]:
+        lines = self._first(self.failures)
         if lines and self.source:
             lines.append(f"  {self.source_of}: {self.source}")
-        lines += self._shown(self.notes)
+        lines += self._first(self.notes) if notes else []
         lines += [f"NOT COMPARED {self.target}: {what}" for what in self._not_compared()]
         return lines
+
+    def why_not_ok(self) -> tuple[str, list[str]]:
+        """The first failures of each check with what was not compared, and the other failures.
+
+        >>> CheckReport("f", (), (), 0).why_not_ok()
+        ('NOT COMPARED f: no case with a floating-point argument', [])
+        """
+        others = [r for same in _by_check(self.failures).values() for r in same[_SHOWN:]]
+        return "\n".join(self._details(notes=False)), list(map(self._in_full, others))
 
     def _not_compared(self) -> Iterable[str]:
         why = {r.leaf: r.note for r in self.results if r.check == "truth"}
@@ -217,26 +227,28 @@ class CheckReport(Report):
         reasons: dict[str, str] = {}
         for r in self.results:
             if r.check not in done:
-                reasons.setdefault(r.check, textwrap.shorten(r.note, _REASON, placeholder=" ..."))
+                reasons.setdefault(r.check, _in_short(r.note))
         undone: list[str] = []
         for reason in dict.fromkeys(reasons.values()):
             checks = ", ".join(check for check, why in reasons.items() if why == reason)
             undone.append(f"{checks} ({reason})" if reason else checks)
         return undone
 
-    def _shown(self, results: Sequence[Result]) -> Iterable[str]:
+    def _first(self, results: Sequence[Result]) -> list[str]:
         """The first of each check; one mistake shows up at many inputs."""
-        for check, n in Counter(r.check for r in results).items():
-            of_check = [r for r in results if r.check == check]
-            yield from (f"{r}{self._reproduce(r)}" for r in of_check[:_SHOWN])
-            if n > _SHOWN:
-                kind = "notes" if of_check[0].verdict == "note" else "failures"
-                yield f"  and {n - _SHOWN} more {kind} of {check}"
+        lines: list[str] = []
+        for check, same in _by_check(results).items():
+            lines += map(self._in_full, same[:_SHOWN])
+            if len(same) > _SHOWN:
+                kind = "note" if same[0].verdict == "note" else "failure"
+                lines.append(f"  and {counted(len(same) - _SHOWN, f'more {kind}')} of {check}")
+        return lines
 
-    def _reproduce(self, result: Result) -> str:
+    def _in_full(self, result: Result) -> str:
         if not self.command or result.verdict != "fail":
-            return ""
-        return f'\n  again: {self.command} --case "{result.case}" --seed {result.seed}'
+            return str(result)
+        again = f'{self.command} --case "{result.case}" --seed {result.seed}'
+        return f"{result}\n  again: {again}"
 
     def __str__(self) -> str:
         return self.text("report.skipped()")
@@ -265,42 +277,16 @@ class CheckReport(Report):
             raise GradientError(str(self))
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckReports(Report):
-    """The checks of several rules as one report, in one table.
+def _in_short(reason: str) -> str:
+    """Its sentences, as many as fit a line; a first one that is too long ends after a word."""
+    sentences = re.split(r"(?<=[.;:]) ", reason)
+    for n in range(len(sentences), 0, -1):
+        text = " ".join(sentences[:n])
+        if len(text) <= _REASON and not text.endswith(":"):
+            return text if n == len(sentences) else f"{text} ..."
+    return textwrap.shorten(reason, _REASON, placeholder=" ...")
 
-    Attributes:
-        reports: one for each rule or function; at least one.
 
-    >>> report = CheckReport("f", (Result("f", "truth", "normal", "x", "pass"),), ("x",), 1)
-    >>> print(CheckReports((report,)))
-    OK f: 1 comparison passed, 0 failed, 0 inconclusive, 0 skipped; 1 hand-written rule
-    OK: 1 of 1 is right; 1 comparison passed, 0 failed, 0 inconclusive, 0 skipped.
-    """
-
-    reports: tuple[CheckReport, ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of each."""
-        return [row for report in self.reports for row in report.rows()]
-
-    def conclusion(self) -> str:
-        """OK where each is right, or FAILED, and how many comparisons there were in all."""
-        n, right = len(self.reports), sum(report.ok for report in self.reports)
-        total = Counter[str]()
-        for report in self.reports:
-            total.update(report.counts)
-        passed = counted(total["pass"], "comparison")
-        return (
-            f"{'OK' if right == n else 'FAILED'}: {right} of {n} "
-            f"{'is' if right == 1 else 'are'} right; {passed} passed, "
-            f"{total['fail']:,} failed, {total['inconclusive']:,} inconclusive, "
-            f"{total['skip']:,} skipped."
-        )
-
-    def sections(self) -> Sequence[Section]:
-        """Rules down, checks across; their failures, and what was not settled."""
-        return check_sections(self.reports)
-
-    def _details(self) -> Iterable[str]:
-        return (report.text() for report in self.reports)
+def _by_check(results: Sequence[Result]) -> dict[str, list[Result]]:
+    checks = dict.fromkeys(r.check for r in results)
+    return {check: [r for r in results if r.check == check] for check in checks}

@@ -22,7 +22,7 @@ def check_sections(reports: Sequence[CheckReport]) -> list[Section]:
     ['Rules and checks', 'Failures', 'Notes, inconclusive and skipped']
     """
     rows = [_shown_row(r, r.check in report.laws) for report in reports for r in report.results]
-    wrong = {str(r): [str(failure) for failure in r.failures] for r in reports if not r.ok}
+    wrong = dict(report.why_not_ok() for report in reports if not report.ok)
     return [matrix_section(rows), failures_section(wrong), unsettled_section(rows)]
 
 

@@ -158,6 +158,26 @@ def test_ties_are_left_out_and_counted():
     assert "2 elements stand on a kink" in row.note
 
 
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "TIE"), (1.001, "WRONG")])
+def test_the_error_is_that_of_the_elements_off_ties(factor, verdict):
+    """Of equal ones the rule takes the first and the reference all; that is no error."""
+
+    def maximum(x):
+        return jnp.max(x, axis=1)
+
+    first = jax.custom_vjp(maximum)
+
+    def backward(x, dy):
+        chosen = jax.nn.one_hot(jnp.argmax(x, axis=1), 3, dtype=dy.dtype)
+        return (jnp.asarray(factor, dy.dtype) * chosen * dy[:, None],)
+
+    first.defvjp(lambda x: (maximum(x), x), backward)
+    x = np.maximum(np.random.default_rng(0).normal(size=(32, 3)), 0).astype("float32")
+    row = only_row(first, x)
+    assert row.verdict == verdict
+    assert row.manual < 1 if verdict == "TIE" else row.manual > 1000
+
+
 def test_what_is_not_reached_and_what_has_no_truth_is_inconclusive():
     unreached = only_row(lambda x: jax.lax.cond(x[0, 0] > 9, WRONG, lambda x: x, X), X)
     assert (unreached.verdict, unreached.note) == ("INCONCLUSIVE", "not reached")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from funcnn.gradient.verdict.results import CheckReport, CheckReports, GradientError, Result
+from funcnn.gradient.verdict.reports import CheckReports
+from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
 
 
 def result(verdict, leaf="x", check="truth", note=""):
@@ -82,6 +83,13 @@ def test_what_was_not_done_is_named_with_its_reason():
     assert "; not done: mutation, cost (no Rule), dot (long long" in last
     assert last.endswith("long ...)")
     assert len(last) < 300
+
+
+def test_a_reason_ends_where_one_of_its_sentences_does():
+    reason = "raises without the rule, too: callbacks have no JVP. " + 20 * "Another word "
+    assert str(report(result("pass"), result("skip", check="dot", note=reason))).endswith(
+        "not done: dot (raises without the rule, too: callbacks have no JVP. ...)"
+    )
 
 
 def test_raise_if_failed():
