@@ -75,8 +75,10 @@ def test_a_rule_that_a_loop_reaches_in_its_second_step(factor):
     assert census(program, xs).ok is (factor == 1.0)
     report = check(program, xs)
     assert report.ok is (factor == 1.0), str(report)
-    assert not report.unreached
-    assert check(program, -jnp.abs(xs)).unreached == ("<lambda>",)
+    assert not report.rules_not_compared
+    assert check(program, -jnp.abs(xs)).rules_not_compared == (
+        ("<lambda>", "these arguments never run it"),
+    )
 
 
 def test_numbers_that_pass_a_rule_by_are_none_of_its_operands():
@@ -261,6 +263,28 @@ def test_one_rule_that_was_compared_and_one_that_was_not():
     assert report.ok
     assert report.conclusion().endswith("not compared: rule relu")
     assert check(loss, X, W).conclusion().endswith("; not compared: rule relu")
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize(
+    "operand",
+    [lambda x, n: W, lambda x, n: n.astype(x.dtype), lambda x, n: jax.lax.stop_gradient(x)],
+)
+def test_check_names_a_rule_that_no_argument_is_differentiated_through(factor, operand):
+    n, beside, f = jnp.arange(3), sine(1.0), sine(factor)
+    alone = check(lambda x, n: x * f(operand(x, n)), X, n)
+    assert not alone.ok
+    why = "no leaf that is differentiated goes through it"
+    assert alone.rules_not_compared == (("<lambda>", why),)
+    assert alone.conclusion().startswith("INCONCLUSIVE")
+    assert alone.conclusion().endswith("; not compared: rule <lambda>")
+    two = check(lambda x, n: jax.nn.relu(x) * f(operand(x, n)), X, n)
+    assert two.ok
+    assert two.conclusion().endswith("; not compared: rule <lambda>")
+    # What the argument goes through as well is compared.
+    both = check(lambda x, n: f(x) * f(operand(x, n)) * beside(x), X, n)
+    assert both.ok is (factor == 1.0), str(both)
+    assert not both.rules_not_compared
 
 
 def test_what_depends_on_a_leaf_through_loops_and_calls():

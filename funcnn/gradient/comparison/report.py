@@ -66,8 +66,8 @@ class Comparison(Report):
     @property
     def _compares(self) -> bool:
         """Whether the gradient of any leaf goes through any rule."""
-        others = {(site.name, site.source) for site, _ in self.not_compared}
-        return any((site.name, site.source) not in others for site in self.sites)
+        others = {site.rule for site, _ in self.not_compared}
+        return any(site.rule not in others for site in self.sites)
 
     @property
     def _wrong_sites(self) -> list[str]:

@@ -36,7 +36,7 @@ def rules_never_run(program: Program) -> tuple[Site, ...]:
     if not any(_BRANCHING & set(site.position) for site in sites(program.jaxpr)):
         return ()
     visits = visited(program)
-    run = {_rule(v.site) for v in visits if not v.note.endswith(NOT_REACHED)}
+    run = {v.site.rule for v in visits if not v.note.endswith(NOT_REACHED)}
     return tuple(_one_of_each((v.site for v in visits), run))
 
 
@@ -94,17 +94,17 @@ def rules_not_compared(
     >>> [why for _, why in rules_not_compared(program, {0}, [])]
     ['no leaf that is differentiated goes through it']
     """
-    known_rules = set(map(_rule, known))
+    known_rules = {site.rule for site in known}
     reasons = {
         "its value reaches no result that varies with it; where it was differentiated inside, "
-        "compare what calls it before that": rules_without_influence(program),
+        "give what calls it before that": rules_without_influence(program),
         "these arguments never run it": rules_never_run(program),
         "no leaf that is differentiated goes through it": rules_not_differentiated(program, leaves),
     }
     for why, rules in reasons.items():
         for site in rules:
-            if _rule(site) not in known_rules:
-                known_rules.add(_rule(site))
+            if site.rule not in known_rules:
+                known_rules.add(site.rule)
                 yield site, why
 
 
@@ -133,15 +133,11 @@ def _varies(aval: Aval) -> bool:
     return jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
-def _rule(site: Site) -> tuple[str, str]:
-    return site.name, site.source
-
-
 def _one_of_each(
     every: Sequence[Site] | Iterator[Site], but: Collection[tuple[str, str]]
 ) -> Iterator[Site]:
     """The last site of each rule that is none of some."""
-    by_rule = {_rule(site): site for site in every}
+    by_rule = {site.rule: site for site in every}
     return (site for rule, site in by_rule.items() if rule not in but)
 
 
@@ -149,7 +145,7 @@ def _rules_inside(eqn: Equation) -> set[tuple[str, str]]:
     """The rules that an equation is, and that stand inside of it."""
     site = site_of(eqn)
     inside = [closed(wrapped(eqn))] if site else list(map(closed, subprograms(eqn)))
-    return ({_rule(site)} if site else set()) | {_rule(s) for one in inside for s in sites(one)}
+    return ({site.rule} if site else set()) | {s.rule for one in inside for s in sites(one)}
 
 
 class _Read:

@@ -53,6 +53,11 @@ class Site:
     around: bool = False
     sees_zeros: bool = False
 
+    @property
+    def rule(self) -> tuple[str, str]:
+        """Which rule it calls: sites with the same name and source call the same one."""
+        return self.name, self.source
+
     def __str__(self) -> str:
         return f"{self.name} in {self.path}" if self.path else self.name
 
