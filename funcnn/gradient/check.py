@@ -257,7 +257,7 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
     floats = [i for i, leaf in enumerate(program.leaves) if is_float(leaf)]
     others = tuple(rules_not_compared(program, floats, []))
     more = {
-        "rules_not_compared": tuple(sorted((site.name, why) for site, why in others)),
+        "rules_not_compared": tuple(sorted({(site.name, why) for site, why in others})),
         "run": len({site.rule for site in rules}) - len(others) if rules else 1,
     }
     report = CheckReport(name, tuple(results), leaves, len(rules), situation.source, **more)

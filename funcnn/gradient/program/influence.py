@@ -19,6 +19,8 @@ from funcnn.types import Aval, ClosedJaxpr, Equation, Jaxpr
 
 # Their derivative is zero, whatever it is that flows through them.
 _FLAT = {"stop_gradient", "floor", "ceil", "round", "sign"}
+# `Site.rule`.
+_Rule = tuple[str, str, int]
 _BRANCHING = {"branches", "body_jaxpr", "cond_jaxpr"}
 
 
@@ -133,15 +135,13 @@ def _varies(aval: Aval) -> bool:
     return jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
-def _one_of_each(
-    every: Sequence[Site] | Iterator[Site], but: Collection[tuple[str, str]]
-) -> Iterator[Site]:
+def _one_of_each(every: Sequence[Site] | Iterator[Site], but: Collection[_Rule]) -> Iterator[Site]:
     """The last site of each rule that is none of some."""
     by_rule = {site.rule: site for site in every}
     return (site for rule, site in by_rule.items() if rule not in but)
 
 
-def _rules_inside(eqn: Equation) -> set[tuple[str, str]]:
+def _rules_inside(eqn: Equation) -> set[_Rule]:
     """The rules that an equation is, and that stand inside of it."""
     site = site_of(eqn)
     inside = [closed(wrapped(eqn))] if site else list(map(closed, subprograms(eqn)))
@@ -152,7 +152,7 @@ class _Read:
     """The rules through which the gradient of some outputs goes, from these backwards."""
 
     def __init__(self) -> None:
-        self.rules: set[tuple[str, str]] = set()
+        self.rules: set[_Rule] = set()
 
     def through(self, jaxpr: Jaxpr, wanted: Sequence[bool]) -> list[bool]:
         """Which inputs of a jaxpr the gradient of some of its outputs reaches."""
@@ -202,7 +202,7 @@ class _Moved:
     """The rules whose operands change where some inputs of a program do."""
 
     def __init__(self) -> None:
-        self.rules: set[tuple[str, str]] = set()
+        self.rules: set[_Rule] = set()
         self.operands: dict[int, set[int]] = {}  # of each site, by the identity of its equation
 
     def through(self, jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:

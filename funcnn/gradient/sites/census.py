@@ -76,7 +76,7 @@ def census(
     intents = _Intents.of(intent, reference, {site.name for site in sites(program.jaxpr)})
     groups: dict[Any, list[Visit]] = defaultdict(list)
     for visit in visited(program):
-        groups[(visit.site.rule, visit.site.kind, _operands(visit))] += [visit]
+        groups[(visit.site.name, visit.site.source, visit.site.kind, _operands(visit))] += [visit]
     moved = operands_differentiated(program, range(len(program.leaves)))
     return Census(tuple(_row(visits, intents, moved) for visits in groups.values()))
 

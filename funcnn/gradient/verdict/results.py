@@ -200,7 +200,7 @@ class CheckReport(Report):
             f"{n['fail']} failed, {n['inconclusive']} inconclusive, {n['skip']} skipped{notes}; "
             f"{counted(self.rules, 'hand-written rule')}"
         )
-        rules = ", ".join(f"rule {name}" for name, _ in self.rules_not_compared)
+        rules = ", ".join(dict.fromkeys(f"rule {name}" for name, _ in self.rules_not_compared))
         undone = f"; not done: {', '.join(self._undone())}" if self._undone() else ""
         return line + undone + (f"; not compared: {rules}" if rules else "")
 
