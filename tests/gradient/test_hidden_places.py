@@ -326,6 +326,47 @@ def test_a_rule_inside_a_shard_map(factor):
     assert not census(f, x).ok
 
 
+def added_up(f, w, x):
+    return jax.lax.psum(f(x * w).sum(), "i")
+
+
+def scanned(f, w, x):
+    total, _ = jax.lax.scan(lambda c, row: (c + f(row * w), None), 0 * x[0], x)
+    return jax.lax.pmean(total.sum(), "i")
+
+
+def branched(f, w, x):
+    return jax.lax.psum(jax.lax.cond(x[0, 0] < 9, f, lambda x: x, x * w).sum(), "i")
+
+
+def gathered(f, w, x):
+    return jax.lax.psum(f(jax.lax.all_gather(x * w, "i")).sum(), "i")
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("program", [added_up, scanned, branched, gathered])
+def test_compare_inside_a_shard_map_with_parameters_that_each_device_has(
+    program, check_vma, factor
+):
+    """Its axes are bound inside it alone, and so is what runs over them."""
+    devices = jax.devices()[:2]
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((len(devices),), ("i",), axis_types=auto, devices=devices)
+    spec = jax.sharding.PartitionSpec
+    loss = jax.shard_map(
+        lambda w, x: program(sine(factor), w, x),
+        mesh=mesh,
+        in_specs=(spec(), spec("i")),
+        out_specs=spec(),
+        check_vma=check_vma,
+    )
+    x = jnp.array([[0.1, 0.2], [0.3, 0.4], [0.5, -0.6], [0.7, 0.8]])
+    report = compare(loss, W[:2], x, argnums=(0, 1), pairs=0, cost=False)
+    verdict = "OK" if factor == 1.0 else "FAILED"
+    assert report.conclusion().startswith(f"{verdict}: 2 leaves against float64 truth"), str(report)
+
+
 # What a tool cannot look at, or cannot run
 
 

@@ -29,7 +29,7 @@ from funcnn.gradient.sites.site_verdict import judge_site, moved_floats, only
 from funcnn.gradient.verdict.judge import Row, relative_error
 from funcnn.types import Array, ArrayLike, ClosedJaxpr, Equation
 
-# Bytes of what flows through the sites in loops, in all steps and in float64, that are looked at: at
+# Bytes of what flows through the sites in loops that are looked at, in all steps and in float64; at
 # the peak there are about a dozen copies of it.
 _MOST = 2**26
 # The operands of each site, by its number.
