@@ -327,7 +327,7 @@ def test_a_rule_inside_a_shard_map(factor):
 
 
 def added_up(f, w, x):
-    return jax.lax.psum(f(x * w).sum(), "i")
+    return jax.lax.psum(f(x * w[None]).sum(), "i")
 
 
 def scanned(f, w, x):
@@ -336,11 +336,11 @@ def scanned(f, w, x):
 
 
 def branched(f, w, x):
-    return jax.lax.psum(jax.lax.cond(x[0, 0] < 9, f, lambda x: x, x * w).sum(), "i")
+    return jax.lax.psum(jax.lax.cond(x[0, 0] < 9, f, lambda x: x, x * w[None]).sum(), "i")
 
 
 def gathered(f, w, x):
-    return jax.lax.psum(f(jax.lax.all_gather(x * w, "i")).sum(), "i")
+    return jax.lax.psum(f(jax.lax.all_gather(x * w[None], "i")).sum(), "i")
 
 
 @pytest.mark.parametrize("factor", FACTORS)
