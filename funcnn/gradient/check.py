@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.errors import first_line, kind_and_line
-from funcnn.core.given import check_call, check_seed, described
+from funcnn.core.errors import first_line, kind_and_line, plainly
+from funcnn.core.given import check_call, check_seed, described, function_name
 from funcnn.core.layer import Layer
 from funcnn.core.registry import Case, Rule, registered_rules
 from funcnn.gradient.case.bound_case import Situation, trace_real
@@ -236,9 +236,10 @@ def _does_not_apply(run: Check, case: Case) -> str:
 
 
 def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckReport:
-    name = getattr(f, "__name__", type(f).__name__)
+    name = function_name(f)
     situation = Situation.of_function(f, case, name, seed)
-    program = trace_real(situation.manual, situation.args, case.args)
+    with plainly("check"):
+        program = trace_real(situation.manual, situation.args, case.args)
     rules = sites(program.jaxpr)
     if not rules and case.reference is None:
         judged = tuple(native(situation))

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.core.errors import first_line
-from funcnn.core.given import check_call, check_count, chosen_arguments
+from funcnn.core.errors import first_line, plainly
+from funcnn.core.given import check_call, check_count, check_flag, chosen_arguments, described
 from funcnn.core.removal import Removal
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.comparison.arms import (
@@ -107,9 +107,12 @@ def compare(
     (True, ['w'], ['automatic', 'checkpointed', 'manual'])
     """
     _check_given(f, args, intent, reference, pairs)
+    check_flag("compare", "has_aux", has_aux)
+    check_flag("compare", "cost", cost)
     real, args = of_real_arrays(f), real_arrays(args)
     chosen = _chosen_leaves(f, args, argnums)
-    with_rules = trace(real, args, {})
+    with plainly("compare"):
+        with_rules = trace(real, args, {})
     require_scalar(with_rules, has_aux)
     true = real if reference is None else of_real_arrays(reference)
     stripped, kept = take_out(true, args, {}, Removal(), forward=True)
@@ -168,7 +171,10 @@ def _chosen_leaves(
                     chosen[index] = "/".join([*argument, *filter(None, [inner])])
                 index += 1
     if not chosen:
-        raise TypeError(f"compare: no floating-point array in argument {wanted} to differentiate")
+        which = f"argument{'' if len(wanted) == 1 else 's'} {', '.join(map(str, wanted))}"
+        kinds = ", ".join(described(args[i]) for i in wanted[:3])
+        message = f"expected a floating-point array in {which} to differentiate, found {kinds}"
+        raise TypeError(f"compare: {message}")
     return chosen
 
 
