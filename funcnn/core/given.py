@@ -39,8 +39,8 @@ def described(value: object) -> str:
 def function_name(f: Function) -> str:
     """The name of a function; of a lambda, which has none, where it stands.
 
-    >>> function_name(np.sum), function_name(eval(compile("lambda x: x", "mine.py", "eval")))
-    ('sum', '<lambda> at mine.py:1')
+    >>> function_name(np.sum), function_name(eval("lambda x: x"))
+    ('sum', '<lambda> at <string>:1')
     """
     name = getattr(f, "__name__", type(f).__name__)
     code = getattr(inspect.unwrap(f), "__code__", None)
