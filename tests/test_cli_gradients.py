@@ -44,6 +44,9 @@ def wrong_loss(params, x):
 def arguments():
     return (jnp.linspace(0.1, 1.0, 5),)
 
+def three(x):
+    return jnp.sum(x), jnp.sum(x), x
+
 def loss_arguments():
     return {"w": jnp.linspace(0.1, 1.0, 5)}, jnp.linspace(-1.0, 1.0, 5)
 
@@ -211,7 +214,11 @@ MISTAKES = {
     ),
     "no scalar": (
         ["compare", "--target", "own_functions:right", "--args", "own_functions:arguments"],
-        "--target own_functions:right: compare: f must return a floating-point scalar",
+        "right: compare: f must return a floating-point scalar, alone or first in a pair, found",
+    ),
+    "no pair": (
+        ["compare", "--target", "own_functions:three", "--args", "own_functions:arguments"],
+        "alone or first in a pair, found float32[], float32[], float32[",
     ),
     "check with other arguments": (
         ["check", "--target", "own_functions:loss", "--args", "own_functions:arguments"],
@@ -223,7 +230,7 @@ MISTAKES = {
     ),
     "no passes": (
         ["check", "--target", "own_functions:bare", "--args", "own_functions:arguments"],
-        "cannot be called with --args: No VJP defined for custom_vjp function bare",
+        "the jax.custom_vjp of bare has no derivative: give it one by its .defvjp(",
     ),
     "an empty name": (["check", ""], "unknown rule ''; known: relu, "),
     "an empty benchmark": (["bench", ""], "unknown benchmark ''; known: cnn_step, "),

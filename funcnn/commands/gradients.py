@@ -21,6 +21,7 @@ from funcnn.commands.target import (
 from funcnn.config import Config, ConfigError
 from funcnn.experiment import build_experiment
 from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.program.float64 import is_float
 from funcnn.report import Report
 
 
@@ -51,11 +52,15 @@ def subject_of_config(config: Config) -> Subject:
     return Subject(experiment.loss, args, True, title)
 
 
-def subject_of_target(target: str, arguments: str | None) -> Subject:
+def subject_of_target(target: str, arguments: str | None, *, scalar: bool = False) -> Subject:
     """A function of somebody else's, `package.module:name`, with its arguments.
 
+    Args:
+        target, arguments: where they stand.
+        scalar: whether it must return a scalar, alone or first in a pair.
+
     Raises:
-        ConfigError: it cannot be loaded, or it does not take these arguments.
+        ConfigError: it cannot be loaded, it does not take these arguments, or it returns no scalar.
     """
     function, args = load_target(target), load_arguments(arguments)
     if arguments is None:
@@ -63,10 +68,20 @@ def subject_of_target(target: str, arguments: str | None) -> Subject:
         raise ConfigError([f"--target {target}: {message}"])
     shapes = traced(function, args, target)
     has_aux = isinstance(shapes, tuple) and len(shapes) == 2
+    if scalar and not _is_scalar(shapes[0] if has_aux else shapes):
+        types = ", ".join(map(str, jax.tree.leaves(shapes)[:3])) or "nothing"
+        wanted = "a floating-point scalar, alone or first in a pair"
+        message = f"compare: f must return {wanted}, found {types}"
+        raise ConfigError([f"--target {target}: {message}"])
     device = jax.devices()[0]
     return Subject(
         function, args, has_aux, f"{target}, on {device.platform} ({device.device_kind})"
     )
+
+
+def _is_scalar(shape: Any) -> bool:
+    """Whether what a function returns is one floating-point number, and no tree."""
+    return hasattr(shape, "shape") and not shape.shape and is_float(shape)
 
 
 def compare_gradients(subject: Subject, *, as_json: bool = False, html: str | None = None) -> int:
@@ -93,11 +108,11 @@ def run(
         raise ConfigError(["give a CONFIG, or --target with --args; one of the two"])
     if config is not None and arguments is not None:
         raise ConfigError(["--args needs --target; a config makes its own arguments"])
-    subject = subject_of_config(config()) if config else subject_of_target(str(target), arguments)
-    if target is None:
-        return command(subject, as_json=as_json, html=html)
+    if config is not None:
+        return command(subject_of_config(config()), as_json=as_json, html=html)
     tool = "compare" if command is compare_gradients else "census"
-    with refused_by(tool, target):
+    subject = subject_of_target(str(target), arguments, scalar=tool == "compare")
+    with refused_by(tool, str(target)):
         return command(subject, as_json=as_json, html=html)
 
 

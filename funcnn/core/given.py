@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import numbers
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
@@ -33,6 +34,19 @@ def described(value: object) -> str:
         return f"the function {getattr(value, '__name__', type(value).__name__)}"
     text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 40 else f'{text[:37]}...'}"
+
+
+def function_name(f: Function) -> str:
+    """The name of a function; of a lambda, which has none, where it stands.
+
+    >>> function_name(np.sum), function_name(eval("lambda x: x"))
+    ('sum', '<lambda> at <string>:1')
+    """
+    name = getattr(f, "__name__", type(f).__name__)
+    code = getattr(inspect.unwrap(f), "__code__", None)
+    if name != "<lambda>" or code is None:
+        return name
+    return f"{name} at {os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
 
 def check_function(tool: str, f: object, what: str = "a function of JAX") -> None:
@@ -158,6 +172,17 @@ def check_seed(tool: str, seed: object) -> None:
     ValueError: check: seed is a whole number from 0 to 4,294,967,295, found str 'a'
     """
     check_count(tool, "seed", seed, _SEEDS - 1)
+
+
+def check_flag(tool: str, name: str, value: object) -> None:
+    """Raise TypeError where what is to be True or False is neither.
+
+    >>> check_flag("compare", "has_aux", "no")
+    Traceback (most recent call last):
+    TypeError: compare: has_aux is True or False, found str 'no'
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{tool}: {name} is True or False, found {described(value)}")
 
 
 def check_by_rule(tool: str, intent: object, reference: object) -> None:

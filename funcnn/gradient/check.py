@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.errors import first_line, kind_and_line
-from funcnn.core.given import check_call, check_seed, described
+from funcnn.core.errors import first_line, kind_and_line, plainly
+from funcnn.core.given import check_call, check_seed, described, function_name
 from funcnn.core.layer import Layer
 from funcnn.core.registry import Case, Rule, registered_rules
 from funcnn.gradient.case.bound_case import Situation, trace_real
@@ -23,7 +23,7 @@ from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.diagnosis.diagnose import diagnose_failure
 from funcnn.gradient.program.dtypes import pinned_dtypes
 from funcnn.gradient.program.float64 import is_float
-from funcnn.gradient.program.influence import rules_never_run, rules_without_influence
+from funcnn.gradient.program.influence import rules_not_compared
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
@@ -236,9 +236,10 @@ def _does_not_apply(run: Check, case: Case) -> str:
 
 
 def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckReport:
-    name = getattr(f, "__name__", type(f).__name__)
+    name = function_name(f)
     situation = Situation.of_function(f, case, name, seed)
-    program = trace_real(situation.manual, situation.args, case.args)
+    with plainly("check"):
+        program = trace_real(situation.manual, situation.args, case.args)
     rules = sites(program.jaxpr)
     if not rules and case.reference is None:
         judged = tuple(native(situation))
@@ -254,13 +255,11 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
             if pinned
             else _run(situation, level)
         )
-    unused = {(site.name, site.source) for site in rules_without_influence(program)}
-    never_run = {(site.name, site.source) for site in rules_never_run(program)} - unused
-    every = {(site.name, site.source) for site in rules}
+    floats = [i for i, leaf in enumerate(program.leaves) if is_float(leaf)]
+    others = tuple(rules_not_compared(program, floats, []))
     more = {
-        "unreached": tuple(name for name, _ in sorted(never_run)),
-        "unused": tuple(name for name, _ in sorted(unused)),
-        "run": len(every - never_run - unused) if rules else 1,
+        "rules_not_compared": tuple(sorted({(site.name, why) for site, why in others})),
+        "run": len({site.rule for site in rules}) - len(others) if rules else 1,
     }
     report = CheckReport(name, tuple(results), leaves, len(rules), situation.source, **more)
     return dataclasses.replace(report, source_of=situation.source_of)

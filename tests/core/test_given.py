@@ -56,6 +56,14 @@ MISTAKES = {
         lambda: tools.compare(alone, X, pairs=-1),
         "pairs is a whole number from 0, found int",
     ),
+    "has_aux": (
+        lambda: tools.compare(alone, X, has_aux="no"),
+        "compare: has_aux is True or False, found str 'no'",
+    ),
+    "nothing to differentiate": (
+        lambda: tools.compare(loss, jnp.arange(5), X),
+        r"expected a floating-point array in argument 0 to .*, found ArrayImpl int32 \(5,\)",
+    ),
     "compare's reference": (
         lambda: tools.compare(alone, X, reference=3),
         "reference .* found int 3",
@@ -147,6 +155,57 @@ def test_a_mistake_is_one_line(name):
         call()
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 200
+
+
+@jax.custom_vjp
+def without_vjp(x):
+    return jnp.sin(x)
+
+
+@jax.custom_jvp
+def without_jvp(x):
+    return jnp.sin(x)
+
+
+def branches(x):
+    return x.sum() if x[0] > 0 else -x.sum()
+
+
+UNTRACEABLE = {
+    without_vjp: r"the jax.custom_vjp of without_vjp has no derivative: .* its \.defvjp\(forward",
+    without_jvp: r"the jax.custom_jvp of without_jvp has no derivative: .* its \.defjvp\(",
+    branches: r"a Python if, .*: use jnp.where or jax.lax.cond; what is fixed goes into a closure",
+    (
+        lambda x: np.asarray(x).sum()
+    ): "NumPy needs a value that is known only when the program runs: use jax.numpy",
+    (lambda x: x[int(x[0])]): r"int\(\), float\(\), an index or a shape needs a value",
+}
+
+
+@pytest.mark.parametrize("f", UNTRACEABLE)
+@pytest.mark.parametrize("tool", ["check", "census", "compare"])
+def test_what_jax_cannot_trace_is_one_line_with_the_cure(tool, f):
+    for called in (f, lambda x: f(x) * 2, jax.jit(f)):
+        with pytest.raises(TypeError, match=f"{tool}: {UNTRACEABLE[f]}") as caught:
+            getattr(tools, tool)(called, X)
+        assert len(str(caught.value).splitlines()) == 1
+        assert len(str(caught.value)) < 200
+
+
+def test_what_jax_can_trace_is_not_refused():
+    finished = jax.custom_vjp(jnp.sin)
+    finished.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (dy * jnp.cos(x),))
+    assert tools.check(finished, X).ok
+    assert tools.check(lambda x: jnp.where(x > 0, tanh(x), x), X).ok
+    # An error that is the function's own stays as it is.
+    with pytest.raises(AttributeError, match="no attribute"):
+        tools.census(lambda x: x.absent, X)
+
+
+def test_a_lambda_has_a_place_for_a_name():
+    line = test_a_lambda_has_a_place_for_a_name.__code__.co_firstlineno + 2
+    report = tools.check(lambda x: tanh(x), X)
+    assert report.conclusion().startswith(f"OK <lambda> at test_given.py:{line}: ")
 
 
 def test_a_jitted_function_and_a_rule_of_jax_say_what_they_take():

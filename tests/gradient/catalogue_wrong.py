@@ -199,7 +199,7 @@ in_backward(
     "matmul",
     "a branch on a traced value",
     lambda res, dy: O["matmul"].backward(res, dy if dy[0, 0] > 0 else 2 * dy),
-    "traced|concrete|boolean",
+    "a Python if",
     checks={"contract"},
 )
 in_backward(

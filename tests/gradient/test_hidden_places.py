@@ -75,8 +75,10 @@ def test_a_rule_that_a_loop_reaches_in_its_second_step(factor):
     assert census(program, xs).ok is (factor == 1.0)
     report = check(program, xs)
     assert report.ok is (factor == 1.0), str(report)
-    assert not report.unreached
-    assert check(program, -jnp.abs(xs)).unreached == ("<lambda>",)
+    assert not report.rules_not_compared
+    assert check(program, -jnp.abs(xs)).rules_not_compared == (
+        ("<lambda>", "these arguments never run it"),
+    )
 
 
 def test_numbers_that_pass_a_rule_by_are_none_of_its_operands():
@@ -263,6 +265,28 @@ def test_one_rule_that_was_compared_and_one_that_was_not():
     assert check(loss, X, W).conclusion().endswith("; not compared: rule relu")
 
 
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize(
+    "operand",
+    [lambda x, n: W, lambda x, n: n.astype(x.dtype), lambda x, n: jax.lax.stop_gradient(x)],
+)
+def test_check_names_a_rule_that_no_argument_is_differentiated_through(factor, operand):
+    n, beside, f = jnp.arange(3), sine(1.0), sine(factor)
+    alone = check(lambda x, n: x * f(operand(x, n)), X, n)
+    assert not alone.ok
+    why = "no leaf that is differentiated goes through it"
+    assert alone.rules_not_compared == (("<lambda>", why),)
+    assert alone.conclusion().startswith("INCONCLUSIVE")
+    assert alone.conclusion().endswith("; not compared: rule <lambda>")
+    two = check(lambda x, n: jax.nn.relu(x) * f(operand(x, n)), X, n)
+    assert two.ok
+    assert two.conclusion().endswith("; not compared: rule <lambda>")
+    # What the argument goes through as well is compared.
+    both = check(lambda x, n: f(x) * f(operand(x, n)) * beside(x), X, n)
+    assert both.ok is (factor == 1.0), str(both)
+    assert not both.rules_not_compared
+
+
 def test_what_depends_on_a_leaf_through_loops_and_calls():
     """A carry that the leaf reaches in the second step only."""
 
@@ -300,6 +324,47 @@ def test_a_rule_inside_a_shard_map(factor):
         assert report.ok is (factor == 1.0), str(report)
         assert report.conclusion().startswith("OK" if factor == 1.0 else "FAILED")
     assert not census(f, x).ok
+
+
+def added_up(f, w, x):
+    return jax.lax.psum(f(x * w[None]).sum(), "i")
+
+
+def scanned(f, w, x):
+    total, _ = jax.lax.scan(lambda c, row: (c + f(row * w), None), 0 * x[0], x)
+    return jax.lax.pmean(total.sum(), "i")
+
+
+def branched(f, w, x):
+    return jax.lax.psum(jax.lax.cond(x[0, 0] < 9, f, lambda x: x, x * w[None]).sum(), "i")
+
+
+def gathered(f, w, x):
+    return jax.lax.psum(f(jax.lax.all_gather(x * w[None], "i")).sum(), "i")
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("program", [added_up, scanned, branched, gathered])
+def test_compare_inside_a_shard_map_with_parameters_that_each_device_has(
+    program, check_vma, factor
+):
+    """Its axes are bound inside it alone, and so is what runs over them."""
+    devices = jax.devices()[:2]
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((len(devices),), ("i",), axis_types=auto, devices=devices)
+    spec = jax.sharding.PartitionSpec
+    loss = jax.shard_map(
+        lambda w, x: program(sine(factor), w, x),
+        mesh=mesh,
+        in_specs=(spec(), spec("i")),
+        out_specs=spec(),
+        check_vma=check_vma,
+    )
+    x = jnp.array([[0.1, 0.2], [0.3, 0.4], [0.5, -0.6], [0.7, 0.8]])
+    report = compare(loss, W[:2], x, argnums=(0, 1), pairs=0, cost=False)
+    verdict = "OK" if factor == 1.0 else "FAILED"
+    assert report.conclusion().startswith(f"{verdict}: 2 leaves against float64 truth"), str(report)
 
 
 # What a tool cannot look at, or cannot run

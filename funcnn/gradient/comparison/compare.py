@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.core.errors import first_line
-from funcnn.core.given import check_call, check_count, chosen_arguments
+from funcnn.core.errors import first_line, plainly
+from funcnn.core.given import check_call, check_count, check_flag, chosen_arguments, described
 from funcnn.core.removal import Removal
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.comparison.arms import (
@@ -43,7 +43,7 @@ from funcnn.gradient.program.float64 import is_float, perturbed, raise_function,
 from funcnn.gradient.program.influence import operands_differentiated, rules_not_compared
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
-from funcnn.gradient.program.without_rules import take_out, trace
+from funcnn.gradient.program.without_rules import Program, take_out, trace
 from funcnn.gradient.sites.localize import SiteRow, known_sites, localize
 from funcnn.types import Function, Intent, PyTree
 
@@ -106,11 +106,10 @@ def compare(
     >>> report.ok, [row.leaf for row in report.leaves], [arm.name for arm in report.arms]
     (True, ['w'], ['automatic', 'checkpointed', 'manual'])
     """
-    _check_given(f, args, intent, reference, pairs)
+    _check_given(f, args, intent, reference, pairs, {"has_aux": has_aux, "cost": cost})
     real, args = of_real_arrays(f), real_arrays(args)
     chosen = _chosen_leaves(f, args, argnums)
-    with_rules = trace(real, args, {})
-    require_scalar(with_rules, has_aux)
+    with_rules = _traced(real, args, has_aux)
     true = real if reference is None else of_real_arrays(reference)
     stripped, kept = take_out(true, args, {}, Removal(), forward=True)
     manual, automatic = (Gradient.of(p, tuple(chosen)) for p in (with_rules, stripped))
@@ -143,12 +142,26 @@ def compare(
 
 
 def _check_given(
-    f: Function, args: tuple[Any, ...], intent: str, reference: Function | None, pairs: int
+    f: Function,
+    args: tuple[Any, ...],
+    intent: str,
+    reference: Function | None,
+    pairs: int,
+    flags: dict[str, bool],
 ) -> None:
     if intent not in INTENTS:
         raise ValueError(f"compare: intent is one of {', '.join(INTENTS)}, found {intent!r}")
     check_call("compare", f, args, reference=reference)
     check_count("compare", "pairs", pairs)
+    for name, flag in flags.items():
+        check_flag("compare", name, flag)
+
+
+def _traced(f: Function, args: tuple[Any, ...], has_aux: bool) -> Program:
+    with plainly("compare"):
+        program = trace(f, args, {})
+    require_scalar(program, has_aux)
+    return program
 
 
 def _chosen_leaves(
@@ -168,7 +181,10 @@ def _chosen_leaves(
                     chosen[index] = "/".join([*argument, *filter(None, [inner])])
                 index += 1
     if not chosen:
-        raise TypeError(f"compare: no floating-point array in argument {wanted} to differentiate")
+        which = f"argument{'' if len(wanted) == 1 else 's'} {', '.join(map(str, wanted))}"
+        kinds = ", ".join(described(args[i]) for i in wanted[:3])
+        message = f"expected a floating-point array in {which} to differentiate, found {kinds}"
+        raise TypeError(f"compare: {message}")
     return chosen
 
 

@@ -66,8 +66,8 @@ class Comparison(Report):
     @property
     def _compares(self) -> bool:
         """Whether the gradient of any leaf goes through any rule."""
-        others = {(site.name, site.source) for site, _ in self.not_compared}
-        return any((site.name, site.source) not in others for site in self.sites)
+        others = {site.rule for site, _ in self.not_compared}
+        return any(site.rule not in others for site in self.sites)
 
     @property
     def _wrong_sites(self) -> list[str]:
@@ -127,7 +127,8 @@ class Comparison(Report):
         notes += [f"{r.verdict} {r.site}: {r.note}" for r in self.site_rows if r.note]
         notes += [f"{arm.name}: {arm.note}" for arm in self.arms if arm.note]
         notes += [f"WRONG rule: {site}" for site in self.culprits]
-        notes += [f"NOT COMPARED rule {site.name}: {why}" for site, why in self.not_compared]
+        others = {f"NOT COMPARED rule {site.name}: {why}": None for site, why in self.not_compared}
+        notes += others
         notes += [f"kept in the automatic arm, no reverse mode: {site}" for site in self.kept]
         tables = (
             [_leaf(row) for row in self.leaves],
@@ -163,7 +164,7 @@ class Comparison(Report):
         if not self.sites:
             return "NOT COMPARED: the function calls no hand-written rule"
         wrong = any(row.verdict == "WRONG" for row in self.leaves) or self._wrong_sites
-        rules = [f"rule {site.name}" for site, _ in self.not_compared]
+        rules = list(dict.fromkeys(f"rule {site.name}" for site, _ in self.not_compared))
         if not self._compares and not wrong:
             return f"NOT COMPARED: no leaf's gradient goes through {', '.join(rules)}"
         counts = Counter(row.verdict for row in self.leaves)

@@ -9,7 +9,7 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
-from funcnn.gradient.program.jaxprs import bind, closed
+from funcnn.gradient.program.jaxprs import bind, closed, manual_axes
 from funcnn.types import Array, Atom, Aval, ClosedJaxpr, Equation, Jaxpr
 
 
@@ -55,11 +55,26 @@ class Evaluation:
 
     def shape(self, aval: Aval) -> jax.ShapeDtypeStruct:
         """What an input of an inner program is traced with."""
-        return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+        return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type, **where(aval))
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         """The outputs of one equation at its operands."""
+        if eqn.primitive.name == "shard_map":
+            return self._mapped(eqn, x)
         return bind(eqn, x, {k: self.parameter(v) for k, v in eqn.params.items()})
+
+    def _mapped(self, eqn: Equation, x: list[Any]) -> list[Any]:
+        """The axes of a shard_map are bound inside it alone: what stands there is traced there."""
+        inner, params = closed(eqn.params["jaxpr"]), eqn.params
+        run = jax.shard_map(
+            lambda *x: tuple(self(inner, x)),
+            mesh=params["mesh"],
+            in_specs=tuple(params["in_specs"]),
+            out_specs=tuple(params["out_specs"]),
+            axis_names=manual_axes(params),
+            check_vma=params["check_vma"],
+        )
+        return list(run(*x))
 
     def parameter(self, value: Any) -> Any:
         """A parameter of an equation: inner programs are traced again."""
@@ -73,3 +88,15 @@ class Evaluation:
             items = list(map(self.parameter, value))
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return value
+
+
+def where(aval: Aval) -> dict[str, Any]:
+    """Over which axes of a shard_map a value varies, for the shape to trace with in its place.
+
+    >>> where(jax.typeof(1.0))
+    {}
+    """
+    varies = getattr(aval, "mat", None)
+    if varies is None or not varies.varying:
+        return {}
+    return {"manual_axis_type": varies, "sharding": getattr(aval, "sharding", None)}

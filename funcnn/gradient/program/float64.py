@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.errors import first_line
-from funcnn.gradient.program.evaluation import Evaluation
+from funcnn.gradient.program.evaluation import Evaluation, where
 from funcnn.gradient.program.forward_mode import by_forward_mode, is_by_forward_mode
 from funcnn.gradient.program.jaxprs import MOVES, bind, inner_program, subprograms
 from funcnn.gradient.program.sites import site_of, wrapped
@@ -99,7 +99,7 @@ class _Raised(Evaluation):
         return raised(x) if hasattr(x, "dtype") else x
 
     def shape(self, aval: Aval) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(aval.shape, _high(aval.dtype))
+        return jax.ShapeDtypeStruct(aval.shape, _high(aval.dtype), **where(aval))
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         try:

@@ -19,6 +19,8 @@ from funcnn.types import Aval, ClosedJaxpr, Equation, Jaxpr
 
 # Their derivative is zero, whatever it is that flows through them.
 _FLAT = {"stop_gradient", "floor", "ceil", "round", "sign"}
+# `Site.rule`.
+_Rule = tuple[str, str, int]
 _BRANCHING = {"branches", "body_jaxpr", "cond_jaxpr"}
 
 
@@ -36,7 +38,7 @@ def rules_never_run(program: Program) -> tuple[Site, ...]:
     if not any(_BRANCHING & set(site.position) for site in sites(program.jaxpr)):
         return ()
     visits = visited(program)
-    run = {_rule(v.site) for v in visits if not v.note.endswith(NOT_REACHED)}
+    run = {v.site.rule for v in visits if not v.note.endswith(NOT_REACHED)}
     return tuple(_one_of_each((v.site for v in visits), run))
 
 
@@ -94,17 +96,17 @@ def rules_not_compared(
     >>> [why for _, why in rules_not_compared(program, {0}, [])]
     ['no leaf that is differentiated goes through it']
     """
-    known_rules = set(map(_rule, known))
+    known_rules = {site.rule for site in known}
     reasons = {
         "its value reaches no result that varies with it; where it was differentiated inside, "
-        "compare what calls it before that": rules_without_influence(program),
+        "give what calls it before that": rules_without_influence(program),
         "these arguments never run it": rules_never_run(program),
         "no leaf that is differentiated goes through it": rules_not_differentiated(program, leaves),
     }
     for why, rules in reasons.items():
         for site in rules:
-            if _rule(site) not in known_rules:
-                known_rules.add(_rule(site))
+            if site.rule not in known_rules:
+                known_rules.add(site.rule)
                 yield site, why
 
 
@@ -133,30 +135,24 @@ def _varies(aval: Aval) -> bool:
     return jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
-def _rule(site: Site) -> tuple[str, str]:
-    return site.name, site.source
-
-
-def _one_of_each(
-    every: Sequence[Site] | Iterator[Site], but: Collection[tuple[str, str]]
-) -> Iterator[Site]:
+def _one_of_each(every: Sequence[Site] | Iterator[Site], but: Collection[_Rule]) -> Iterator[Site]:
     """The last site of each rule that is none of some."""
-    by_rule = {_rule(site): site for site in every}
+    by_rule = {site.rule: site for site in every}
     return (site for rule, site in by_rule.items() if rule not in but)
 
 
-def _rules_inside(eqn: Equation) -> set[tuple[str, str]]:
+def _rules_inside(eqn: Equation) -> set[_Rule]:
     """The rules that an equation is, and that stand inside of it."""
     site = site_of(eqn)
     inside = [closed(wrapped(eqn))] if site else list(map(closed, subprograms(eqn)))
-    return ({_rule(site)} if site else set()) | {_rule(s) for one in inside for s in sites(one)}
+    return ({site.rule} if site else set()) | {s.rule for one in inside for s in sites(one)}
 
 
 class _Read:
     """The rules through which the gradient of some outputs goes, from these backwards."""
 
     def __init__(self) -> None:
-        self.rules: set[tuple[str, str]] = set()
+        self.rules: set[_Rule] = set()
 
     def through(self, jaxpr: Jaxpr, wanted: Sequence[bool]) -> list[bool]:
         """Which inputs of a jaxpr the gradient of some of its outputs reaches."""
@@ -206,7 +202,7 @@ class _Moved:
     """The rules whose operands change where some inputs of a program do."""
 
     def __init__(self) -> None:
-        self.rules: set[tuple[str, str]] = set()
+        self.rules: set[_Rule] = set()
         self.operands: dict[int, set[int]] = {}  # of each site, by the identity of its equation
 
     def through(self, jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:

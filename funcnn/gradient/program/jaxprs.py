@@ -5,7 +5,7 @@ With sites.py this is the only place that depends on what a jaxpr looks like ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -231,3 +231,12 @@ def is_jaxpr(value: object) -> bool:
     (True, False)
     """
     return isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr))
+
+
+def manual_axes(mapped: Mapping[str, Any]) -> frozenset[str]:
+    """The axes over which a shard_map with these parameters maps.
+
+    >>> manual_axes({"newly_manual_axes": frozenset({"i"})})
+    frozenset({'i'})
+    """
+    return mapped.get("newly_manual_axes", mapped.get("manual_axes"))

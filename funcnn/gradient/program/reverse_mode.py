@@ -11,6 +11,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from funcnn.gradient.program.jaxprs import manual_axes
 from funcnn.types import Array, ArrayLike, Aval, ClosedJaxpr, Function
 
 
@@ -44,7 +45,7 @@ def has_reverse_mode(closed: ClosedJaxpr, mapped: dict[str, Any] | None = None) 
 
 def _eval_inside(mapped: Any, f: Function, avals: Sequence[Aval]) -> None:
     """Trace `f` inside a shard_map like the given one, where its axes and their types exist."""
-    mesh, axes = mapped["mesh"], mapped.get("newly_manual_axes", mapped.get("manual_axes"))
+    mesh, axes = mapped["mesh"], manual_axes(mapped)
     checked = mapped["check_vma"]
     varying = [tuple(sorted(a.mat.varying)) if checked else tuple(sorted(axes)) for a in avals]
 

@@ -43,6 +43,7 @@ class Site:
         around: whether it wraps another rule, of the same function.
         sees_zeros: whether it asks which operands are differentiated, and which results have a
             cotangent: JAX's symbolic zeros.
+        backward: the identity of the function that is its backward pass, 0 where it cannot be told.
     """
 
     position: tuple[int | str, ...]
@@ -52,6 +53,17 @@ class Site:
     source: str
     around: bool = False
     sees_zeros: bool = False
+    backward: int = dataclasses.field(default=0, repr=False, compare=False)
+
+    @property
+    def rule(self) -> tuple[str, str, int]:
+        """Which rule it calls: rules that one factory has made differ by their backward passes.
+
+        >>> eqn, = jax.make_jaxpr(jax.nn.relu)(1.0).jaxpr.eqns
+        >>> site_of(eqn, (0,)).rule == site_of(eqn, (7,)).rule
+        True
+        """
+        return self.name, self.source, self.backward
 
     def __str__(self) -> str:
         return f"{self.name} in {self.path}" if self.path else self.name
@@ -67,8 +79,9 @@ def site_of(eqn: Equation, position: tuple[int | str, ...] = (), path: str = "")
     if eqn.primitive.name in _RULES:
         kind, jaxpr = eqn.primitive.name.removesuffix("_call"), eqn.params["call_jaxpr"]
         sees_zeros = bool(eqn.params.get("symbolic_zeros"))
+        backward = _backward(eqn)
     elif eqn.primitive.name == _HIGH and type(_innermost(eqn)).__name__ in _HIGH_RULES:
-        rule = _innermost(eqn)
+        rule, backward = _innermost(eqn), 0
         kind = _HIGH_RULES[type(rule).__name__]
         sees_zeros = bool(getattr(rule, "symbolic_zeros", False))
         jaxpr = rule.traced.jaxpr if hasattr(rule, "traced") else rule.solve_jaxpr
@@ -78,7 +91,14 @@ def site_of(eqn: Equation, position: tuple[int | str, ...] = (), path: str = "")
     if _HIGH_ROOT in str(type(eqn.params.get("_prim"))):
         name = _HIGH_ROOT
     name, around = _SHOWN.get(name, name), _is_around(jaxpr)
-    return Site(position, name, path, kind, _source(name, source), around, sees_zeros)
+    return Site(position, name, path, kind, _source(name, source), around, sees_zeros, backward)
+
+
+def _backward(eqn: Equation) -> int:
+    """The identity of a backward pass; under vmap JAX makes a function of its own for each call."""
+    function = getattr(eqn.params.get("bwd"), "f", None)
+    of_jax = str(getattr(function, "__module__", "")).startswith("jax.")
+    return 0 if function is None or of_jax else id(function)
 
 
 def _is_around(jaxpr: Any) -> bool:

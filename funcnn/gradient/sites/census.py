@@ -16,7 +16,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
-from funcnn.core.errors import kind_and_line
+from funcnn.core.errors import kind_and_line, plainly
 from funcnn.core.given import check_by_rule, check_call
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.cost.residuals import Ledger, ledger
@@ -72,7 +72,8 @@ def census(
     """
     check_call("census", f, args)
     check_by_rule("census", intent, reference)
-    program = trace(of_real_arrays(f), real_arrays(args), {})
+    with plainly("census"):
+        program = trace(of_real_arrays(f), real_arrays(args), {})
     intents = _Intents.of(intent, reference, {site.name for site in sites(program.jaxpr)})
     groups: dict[Any, list[Visit]] = defaultdict(list)
     for visit in visited(program):

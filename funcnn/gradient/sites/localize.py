@@ -8,6 +8,7 @@ not put the blame on those before it.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,9 @@ from funcnn.gradient.sites.site_verdict import judge_site, moved_floats, only
 from funcnn.gradient.verdict.judge import Row, relative_error
 from funcnn.types import Array, ArrayLike, ClosedJaxpr, Equation
 
+# Bytes of what flows through the sites in loops that are looked at, in all steps and in float64; at
+# the peak there are about a dozen copies of it.
+_MOST = 2**26
 # The operands of each site, by its number.
 Operands = dict[int, list[Any]]
 # The arrays of one site after another.
@@ -65,7 +69,9 @@ def localize(
 
     Truth is the derivative of what the rule wraps; for a rule of funcnn this is the value of its
     forward pass, which may take another side than the rule at a kink or tie: the elements that
-    stand on one are left out and counted. A rule inside another is part of that other.
+    stand on one are left out and counted. A rule inside another is part of that other. Of the sites
+    in loops, all steps of which are held at once, the largest are not looked into where they would
+    take more than about a gigabyte.
 
     Args:
         program: a closed jaxpr with its rules, whose first output is a floating-point scalar.
@@ -85,14 +91,14 @@ def localize(
     every = sites(program)
     nested = {(*s.position, "call") for s in every}
     outermost = [s for s in every if not any(s.position[: len(p)] == p for p in nested)]
-    taps = reach(program, outermost)
-    rows: dict[Any, SiteRow] = {}
+    taps, large = _within(_MOST, reach(program, outermost))
+    rows: dict[Any, SiteRow] = {tap.site.position: _too_large(tap) for tap in large}
     if taps:
         arrived, true, shaken, operands = _flow(program, list(leaves), taps)
         local = evaluate_sites(taps, operands, true)
         asked = [moved(tap.eqn) for tap in taps]
         each = zip(taps, arrived, true, shaken, local, operands, asked, strict=True)
-        rows = {of_site[0].site.position: _row(*of_site) for of_site in each}
+        rows |= {of_site[0].site.position: _row(*of_site) for of_site in each}
     return tuple(rows.get(s.position) or _not_seen(s) for s in outermost)
 
 
@@ -108,6 +114,28 @@ def known_sites(rows: Sequence[SiteRow]) -> list[Site]:
 def _not_seen(site: Site) -> SiteRow:
     why = "inside a loop or branch that is not looked into"
     return SiteRow(site, math.nan, math.nan, math.nan, "INCONCLUSIVE", why)
+
+
+def _within(most: int, taps: Sequence[Tap]) -> tuple[list[Tap], list[Tap]]:
+    """The taps that are looked at, and those in loops for which there are too many bytes."""
+    in_loops = sorted((tap for tap in taps if tap.lengths), key=_bytes)
+    held = itertools.accumulate(map(_bytes, in_loops))
+    large = {tap.site.position for tap, upto in zip(in_loops, held, strict=True) if upto > most}
+    parts = ([], [])
+    for tap in taps:
+        parts[tap.site.position in large].append(tap)
+    return parts
+
+
+def _bytes(tap: Tap) -> int:
+    """Of the operands and results of a site in float64, in all steps of the loops around it."""
+    return 8 * math.prod(tap.lengths) * sum(aval.size for aval in (*tap.operands, *tap.outputs))
+
+
+def _too_large(tap: Tap) -> SiteRow:
+    size, steps = _bytes(tap) / 1e9, math.prod(tap.lengths)
+    why = f"not looked into: {size:.2g} GB of operands and results in {steps} steps"
+    return SiteRow(tap.site, math.nan, math.nan, math.nan, "INCONCLUSIVE", why)
 
 
 def _flow(

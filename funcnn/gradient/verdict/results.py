@@ -80,9 +80,8 @@ class CheckReport(Report):
         command: what checks the target again on the command line, or "".
         own: whether these are the cases of a rule, some of which must show each leaf a truth that
             is not zero; of arguments that somebody gives a leaf may have the gradient zero.
-        unreached: the rules that the target holds and these arguments never run.
-        unused: the rules whose value reaches no result of the target.
-        run: how many different rules they run, of which the value reaches one.
+        rules_not_compared: the names of the rules that no comparison goes through, and why.
+        run: how many different rules the others are.
         laws: the names of the results that are laws, declared by the cases.
         source_of: what stands at `source`: "backward" or "function".
 
@@ -100,8 +99,7 @@ class CheckReport(Report):
     source: str = ""
     command: str = ""
     own: bool = False
-    unreached: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    rules_not_compared: tuple[tuple[str, str], ...] = ()
     run: int = 1
     laws: tuple[str, ...] = ()
     source_of: str = "backward"
@@ -157,7 +155,7 @@ class CheckReport(Report):
 
         - "result": the attributes of `Result`;
         - "report", once, last: target, ok, how many results there are of each verdict, not_compared
-          (leaves), not_run (rules), rules, source.
+          (leaves), rules_not_compared (their names), rules, source.
         """
         last = {
             "kind": "report",
@@ -165,7 +163,7 @@ class CheckReport(Report):
             "ok": self.ok,
             **self.counts,
             "not_compared": self.uncovered,
-            "not_run": [*self.unreached, *self.unused],
+            "rules_not_compared": [name for name, _ in self.rules_not_compared],
             "rules": self.rules,
             "source": self.source,
         }
@@ -197,13 +195,8 @@ class CheckReport(Report):
         why = {r.leaf: r.note for r in self.results if r.check == "truth"}
         for leaf in self.uncovered:
             yield f"leaf {leaf}" + (f": {why[leaf]}" if why.get(leaf) else "")
-        for name in self.unreached:
-            yield f"rule {name}: these arguments never run it"
-        for name in self.unused:
-            yield (
-                f"rule {name}: its value reaches no result that varies with it; where it was "
-                "differentiated inside, check what calls it before that"
-            )
+        for name, reason in self.rules_not_compared:
+            yield f"rule {name}: {reason}"
         if self._nothing and not self.failures and not self.uncovered:
             yield self._nothing
 
@@ -217,7 +210,7 @@ class CheckReport(Report):
             f"{n['fail']} failed, {n['inconclusive']} inconclusive, {n['skip']} skipped{notes}; "
             f"{counted(self.rules, 'hand-written rule')}"
         )
-        rules = ", ".join(f"rule {name}" for name in (*self.unreached, *self.unused))
+        rules = ", ".join(dict.fromkeys(f"rule {name}" for name, _ in self.rules_not_compared))
         undone = f"; not done: {', '.join(self._undone())}" if self._undone() else ""
         return line + undone + (f"; not compared: {rules}" if rules else "")
 

@@ -166,7 +166,7 @@ def test_argnums_and_paths():
     both = compare(loss, *args, argnums=(0, 2), pairs=0, cost=False)
     assert both.ok
     assert [r.leaf for r in both.leaves] == ["params/w", "x"]
-    with pytest.raises(TypeError, match=r"no floating-point array in argument \(1,\)"):
+    with pytest.raises(TypeError, match=r"array in argument 1 to differentiate, found ArrayImpl"):
         compare(loss, *args, argnums=1, pairs=0, cost=False)
 
 

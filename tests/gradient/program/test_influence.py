@@ -31,6 +31,26 @@ def test_a_rule_that_runs_anywhere_has_run():
     assert never_run(g, X) == []
 
 
+def of_a_factory(factor):
+    made = jax.custom_vjp(lambda x: jax.numpy.sin(x))
+    made.defvjp(lambda x: (jax.numpy.sin(x), x), lambda x, dy: (factor * dy * jax.numpy.cos(x),))
+    return made
+
+
+@pytest.mark.parametrize("call", [lambda f: f, jax.jit, jax.checkpoint, jax.vmap])
+def test_two_rules_of_one_factory_are_two_rules(call):
+    one, two = of_a_factory(1.0), call(of_a_factory(7.0))
+
+    def beside(x):
+        return one(x) + jax.lax.cond(x[0] > 9, two, lambda x: x, x)
+
+    assert never_run(beside, X) == ["<lambda>"]
+    assert never_run(lambda x: two(x) + beside(x), X) == []
+    constant = jax.numpy.ones(3)
+    assert not_reached_by(1, lambda w, x: one(x) * two(constant)) == ["<lambda>"]
+    assert not_reached_by(1, lambda w, x: one(x) * two(constant) * two(x)) == []
+
+
 def scanned(w, x):
     """w reaches the rule in the second step, over the other carry."""
 

@@ -36,6 +36,15 @@ def stripped(f, *args):
 # The assumptions, one by one
 
 
+def test_the_backward_pass_of_a_rule_is_the_function_that_it_was_given():
+    other = jax.custom_vjp(jnp.sin)
+    other.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (dy,))
+    program = jax.make_jaxpr(lambda x: reverse_rule(other(reverse_rule(x))))(X)
+    first, second, third = (site.backward for site in sites(program))
+    assert first == third == id(reverse_rule.bwd)
+    assert second == id(other.bwd)
+
+
 @pytest.mark.parametrize(
     ("f", "primitive"), [(reverse_rule, "custom_vjp_call"), (forward_rule, "custom_jvp_call")]
 )

@@ -14,6 +14,7 @@ from funcnn.gradient.program.float64 import NoTruth
 from funcnn.gradient.program.perturbations import reach, tapped
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.sites.localize import localize
+from funcnn.gradient.sites.site_error import evaluate_sites
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(4, 3)).astype("float32")
@@ -122,6 +123,31 @@ def test_the_steps_of_nested_scans_are_stacked():
     (row,) = localize(program, [X])
     assert row.verdict == "WRONG"
     assert row.contributed == pytest.approx(0.001 / np.finfo(np.float32).eps, rel=1e-2)
+
+
+@pytest.mark.parametrize(("small", "verdict"), [(RIGHT, "TIE"), (WRONG, "WRONG")])
+def test_a_site_whose_steps_are_too_large_is_not_looked_into(small, verdict, monkeypatch):
+    """20 steps of 500 x 500 numbers: only those of the small site are ever held."""
+    elements = []
+
+    def counted(taps, operands, true):
+        elements.extend(x.size for of_site in (*operands, *true) for x in of_site)
+        return evaluate_sites(taps, operands, true)
+
+    monkeypatch.setattr("funcnn.gradient.sites.localize.evaluate_sites", counted)
+
+    def f(x):
+        def step(carry, _):
+            return (RIGHT(carry[0]), small(carry[1])), None
+
+        a, b = jax.lax.scan(step, (x, x[0, :3]), None, length=20)[0]
+        return a.sum() + b.sum()
+
+    rows = rows_of(f, np.full((500, 500), 0.3, np.float32))
+    assert [row.verdict for row in rows] == ["INCONCLUSIVE", verdict]
+    why = "not looked into: 0.08 GB of operands and results in 20 steps"
+    assert [row.note == why for row in rows] == [True, False]
+    assert elements == [20 * 3, 20 * 3]
 
 
 def test_taps_give_the_cotangents_and_the_operands():

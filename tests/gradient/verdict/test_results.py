@@ -134,8 +134,9 @@ def test_a_zero_is_right_and_shows_nothing_of_a_rule():
 
 
 def test_a_rule_that_was_never_run_is_not_ok():
-    unreached = CheckReport("f", (result("pass"),), ("x",), 1, unreached=("tanh",), run=0)
+    others = (("tanh", "these arguments never run it"),)
+    unreached = CheckReport("f", (result("pass"),), ("x",), 1, rules_not_compared=others, run=0)
     assert not unreached.ok
     # Where others run the gradient is right here, and the report says which does not.
-    assert CheckReport("f", (result("pass"),), ("x",), 2, unreached=("tanh",)).ok
+    assert CheckReport("f", (result("pass"),), ("x",), 2, rules_not_compared=others).ok
     assert "NOT COMPARED f: rule tanh: these arguments never run it" in str(unreached)
