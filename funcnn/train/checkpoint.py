@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from funcnn.train.state import TrainState
 from funcnn.types import Shaped
 
 UNFINISHED = "unfinished-"
+_LOOKS = 40  # until a folder that was removed stays away
+_BETWEEN_LOOKS = 0.05  # seconds
 
 
 class Checkpoints:
@@ -98,7 +101,7 @@ class Checkpoints:
             _write(unfinished, state, record)
             self._publish(unfinished, self._path(step))
         except Exception as error:  # whatever orbax, the disk or the system raises
-            shutil.rmtree(unfinished, ignore_errors=True)
+            _remove_for_good(unfinished)
             message = f"could not save step {step} to {self.folder}: {_reason(error)}"
             raise CheckpointError(message) from error
         for old in self.steps()[: -self.keep]:
@@ -205,6 +208,17 @@ class Checkpoints:
         _sync(self.folder)
 
 
+def _remove_for_good(folder: Path) -> None:
+    """Remove what a failed save has written, and what the threads of the library still write."""
+    absent = 0
+    for _ in range(_LOOKS):
+        absent = 0 if folder.exists() else absent + 1
+        if absent > 2:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(_BETWEEN_LOOKS)
+
+
 def _write(path: Path, state: TrainState, record: dict[str, Any] | None) -> None:
     """Arrays and manifest of `state` in a new folder, all flushed to disk."""
     import orbax.checkpoint as ocp
@@ -258,6 +272,8 @@ def _differences(saved: dict[str, str], like: Signature) -> list[str]:
 
 def _reason(error: Exception) -> str:
     """What an error says in one line: of the storage library's long ones what the system said."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     line = (str(error).splitlines() or [""])[0]
     system = line.split(" [os_error_code=")
     if len(system) > 1:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias
 
+_LONGEST_WRITE = 10.0  # seconds
 Hook: TypeAlias = "Callable[[sys.UnraisableHookArgs], Any]"
 
 
@@ -39,6 +40,7 @@ def orbax_silenced() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        _wait_for_orbax()
         # Tasks that failed are reported when they are collected: here, where nobody hears it.
         traceback.clear_frames(error.__traceback__)
         gc.collect()
@@ -49,6 +51,13 @@ def orbax_silenced() -> Iterator[None]:
         threading.excepthook, sys.unraisablehook = thread_hook, unraisable_hook
         for logger in loggers:
             logger.removeFilter(_not_of_orbax)
+
+
+def _wait_for_orbax() -> None:
+    """Until the other threads of a save that failed have failed, too, or have written."""
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("orbax"):
+            threading.Thread.join(thread, _LONGEST_WRITE)  # its own join raises what it raised
 
 
 def _without_writes(hook: Hook) -> Hook:
