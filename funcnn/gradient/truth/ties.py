@@ -7,6 +7,7 @@ is smooth in such a direction there is one slope, and every gradient has it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 from funcnn.gradient.truth.contested import TINY, Contested
 
 _ROUNDS = 8  # directions that are tried
+_WORST = 8  # elements that are looked at with their partners alone, where all at once say nothing
+_NEAR = 1e-9  # relative, in float64
 _STEP = 2.0**-27  # relative: a power of 2, so that what ties is rounded alike
 _GRID = 2.0**20  # elements of a direction that are equal but for rounding are made equal
 _EXPLAINED = 1e-4  # relative
@@ -39,50 +42,106 @@ def misses_a_tie(one: Contested) -> bool:
     >>> misses(np.array([1.0, 0.0])), misses(np.array([0.3, 0.7])), misses(np.ones(2))
     (False, False, True)
     """
-    truth = _flat(one.pulled(one.x)[1])
-    own, others = _excess(one, truth)
-    allowed = _flat(_put(one, [1e-9 * np.abs(t) for t in _parts(one, truth)], one.allowed))
-    beside: list[np.ndarray] = []
-    for _ in range(_ROUNDS):
-        reached = np.any([np.abs(g) > allowed for g in beside], axis=0)
-        excess = own + np.where(reached, others, 0.0)
-        rest = _unexplained(excess, beside)
-        largest = float(np.max(np.abs(rest)))
-        if np.all(np.abs(rest) <= allowed + _EXPLAINED * np.max(np.abs(excess))):
-            return False
-        direction = np.round(rest / largest * _GRID) / _GRID
-        step = _STEP * _size(one, direction)
-        (left, g), (right, h) = (_moved(one, sign * step * direction) for sign in (-1, 1))
-        if max(np.max(np.abs(g - truth)), np.max(np.abs(h - truth))) > _CLEAR * largest:
-            beside += [g - truth, h - truth]
-            continue
-        slope, noise = (right - left) / (2 * step), one.value_noise / step
-        by = abs(float((truth + excess) @ direction) - slope)
-        unclear = abs(float(truth @ direction) - slope) + noise
-        slack = float(allowed @ np.abs(direction))
-        return bool(by > slack and unclear <= _CLEAR * by)
-    return False
+    point = _Point.of(one)
+    answer = point.misses(np.ones(point.truth.size, bool))
+    seen = np.zeros(point.truth.size, bool)
+    start = sum(np.size(leaf) for leaf in one.x[: one.leaf])
+    for c in start + one.off[:_WORST]:
+        if answer is not None:
+            break
+        if not seen[c]:  # several at once may each need another direction
+            partners = point.partners(int(c))
+            seen |= partners
+            answer = point.misses(partners) or None
+    return bool(answer)
 
 
-def _excess(one: Contested, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the gradient has beyond the truth, in this leaf, and in the others.
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Point:
+    """What is contested, in vectors of all elements of all leaves.
 
-    Theirs is what the rule says in float64: it counts where they take part in a tie.
+    Attributes:
+        one: that.
+        truth: of all leaves.
+        own: what the gradient has beyond it, in the leaf that is judged.
+        others: what the rule has in the others, in float64: it counts where they take part in ties.
+        allowed: what may be rounding.
     """
-    own = np.zeros(one.truth.size)
-    own[one.off] = np.ravel(one.manual - one.truth)[one.off]
-    zeros = [np.zeros(np.shape(leaf)) for leaf in one.x]
-    others = np.zeros(truth.size)
-    if len(one.x) > 1:
-        try:
-            (exact,) = one.subject.shaken_manual(2.0**-52, 0)
-            pulled = [np.asarray(d) for d in exact(one.x, list(one.w))]
-            others = _flat(_put(one, pulled, zeros[one.leaf])) - _flat(
-                _put(one, _parts(one, truth), zeros[one.leaf])
-            )
-        except Exception:  # what the rule does in float64: then this leaf is judged by itself
-            pass
-    return _flat(_put(one, zeros, own)), others
+
+    one: Contested
+    truth: np.ndarray
+    own: np.ndarray
+    others: np.ndarray
+    allowed: np.ndarray
+
+    @classmethod
+    def of(cls, one: Contested) -> _Point:
+        truth = one.pulled(one.x)[1]
+        own = np.zeros(one.truth.size)
+        own[one.off] = np.ravel(one.manual - one.truth)[one.off]
+        zeros = [np.zeros(np.shape(leaf)) for leaf in one.x]
+        others = zeros
+        if len(one.x) > 1:
+            try:
+                (exact,) = one.subject.shaken_manual(2.0**-52, 0)
+                pulled = zip(exact(one.x, list(one.w)), truth, strict=True)
+                others = [np.asarray(m) - t for m, t in pulled]
+            except Exception:  # what the rule does in float64: then this leaf is judged by itself
+                pass
+        near = [_NEAR * np.abs(t) for t in truth]
+        in_turn = truth, _put(one, zeros, own), _put(one, others, zeros[one.leaf])
+        return cls(one, *map(_flat, (*in_turn, _put(one, near, one.allowed))))
+
+    def misses(self, chosen: np.ndarray) -> bool | None:
+        """Whether a direction in which some elements are moved has another slope; None: unknown."""
+        beside: list[np.ndarray] = []
+        for _ in range(_ROUNDS):
+            reached = np.any([np.abs(g) > self.allowed for g in beside], axis=0)
+            excess = np.where(chosen, self.own + np.where(reached, self.others, 0.0), 0.0)
+            rest = _unexplained(excess, [np.where(chosen, g, 0.0) for g in beside])
+            largest = float(np.max(np.abs(rest)))
+            if np.all(np.abs(rest) <= self.allowed + _EXPLAINED * np.max(np.abs(excess))):
+                return False
+            direction = np.round(rest / largest * _GRID) / _GRID
+            step = _STEP * self._size(direction)
+            (left, g), (right, h) = (self._moved(sign * step * direction) for sign in (-1, 1))
+            changes = [g - self.truth, h - self.truth]
+            if np.max(np.abs(changes)) <= _CLEAR * largest:
+                return self._other_slope(excess, direction, (right - left) / (2 * step), step)
+            beside += changes
+        return None
+
+    def _other_slope(
+        self, excess: np.ndarray, direction: np.ndarray, slope: float, step: float
+    ) -> bool | None:
+        """Whether the slope of the function is that of the truth, and not that of the gradient."""
+        by = abs(float((self.truth + excess) @ direction) - slope)
+        unclear = abs(float(self.truth @ direction) - slope) + self.one.value_noise / step
+        slack = float(self.allowed @ np.abs(direction))
+        return True if by > slack and unclear <= _CLEAR * by else None
+
+    def partners(self, c: int) -> np.ndarray:
+        """The elements whose gradient takes other sides where one of them does, itself included."""
+        direction = np.zeros(self.truth.size)
+        direction[c] = 1.0
+        step = _STEP * self._size(direction)
+        (_, g), (_, h) = (self._moved(sign * step * direction) for sign in (-1, 1))
+        change = np.maximum(np.abs(g - self.truth), np.abs(h - self.truth))
+        return (change > self.allowed + _EXPLAINED * np.max(change)) | (direction > 0)
+
+    def _moved(self, by: np.ndarray) -> tuple[float, np.ndarray]:
+        """The value and the gradients of all leaves at another point."""
+        one = self.one
+        value, pulled = one.pulled(tuple(map(np.add, one.x, _parts(one, by))))
+        return value, _flat(pulled)
+
+    def _size(self, direction: np.ndarray) -> float:
+        """The power of 2 below the smallest element moved, among those that are comparable."""
+        sizes = np.abs(_flat(self.one.x))[direction != 0]
+        sizes = sizes[sizes > TINY]
+        if not sizes.size:
+            return 1.0
+        return 2.0 ** np.floor(np.log2(max(np.min(sizes), _COMPARABLE * np.max(sizes))))
 
 
 def _unexplained(excess: np.ndarray, beside: list[np.ndarray]) -> np.ndarray:
@@ -92,22 +151,6 @@ def _unexplained(excess: np.ndarray, beside: list[np.ndarray]) -> np.ndarray:
         return excess
     matrix = np.stack(columns, 1)
     return excess - matrix @ np.linalg.lstsq(matrix, excess, rcond=1e-6)[0]
-
-
-def _moved(one: Contested, by: np.ndarray) -> tuple[float, np.ndarray]:
-    """The value and the gradients of all leaves at another point."""
-    x = tuple(leaf + step for leaf, step in zip(one.x, _parts(one, by), strict=True))
-    value, pulled = one.pulled(x)
-    return value, _flat(pulled)
-
-
-def _size(one: Contested, direction: np.ndarray) -> float:
-    """The power of 2 below the smallest element that is moved, among those that are comparable."""
-    sizes = np.abs(_flat(one.x))[direction != 0]
-    sizes = sizes[sizes > TINY]
-    if not sizes.size:
-        return 1.0
-    return 2.0 ** np.floor(np.log2(max(np.min(sizes), _COMPARABLE * np.max(sizes))))
 
 
 def _put(one: Contested, leaves: Sequence[Any], own: Any) -> list[Any]:
