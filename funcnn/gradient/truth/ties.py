@@ -15,7 +15,7 @@ import numpy as np
 
 from funcnn.gradient.truth.contested import TINY, Contested
 
-_ROUNDS = 8  # directions that are tried
+_ROUNDS = 16  # directions that are tried
 _WORST = 8  # elements that are looked at with their partners alone, where all at once say nothing
 _NEAR = 1e-9  # relative, in float64
 _STEP = 2.0**-27  # relative: a power of 2, so that what ties is rounded alike
