@@ -121,13 +121,18 @@ class _Point:
         return True if by > slack and unclear <= _CLEAR * by else None
 
     def partners(self, c: int) -> np.ndarray:
-        """The elements whose gradient takes other sides where one of them does, itself included."""
-        direction = np.zeros(self.truth.size)
-        direction[c] = 1.0
-        step = _STEP * self._size(direction)
-        (_, g), (_, h) = (self._moved(sign * step * direction) for sign in (-1, 1))
-        change = np.maximum(np.abs(g - self.truth), np.abs(h - self.truth))
-        return (change > self.allowed + _EXPLAINED * np.max(change)) | (direction > 0)
+        """The elements that take part in the ties of one, in theirs, and so on; itself included."""
+        random, tied = np.random.default_rng(0), np.arange(self.truth.size) == c
+        for _ in range(_ROUNDS):
+            direction = tied * random.uniform(0.5, 1.0, tied.size)
+            step = _STEP * self._size(direction)
+            (_, g), (_, h) = (self._moved(sign * step * direction) for sign in (-1, 1))
+            change = np.maximum(np.abs(g - self.truth), np.abs(h - self.truth))
+            grown = tied | (change > self.allowed + _EXPLAINED * np.max(change))
+            if np.array_equal(grown, tied):
+                break
+            tied = grown
+        return tied
 
     def _moved(self, by: np.ndarray) -> tuple[float, np.ndarray]:
         """The value and the gradients of all leaves at another point."""
