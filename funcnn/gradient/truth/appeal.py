@@ -13,7 +13,6 @@ One policy for `check`, `compare` and `census`, element by element and in float6
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,15 +20,12 @@ import numpy as np
 
 from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.program.float64 import NoTruth
+from funcnn.gradient.truth.contested import TINY, Contested
+from funcnn.gradient.truth.kinks import at_kinks
 from funcnn.gradient.truth.oracle import sure_slopes
 from funcnn.gradient.verdict.judge import relative_error
 from funcnn.types import ArrayLike, Verdict
 
-SIDES = (1e-8, 1e-10)  # how far to either side of a point its slopes are looked for, relative
-_TINY = 1e-290  # what is below, and what it times 1e-9 is, XLA may take for 0
-_WORST = 8  # elements that are looked at one by one, before the others are in groups
-_GROUPS = 16
-_ALONE = 64  # of those, where the group says nothing
 _SECANTS = 64  # elements without an automatic derivative that are looked at, one by one
 _SECANT = 1e-6  # relative
 GROWN = 4.0  # errors that are COARSE times larger do so many times more, at least
@@ -46,29 +42,15 @@ Found = tuple[Verdict, str]  # verdict and note
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Appeal:
+class Appeal(Contested):
     """One leaf's gradient, and the truth that it contradicts, for one cotangent of the outputs.
 
     Attributes:
-        subject: in float64.
-        x: the point, in float64.
-        w: the cotangents of the outputs.
-        leaf: the index of the leaf.
-        manual: its gradient.
-        truth: its automatic one.
-        allowed: how far either may be from the other, element by element.
         unit: the rounding error of a number on the way to the gradient.
         excusing: what of rounding in the rule's own arithmetic counts: "all" of it, as one noise
             for the whole leaf; that of "elements"; or "nothing", where accuracy is the question.
     """
 
-    subject: Subject
-    x: tuple[Any, ...]
-    w: list[Any]
-    leaf: int
-    manual: np.ndarray
-    truth: np.ndarray
-    allowed: np.ndarray
     unit: float = 2.0**-52
     excusing: Literal["all", "elements", "nothing"] = "all"
 
@@ -97,9 +79,9 @@ class Appeal:
 
     def _between_secants(self, c: int) -> bool:
         """Whether element c lies between the slopes of the function to its two sides."""
-        m, middle = float(np.ravel(self.manual)[c]), self._weighted(self.x)
+        m, middle = float(np.ravel(self.manual)[c]), self.weighted(self.x)
         steps = [sign * self._step(c) for sign in (-1, 1)]
-        sides = [(self._weighted(self._moved(c, step)) - middle) / step for step in steps]
+        sides = [(self.weighted(self.moved(c, step)) - middle) / step for step in steps]
         low, high = sorted(sides)
         if m == low == high:
             return True
@@ -111,85 +93,10 @@ class Appeal:
 
     def _step(self, c: int) -> float:
         size = abs(float(self.x[self.leaf].flat[c]))
-        return _SECANT * (size if size > _TINY else 1.0)
-
-    def _weighted(self, x: tuple[Any, ...]) -> float:
-        """The outputs, weighted by their cotangents."""
-        y, _ = self.subject.pull_automatic(x, self.w)
-        return float(sum(np.vdot(w, v) for w, v in zip(self.w, y, strict=True)))
-
-    @functools.cached_property
-    def off(self) -> np.ndarray:
-        """The flat indices of the elements that differ, the worst first."""
-        error = np.nan_to_num(np.ravel(np.abs(self.manual - self.truth)), nan=np.inf)
-        wrong = np.flatnonzero(~(error <= np.ravel(self.allowed)))
-        return wrong[np.argsort(-error[wrong], kind="stable")]
-
-    def _pull(self, x: tuple[Any, ...]) -> np.ndarray:
-        return np.asarray(self.subject.pull_automatic(x, self.w)[1][self.leaf])
+        return _SECANT * (size if size > TINY else 1.0)
 
     def _kinks(self) -> Found | None:
-        alone = [int(c) for c in self.off[:_WORST]]
-        seen = [self._side(c) for c in alone]
-        if not all(seen):
-            return None
-        rest = self._beside_in_groups(self.off[_WORST:])
-        if len(rest) > _ALONE or not all(self._side(int(c)) for c in rest):
-            return None
-        smooth = seen.count("smooth")
-        others = np.delete(np.ravel(self.truth), self.off)
-        what = (
-            f"{smooth} elements are what both sides agree on, and the reference is not"
-            if smooth
-            else f"{len(self.off)} elements stand on a kink or tie, where rule and reference take "
-            "other sides"
-        )
-        return ("pass" if smooth or np.any(others) else "inconclusive"), what
-
-    def _beside_in_groups(self, indices: np.ndarray) -> np.ndarray:
-        """Those of many elements that do not lie on a kink as `_side` says, many at a time.
-
-        A group is moved at once: few of those that tie with each other are in one group.
-        """
-        if not len(indices):
-            return indices
-        m, allowed = (np.ravel(d) for d in (self.manual, self.allowed))
-        order, left_open = np.random.default_rng(0).permutation(indices), []
-        for group in np.array_split(order, min(_GROUPS, len(order))):
-            near, far = ([self._pulled_beside(group, s * size) for s in (-1, 1)] for size in SIDES)
-            low, high = np.minimum(*far), np.maximum(*far)
-            kink = high - low > 0.5 * np.abs(near[1] - near[0]) + allowed[group]
-            between = (low - allowed[group] <= m[group]) & (m[group] <= high + allowed[group])
-            left_open.append(group[~(kink & between)])
-        return np.concatenate(left_open)
-
-    def _pulled_beside(self, group: np.ndarray, relative: float) -> np.ndarray:
-        """The truth of some elements where they are all moved a little."""
-        size = np.abs(self.x[self.leaf].flat[group])
-        x = self._moved(group, relative * np.where(size > _TINY, size, 1.0))
-        return np.ravel(self._pull(x))[group]
-
-    def _side(self, c: int) -> str:
-        """ "kink" or "smooth" where element c lies between the slopes of its two sides, else ""."""
-        m, allowed = float(np.ravel(self.manual)[c]), float(np.ravel(self.allowed)[c])
-        sides = [[self._beside(c, sign * size) for sign in (-1, 1)] for size in SIDES]
-        low, high = min(sides[1]), max(sides[1])
-        # What is only steep changes less when one looks closer.
-        if high - low > 0.5 * (max(sides[0]) - min(sides[0])) + allowed:
-            return "kink" if low - allowed <= m <= high + allowed else ""
-        steady = abs(sides[0][0] - sides[1][0]) + abs(sides[0][1] - sides[1][1])
-        near = allowed + steady
-        return "smooth" if low - near <= m <= high + near and steady <= 1e-3 * abs(m) else ""
-
-    def _beside(self, c: int, relative: float) -> float:
-        """The truth of element c where that element of the leaf is moved a little."""
-        return float(self._pulled_beside(np.array([c]), relative)[0])
-
-    def _moved(self, c: int | np.ndarray, by: float | np.ndarray) -> tuple[Any, ...]:
-        """The point with one element of the leaf, or some of them, elsewhere."""
-        moved = np.array(self.x[self.leaf])
-        moved.flat[c] += by
-        return (*self.x[: self.leaf], moved, *self.x[self.leaf + 1 :])
+        return at_kinks(self)
 
     def _rounding(self) -> Found | None:
         noise = rounding_of(self.subject, self.x, self.w, 2.0**-52)[self.leaf]
@@ -221,15 +128,29 @@ class Appeal:
             explained = _NOISE * np.maximum(noise, _rms(noise) / 4)
         else:
             explained = _NOISE / 2 * noise
-        if np.any(~(error <= self.allowed + explained)):
+        truth = self._by_its_algebra(exact, noise) if self.unit > 2.0**-52 else self.truth
+        if truth is None or np.any(~(np.abs(self.manual - truth) <= self.allowed + explained)):
             return None
-        # In float64 nothing is left of what a low precision does: there its algebra shows.
-        algebra = _ALGEBRA * np.abs(self.truth) + 1e-3 * noise
-        if self.unit > 2.0**-52 and np.any(~(np.abs(exact - self.truth) <= algebra)):
-            return None
-        if float(np.linalg.norm(noise)) > _LOST * float(np.linalg.norm(self.truth)):
+        if float(np.linalg.norm(noise)) > _LOST * float(np.linalg.norm(truth)):
             return "inconclusive", "the rule has lost its digits here: its own rounding is as large"
         return "pass", "as far as rounding in the rule's own arithmetic goes"
+
+    def _by_its_algebra(self, exact: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
+        """The truth, on the rule's side of each kink, if the rule in float64 says as much.
+
+        There nothing is left of what a low precision does.
+        """
+        allowed = _ALGEBRA * np.abs(self.truth) + 1e-3 * noise
+        given = self.subject, self.x, self.w, self.leaf
+        algebra = Contested(*given, exact, self.truth, allowed)
+        if not algebra.off.size:
+            return self.truth
+        kinks = at_kinks(algebra)
+        if kinks is None or kinks[0] != "pass":
+            return None
+        truth = np.array(self.truth)
+        truth.flat[algebra.off] = exact.flat[algebra.off]
+        return truth
 
     def _stopped_loop(self) -> Found | None:
         if not self.subject.further or not self.subject.has_loop:
@@ -263,6 +184,10 @@ class Appeal:
         if "manual" in wrong:
             return None
         if "automatic" in wrong:
+            # Beside a truth that is far larger, whatever is small would seem near to them.
+            alone = sure_slopes(function, self.x, self.w, self.leaf, {"manual": self.manual})
+            if alone is None or any(slope.wrong for slope in alone):
+                return None
             return "pass", f"differences decide, against autodiff: {slopes[0].describe()}"
         if self.subject.has_loop:
             return "pass", f"as far as differences can tell: {slopes[0].describe()}"

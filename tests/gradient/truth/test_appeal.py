@@ -266,3 +266,33 @@ def test_secants_that_say_nothing_excuse_nothing(at, factor):
     made, x = custom(f, backward), jnp.array([1e-7 if at == 1e9 else at])
     for report in (census(made, x), compare(lambda x: made(x).sum(), x, pairs=0, cost=False)):
         assert not report.ok, str(report)
+
+
+# Where rounding in the rule's own arithmetic meets a kink
+
+
+def added_in_logarithms(first, second):
+    """log(e^x + e^y): smooth, but written with a maximum; its rule rounds what it subtracts."""
+    made = jax.custom_vjp(lambda x, y: jnp.maximum(x, y) + jnp.log1p(jnp.exp(-jnp.abs(x - y))))
+
+    def backward(res, dy):
+        x, y, z = res
+        return first * dy * jnp.exp(x - z), second * dy * jnp.exp(y - z)
+
+    made.defvjp(lambda x, y: (made(x, y), (x, y, made(x, y))), backward)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("factors", "right"),
+    [((1, 1), True), ((1.1, 1.1), False), ((0.6, 1.4), False), ((7, 1), False), ((2, 0), False)],
+)
+@pytest.mark.parametrize("size", [1e5, 2e5])
+def test_the_algebra_of_a_rule_shows_where_its_numbers_are_rounded(factors, right, size):
+    x = jnp.full(3, -size, jnp.float32)
+    assert census(added_in_logarithms(*factors), x, x).ok is right
+
+
+def test_what_jax_adds_in_logarithms():
+    x = jnp.full(3, -1e5, jnp.float32)
+    assert census(jnp.logaddexp, x, x).ok
