@@ -101,9 +101,12 @@ def test_a_tie_of_two_arguments(shares, right):
         assert report.ok is right, str(report)
 
 
-@pytest.mark.parametrize(("shares", "wrong"), [((1, 1), True), ((0, 0), True), ((0.5, 0.5), False)])
-def test_a_tie_of_numbers_that_are_not_equal(shares, wrong):
-    """x = 2 y: they move together in another proportion, and two ties in two."""
+@pytest.mark.parametrize(
+    ("shares", "right"),
+    [((1, 1), False), ((0, 0), False), ((1, 0), True), ((0, 1), True), ((0.5, 0.5), True)],
+)
+def test_a_tie_of_numbers_that_are_not_equal(shares, right):
+    """x = 2 y: they move together in another proportion, and a change of the last place is none."""
 
     def backward(res, dy):
         x, y = res
@@ -114,8 +117,42 @@ def test_a_tie_of_numbers_that_are_not_equal(shares, wrong):
         )
 
     f = custom(lambda x, y: jnp.maximum(x, 2 * y), backward)
-    report = check(f, jnp.array([2.0, 1.0, -4.0]), jnp.array([1.0, 2.0, -2.0]))
-    assert bool(report.failures) is wrong, str(report)
+    x, y = jnp.array([2.0, 1.0, -4.0, 3.0]), jnp.array([1.0, 2.0, -2.0, 1.0])
+    for report in reports(f, x, y):
+        assert report.ok is right, str(report)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "right"),
+    [((0, 1), False), ((1, 0), False), ((0, 0), True), ((1, 1), True), ((0.5, 0.5), True)],
+)
+def test_a_hinge_has_one_slope_for_both_of_its_arguments(slopes, right):
+    def backward(res, dy):
+        x, y = res
+        margin = 1 - x * y
+        of_x, of_y = (
+            jnp.where(margin == 0, jnp.asarray(slope, dy.dtype), margin > 0) * dy
+            for slope in slopes
+        )
+        return -y * of_x, -x * of_y
+
+    f = custom(lambda x, y: jnp.maximum(1 - x * y, 0), backward)
+    x, y = jnp.array([2.0, 1.0, 0.25, 3.0, 0.5]), jnp.array([0.5, 1.0, 2.0, 2.0, -1.0])
+    for report in reports(f, x, y):
+        assert report.ok is right, str(report)
+
+
+@pytest.mark.parametrize(("way", "right"), [each for each in WAYS if each[0] != "none"])
+def test_the_largest_magnitude_of_a_row(way, right):
+    """A change of the last place breaks ties of numbers that are not zero."""
+
+    def backward(res, dy):
+        return (among_the_largest(jnp.abs(res[0]), way) * jnp.sign(res[0]) * dy[:, None],)
+
+    f = custom(lambda x: jnp.max(jnp.abs(x), -1), backward)
+    x = jnp.array([[3.0, -3, 1, 0.5], [-1, 2, 2, 0], [1, -5, 2, -5], [1, -2, 0.5, 0.1]])
+    for report in reports(f, x):
+        assert report.ok is right, str(report)
 
 
 TIED = jnp.array([1.0, 3.0, 3.0, 0.5, 3.0, 0.0, 0.0])
