@@ -130,10 +130,8 @@ def test_a_hinge_has_one_slope_for_both_of_its_arguments(slopes, right):
     def backward(res, dy):
         x, y = res
         margin = 1 - x * y
-        of_x, of_y = (
-            jnp.where(margin == 0, jnp.asarray(slope, dy.dtype), margin > 0) * dy
-            for slope in slopes
-        )
+        beside = jnp.where(margin > 0, dy, 0)
+        of_x, of_y = (jnp.where(margin == 0, slope * dy, beside) for slope in slopes)
         return -y * of_x, -x * of_y
 
     f = custom(lambda x, y: jnp.maximum(1 - x * y, 0), backward)
