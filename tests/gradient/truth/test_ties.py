@@ -196,3 +196,28 @@ def test_differences_that_are_zero(right):
 
     for report in reports(custom(differences, backward), jnp.array([0.0, 0.0, 0.0, 2.0, 1.0, 3.0])):
         assert report.ok is right, str(report)
+
+
+def in_the_middle(rows, way):
+    """Who gets the cotangent of the median of an even number of elements."""
+    middle = jnp.sort(rows, -1)[:, rows.shape[-1] // 2 - 1 : rows.shape[-1] // 2 + 1]
+    taken = jnp.zeros_like(rows)
+    for value in middle.T:
+        tied = (rows == value[:, None]).astype(rows.dtype)
+        if way == "split":
+            tied = tied / tied.sum(-1, keepdims=True)
+        elif way == "first":
+            tied = jax.nn.one_hot(jnp.argmax(tied * (taken == 0), -1), rows.shape[-1])
+        taken = taken + tied / 2
+    return taken
+
+
+@pytest.mark.parametrize(("way", "right"), [("split", True), ("first", True), ("all", False)])
+def test_the_median_of_an_even_number(way, right):
+    """Moved alone, an element of the tie is in the middle no more."""
+    f = custom(
+        lambda x: jnp.median(x, -1),
+        lambda res, dy: (in_the_middle(res[0], way) * dy[:, None],),
+    )
+    report = check(f, jnp.array([[1.0, 2, 2, 2, 2, 3], [5, 1, 4, 2, 7, 9]]))
+    assert report.ok is right, str(report)
