@@ -207,7 +207,8 @@ def in_the_middle(rows, way):
         if way == "split":
             tied = tied / tied.sum(-1, keepdims=True)
         elif way == "first":
-            tied = jax.nn.one_hot(jnp.argmax(tied * (taken == 0), -1), rows.shape[-1])
+            free = jnp.where(taken == 0, tied, 0)
+            tied = jax.nn.one_hot(jnp.argmax(free, -1), rows.shape[-1], dtype=rows.dtype)
         taken = taken + tied / 2
     return taken
 
