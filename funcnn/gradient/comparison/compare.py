@@ -45,6 +45,7 @@ from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import Program, take_out, trace
 from funcnn.gradient.sites.localize import SiteRow, known_sites, localize
+from funcnn.gradient.truth.floor import distances, without_jumps
 from funcnn.types import Function, Intent, PyTree
 
 __all__ = ["Comparison", "compare"]
@@ -206,10 +207,16 @@ def _truth(automatic: Gradient) -> tuple[list[Any], list[list[Any]]]:
         leaves = [raised(x) for x in program.leaves]
         truth = [np.asarray(t) for t in gradient(leaves)]
         unit = max(float(jnp.finfo(x.dtype).eps) / 2 for x in program.leaves if is_float(x))
+
+        def changed(distance: float, seed: int) -> list[Any]:
+            moved = gradient([raised(x) for x in perturbed(leaves, distance, seed)])
+            return [np.asarray(t) for t in moved]
+
         draws = [
-            gradient([raised(x) for x in perturbed(leaves, unit, seed)]) for seed in range(_DRAWS)
+            without_jumps(truth, *(changed(by, seed) for by in distances(unit)))
+            for seed in range(_DRAWS)
         ]
-    return truth, [[np.asarray(t) for t in leaf] for leaf in zip(*draws, strict=True)]
+    return truth, [list(leaf) for leaf in zip(*draws, strict=True)]
 
 
 def _site_rows(manual: Gradient) -> tuple[SiteRow, ...]:

@@ -22,6 +22,7 @@ from funcnn.gradient.program.perturbations import Tap
 from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.gradient.program.sites import alone
 from funcnn.gradient.sites.shaken import shake
+from funcnn.gradient.truth.floor import distances, without_jumps
 from funcnn.gradient.truth.rounded import Rounded, appealed
 from funcnn.gradient.verdict.judge import Row
 from funcnn.types import Array, Aval, ClosedJaxpr, Function
@@ -125,7 +126,10 @@ def evaluate_sites(
     with jax.enable_x64(True):  # first, as it may say that there is none
         exact = compiled(all_of([lambda *x, one=one: evaluate_raised(one, x) for one in automatic]))
         truth = exact(jax.tree.map(raised, inputs))
-        draws = [exact(_moved(taps, inputs, seed)) for seed in range(_DRAWS)]
+        draws = [
+            without_jumps(truth, *(exact(each) for each in _moved(taps, inputs, seed)))
+            for seed in range(_DRAWS)
+        ]
         high = jax.tree.map(raised, inputs)
         shaken = exact([(shake(x, 0), dys) for x, dys in high])
     arms = [all_of([jex.jaxpr_as_fun(one) for one in arm]) for arm in (manual, automatic)]
@@ -210,15 +214,19 @@ def _rounded(tap: Tap, operands: Sequence[Leaf], cotangents: Sequence[Leaf]) -> 
     )
 
 
-def _moved(taps: Sequence[Tap], inputs: Sequence[Inputs], seed: int) -> list[Inputs]:
-    """The operands, raised to float64, changed in the last place of their own dtype."""
-    out = []
+def _moved(
+    taps: Sequence[Tap], inputs: Sequence[Inputs], seed: int
+) -> tuple[list[Inputs], list[Inputs]]:
+    """The operands, raised to float64, changed by those distances of their own dtype."""
+    moved: tuple[list[Inputs], list[Inputs]] = [], []
     for tap, (operands, dys) in zip(taps, inputs, strict=True):
         floats = [aval.dtype for aval in tap.operands if is_float(aval)]
         unit = max((float(jnp.finfo(d).eps) / 2 for d in floats), default=0.0)
-        changed = perturbed([raised(x) for x in operands], unit, seed)
-        out.append(([raised(x) for x in changed], [raised(dy) for dy in dys]))
-    return out
+        high, high_dys = [raised(x) for x in operands], [raised(dy) for dy in dys]
+        for each, distance in zip(moved, distances(unit), strict=True):
+            changed = perturbed(high, distance, seed)
+            each.append(([raised(x) for x in changed], high_dys))
+    return moved
 
 
 def _over_loops(tap: Tap, evaluate: Function, given: Inputs, only: Only) -> Side:

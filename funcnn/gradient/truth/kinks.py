@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 
 from funcnn.gradient.truth.contested import TINY, Contested
+from funcnn.gradient.truth.hull import is_of_the_points_beside
 from funcnn.gradient.truth.ties import misses_a_tie
 from funcnn.gradient.verdict.judge import UNCERTAIN
 from funcnn.types import Verdict
@@ -42,8 +43,14 @@ def at_kinks(one: Contested) -> tuple[Verdict, str] | None:
     kinds = _kinds_of_all(one)
     if not all(kinds) and _is_of_a_point_beside(one):
         kinds = ["kink"]
-    if not all(kinds) or misses_a_tie(one):
-        return None
+    missed = misses_a_tie(one) if all(kinds) else True
+    if missed is not False:
+        if is_of_the_points_beside(one):
+            kinds = ["kink"]
+        elif missed:
+            return None
+        else:
+            return "inconclusive", f"{UNCERTAIN}: no gradients beside the point make up this one"
     if "hidden" in kinds:
         return "inconclusive", f"{UNCERTAIN}: beside the point the function does more than is seen"
     smooth = kinds.count("smooth")

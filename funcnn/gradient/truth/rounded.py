@@ -13,6 +13,7 @@ import numpy as np
 from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.truth.appeal import Appeal, Found, rounding_of
+from funcnn.gradient.truth.floor import distances, without_jumps
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import ELEMENTS, ZERO, Row, allowed_of_elements, is_doubtful
 from funcnn.types import Array
@@ -60,9 +61,13 @@ class Rounded:
         unit = float(jnp.finfo(self.manual.dtype).eps) / 2
         seen = [self.explained]
         for seed in range(_MORE_DRAWS):
-            moved = tuple(perturbed(self.x, unit, seed))
-            pulled = np.asarray(self.subject.pull_automatic(moved, self.w)[1][self.leaf])
-            seen.append(np.abs(pulled - np.asarray(self.truth)))
+            far, near = (
+                self.subject.pull_automatic(tuple(perturbed(self.x, by, seed)), self.w)[1]
+                for by in distances(unit)
+            )
+            truth = np.asarray(self.truth)
+            moved = without_jumps(truth, far[self.leaf], near[self.leaf])
+            seen.append(np.abs(moved - truth))
         return np.max(seen, axis=0)
 
     @functools.cached_property

@@ -18,17 +18,18 @@ from funcnn.gradient.truth.contested import TINY, Contested
 _ROUNDS = 16  # directions that are tried
 _WORST = 8  # elements that are looked at with their partners alone, where all at once say nothing
 _NEAR = 1e-9  # relative, in float64
-_STEP = 2.0**-27  # relative: a power of 2, so that what ties is rounded alike
+STEP = 2.0**-27  # relative: a power of 2, so that what ties is rounded alike
 _GRID = 2.0**20  # elements of a direction that are equal but for rounding are made equal
 _EXPLAINED = 1e-4  # relative
 _COMPARABLE = 1e-4  # of the largest element that is moved
 _CLEAR = 1e-2  # of what is judged: what may be unclear about the function
 
 
-def misses_a_tie(one: Contested) -> bool:
+def misses_a_tie(one: Contested) -> bool | None:
     """Whether some direction along which the function is smooth has another slope than this says.
 
-    The gradients beside the point, one for each way to break the ties, are looked for in the
+    None where no direction tells: a tie of products bends away from every one of them. The
+    gradients beside the point, one for each way to break the ties, are looked for in the
     direction of what they do not explain yet. None of them there: it is no other side's gradient.
 
     >>> import jax
@@ -42,22 +43,26 @@ def misses_a_tie(one: Contested) -> bool:
     >>> misses(np.array([1.0, 0.0])), misses(np.array([0.3, 0.7])), misses(np.ones(2))
     (False, False, True)
     """
-    point = _Point.of(one)
+    point = TiedPoint.of(one)
     answer = point.misses(np.ones(point.truth.size, bool))
+    if answer is not None:
+        return answer
     seen = np.zeros(point.truth.size, bool)
     start = sum(np.size(leaf) for leaf in one.x[: one.leaf])
+    answer = False
     for c in start + one.off[:_WORST]:
-        if answer is not None:
-            break
         if not seen[c]:  # several at once may each need another direction
             partners = point.partners(int(c))
             seen |= partners
-            answer = point.misses(partners) or None
-    return bool(answer)
+            alone = point.misses(partners)
+            if alone:
+                return True
+            answer = None if alone is None else answer
+    return answer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Point:
+class TiedPoint:
     """What is contested, in vectors of all elements of all leaves.
 
     Attributes:
@@ -75,7 +80,8 @@ class _Point:
     allowed: np.ndarray
 
     @classmethod
-    def of(cls, one: Contested) -> _Point:
+    def of(cls, one: Contested) -> TiedPoint:
+        """What is contested, with the truth and the rule of the other leaves."""
         truth = one.pulled(one.x)[1]
         own = np.zeros(one.truth.size)
         own[one.off] = np.ravel(one.manual - one.truth)[one.off]
@@ -103,8 +109,8 @@ class _Point:
             if np.all(np.abs(rest) <= self.allowed + _EXPLAINED * np.max(np.abs(excess))):
                 return False
             direction = np.round(rest / largest * _GRID) / _GRID
-            step = _STEP * self._size(direction)
-            (left, g), (right, h) = (self._moved(sign * step * direction) for sign in (-1, 1))
+            step = STEP * self.size(direction)
+            (left, g), (right, h) = (self.moved(sign * step * direction) for sign in (-1, 1))
             changes = [g - self.truth, h - self.truth]
             if np.max(np.abs(changes)) <= _CLEAR * largest:
                 return self._other_slope(excess, direction, (right - left) / (2 * step), step)
@@ -125,8 +131,8 @@ class _Point:
         random, tied = np.random.default_rng(0), np.arange(self.truth.size) == c
         for _ in range(_ROUNDS):
             direction = tied * random.uniform(0.5, 1.0, tied.size)
-            step = _STEP * self._size(direction)
-            (_, g), (_, h) = (self._moved(sign * step * direction) for sign in (-1, 1))
+            step = STEP * self.size(direction)
+            (_, g), (_, h) = (self.moved(sign * step * direction) for sign in (-1, 1))
             change = np.maximum(np.abs(g - self.truth), np.abs(h - self.truth))
             grown = tied | (change > self.allowed + _EXPLAINED * np.max(change))
             if np.array_equal(grown, tied):
@@ -134,13 +140,13 @@ class _Point:
             tied = grown
         return tied
 
-    def _moved(self, by: np.ndarray) -> tuple[float, np.ndarray]:
+    def moved(self, by: np.ndarray) -> tuple[float, np.ndarray]:
         """The value and the gradients of all leaves at another point."""
         one = self.one
         value, pulled = one.pulled(tuple(map(np.add, one.x, _parts(one, by))))
         return value, _flat(pulled)
 
-    def _size(self, direction: np.ndarray) -> float:
+    def size(self, direction: np.ndarray) -> float:
         """The power of 2 below the smallest element moved, among those that are comparable."""
         sizes = np.abs(_flat(self.one.x))[direction != 0]
         sizes = sizes[sizes > TINY]

@@ -101,9 +101,12 @@ def test_a_tie_of_two_arguments(shares, right):
         assert report.ok is right, str(report)
 
 
-@pytest.mark.parametrize(("shares", "wrong"), [((1, 1), True), ((0, 0), True), ((0.5, 0.5), False)])
-def test_a_tie_of_numbers_that_are_not_equal(shares, wrong):
-    """x = 2 y: they move together in another proportion, and two ties in two."""
+@pytest.mark.parametrize(
+    ("shares", "right"),
+    [((1, 1), False), ((0, 0), False), ((1, 0), True), ((0, 1), True), ((0.5, 0.5), True)],
+)
+def test_a_tie_of_numbers_that_are_not_equal(shares, right):
+    """x = 2 y: they move together in another proportion, and a change of the last place is none."""
 
     def backward(res, dy):
         x, y = res
@@ -114,8 +117,40 @@ def test_a_tie_of_numbers_that_are_not_equal(shares, wrong):
         )
 
     f = custom(lambda x, y: jnp.maximum(x, 2 * y), backward)
-    report = check(f, jnp.array([2.0, 1.0, -4.0]), jnp.array([1.0, 2.0, -2.0]))
-    assert bool(report.failures) is wrong, str(report)
+    x, y = jnp.array([2.0, 1.0, -4.0, 3.0]), jnp.array([1.0, 2.0, -2.0, 1.0])
+    for report in reports(f, x, y):
+        assert report.ok is right, str(report)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "right"),
+    [((0, 1), False), ((1, 0), False), ((0, 0), True), ((1, 1), True), ((0.5, 0.5), True)],
+)
+def test_a_hinge_has_one_slope_for_both_of_its_arguments(slopes, right):
+    def backward(res, dy):
+        x, y = res
+        margin = 1 - x * y
+        beside = jnp.where(margin > 0, dy, 0)
+        of_x, of_y = (jnp.where(margin == 0, slope * dy, beside) for slope in slopes)
+        return -y * of_x, -x * of_y
+
+    f = custom(lambda x, y: jnp.maximum(1 - x * y, 0), backward)
+    x, y = jnp.array([2.0, 1.0, 0.25, 3.0, 0.5]), jnp.array([0.5, 1.0, 2.0, 2.0, -1.0])
+    for report in reports(f, x, y):
+        assert report.ok is right, str(report)
+
+
+@pytest.mark.parametrize(("way", "right"), [each for each in WAYS if each[0] != "none"])
+def test_the_largest_magnitude_of_a_row(way, right):
+    """A change of the last place breaks ties of numbers that are not zero."""
+
+    def backward(res, dy):
+        return (among_the_largest(jnp.abs(res[0]), way) * jnp.sign(res[0]) * dy[:, None],)
+
+    f = custom(lambda x: jnp.max(jnp.abs(x), -1), backward)
+    x = jnp.array([[3.0, -3, 1, 0.5], [-1, 2, 2, 0], [1, -5, 2, -5], [1, -2, 0.5, 0.1]])
+    for report in reports(f, x):
+        assert report.ok is right, str(report)
 
 
 TIED = jnp.array([1.0, 3.0, 3.0, 0.5, 3.0, 0.0, 0.0])
@@ -161,3 +196,29 @@ def test_differences_that_are_zero(right):
 
     for report in reports(custom(differences, backward), jnp.array([0.0, 0.0, 0.0, 2.0, 1.0, 3.0])):
         assert report.ok is right, str(report)
+
+
+def in_the_middle(rows, way):
+    """Who gets the cotangent of the median of an even number of elements."""
+    middle = jnp.sort(rows, -1)[:, rows.shape[-1] // 2 - 1 : rows.shape[-1] // 2 + 1]
+    taken = jnp.zeros_like(rows)
+    for value in middle.T:
+        tied = (rows == value[:, None]).astype(rows.dtype)
+        if way == "split":
+            tied = tied / tied.sum(-1, keepdims=True)
+        elif way == "first":
+            free = jnp.where(taken == 0, tied, 0)
+            tied = jax.nn.one_hot(jnp.argmax(free, -1), rows.shape[-1], dtype=rows.dtype)
+        taken = taken + tied / 2
+    return taken
+
+
+@pytest.mark.parametrize(("way", "right"), [("split", True), ("first", True), ("all", False)])
+def test_the_median_of_an_even_number(way, right):
+    """Moved alone, an element of the tie is in the middle no more."""
+    f = custom(
+        lambda x: jnp.median(x, -1),
+        lambda res, dy: (in_the_middle(res[0], way) * dy[:, None],),
+    )
+    report = check(f, jnp.array([[1.0, 2, 2, 2, 2, 3], [5, 1, 4, 2, 7, 9]]))
+    assert report.ok is right, str(report)
