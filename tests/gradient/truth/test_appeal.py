@@ -152,6 +152,34 @@ def test_what_a_loop_hides_is_stopped_and_counted(monkeypatch):
     assert {r.check for r in stopped} >= {"rounding"}
 
 
+def fixed_point(factor, of_start):
+    """z = cos(a z) by iteration, with its implicit derivative; the start has none."""
+
+    def solve(a, start):
+        def off(s):
+            return jnp.any(jnp.abs(s[0] - s[1]) > 1e-7)
+
+        return jax.lax.while_loop(off, lambda s: (jnp.cos(a * s[0]), s[0]), (start, start + 1))[0]
+
+    def backward(res, dz):
+        a, z = res
+        slope = -jnp.sin(a * z)
+        return factor * dz * slope * z / (1 - slope * a), of_start * jnp.ones_like(z)
+
+    rule = jax.custom_vjp(solve)
+    rule.defvjp(lambda a, start: ((z := solve(a, start)), (a, z)), backward)
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("factor", "of_start", "ok"), [(1.0, 0.0, True), (1.1, 0.0, False), (1.0, 1e-3, False)]
+)
+def test_what_a_tolerance_leaves_of_the_start_is_no_gradient(factor, of_start, ok):
+    f, a, start = fixed_point(factor, of_start), jnp.array([0.5, 0.8]), jnp.ones(2)
+    for report in (check(f, a, start), census(f, a, start)):
+        assert report.ok is ok, str(report)
+
+
 # Where autodiff is NaN
 
 
