@@ -384,7 +384,7 @@ def test_a_declared_surrogate_passes_and_says_so():
     report = check(straight_through(), x, intent="surrogate")
     assert report.ok, str(report)
     skipped = {r.check for r in report.skipped()}
-    assert skipped == {"truth", "homogeneity", "dot"}
+    assert skipped == {"truth", "as_given", "homogeneity", "dot"}
     assert {r.check for r in report.results if r.verdict == "pass"} == {"contract", "primal"}
 
 
