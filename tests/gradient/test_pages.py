@@ -74,7 +74,7 @@ def test_every_check_has_its_column_and_the_declared_laws_one(page):
     checks = {r.check.replace("_", " ") for r in found.results if r.check not in found.laws}
     assert found.laws
     assert set(columns) == {*checks, "laws"}
-    assert len(checks) >= len(LEVELS["fast"]) - 1  # alone is for functions
+    assert len(checks) >= len(LEVELS["fast"]) - 2  # alone and as_given are for functions
 
 
 def test_rows_of_reports_are_json():

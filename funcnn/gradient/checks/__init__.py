@@ -1,8 +1,9 @@
 """The checks, in the order of their value; each takes a Situation and yields Results.
 
 A check registers itself, and no other file names it: see registered. Those of the level "fast"
-prove the algebra: contract, primal, algebra, alone and laws. "full" adds rounding, transforms,
-finite_differences, edge, kink, residuals, second_order and context, "release" whether a test would
-have noticed (gradient/mutation) and cost. native is for functions that call no rule. transformed:
-the ways in which transforms takes a gradient. Read algebra first.
+prove the algebra: contract, primal, algebra, alone and laws; as_given is in the dtypes that a
+function was given. "full" adds rounding, transforms, finite_differences, edge, kink, residuals,
+second_order and context, "release" whether a test would have noticed (gradient/mutation) and cost.
+native is for functions that call no rule. transformed: the ways in which transforms takes a
+gradient. Read algebra first.
 """
