@@ -4,6 +4,6 @@ A check registers itself, and no other file names it: see registered. Those of t
 prove the algebra: contract, primal, algebra, alone and laws; as_given is in the dtypes that a
 function was given. "full" adds rounding, transforms, finite_differences, edge, kink, residuals,
 second_order and context, "release" whether a test would have noticed (gradient/mutation) and cost.
-native is for functions that call no rule. transformed: the ways in which transforms takes a
-gradient. Read algebra first.
+native is for functions that call no rule. transformed:
+the ways in which transforms takes a gradient. Read algebra first.
 """
