@@ -17,6 +17,7 @@ _APART = 16  # ties that have nothing to do with each other
 _TOGETHER = 64  # elements of one
 _DRAWS = 32  # points beside, and as many times the points towards what is open
 _MADE_UP = 1e-6  # relative
+_APART_BY = 1e-3  # relative: gradients that differ by less are those of a smooth function
 _STRAIGHT = 1e-3  # of the change of the value: what its slope beside the point may leave open
 
 
@@ -52,7 +53,6 @@ def is_of_the_points_beside(one: Contested) -> bool:
 def _is_mean(point: TiedPoint, tied: np.ndarray) -> bool:
     random = np.random.default_rng(0)
     target = (point.truth + point.own + point.others)[tied]
-    allowed = point.allowed[tied] + _MADE_UP * np.max(np.abs(target))
     beside: list[np.ndarray] = []
     towards = np.zeros(target.size)
     for i in range(2 * _DRAWS):
@@ -64,8 +64,11 @@ def _is_mean(point: TiedPoint, tied: np.ndarray) -> bool:
             continue
         beside.append(gradient)
         if i >= _DRAWS - 1:
+            jump = np.max(np.ptp(np.stack(beside), axis=0))
+            if jump <= _APART_BY * np.max(np.abs(target)):
+                return False
             towards = target - _mean_next_to(target, beside)
-            if np.all(np.abs(towards) <= allowed):
+            if np.all(np.abs(towards) <= point.allowed[tied] + _MADE_UP * jump):
                 return True
     return False
 

@@ -213,11 +213,13 @@ def test_raised_is_exact_and_leaves_the_rest(key):
         assert raised(key) is key
 
 
-def test_perturbed_moves_each_float_by_one_unit_and_nothing_else(key):
+def test_perturbed_moves_each_float_by_about_one_unit_and_nothing_else(key):
     x, n = np.linspace(1.0, 2.0, 100, dtype=np.float32), np.arange(3)
     moved, same, k = perturbed([x, n, key], 0.25, seed=0)
     ratio = moved / x
-    np.testing.assert_allclose(np.sort(np.unique(ratio.round(6))), [0.75, 1.25])
+    by = np.abs(ratio - 1)
+    assert np.all((by > 0.2187) & (by <= 0.25)), by
+    assert len(np.unique(by)) == 100  # no two of them cancel
     assert 20 < np.sum(ratio > 1) < 80
     assert same is n
     assert k is key
