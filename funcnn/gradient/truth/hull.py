@@ -68,7 +68,7 @@ def _is_mean(point: TiedPoint, tied: np.ndarray) -> bool:
             if jump <= _APART_BY * np.max(np.abs(target)):
                 return False
             towards = target - _mean_next_to(target, beside)
-            if np.all(np.abs(towards) <= point.allowed[tied] + _MADE_UP * jump):
+            if np.all(np.abs(towards) <= point.allowed[tied] + _MADE_UP * np.max(np.abs(target))):
                 return True
     return False
 
