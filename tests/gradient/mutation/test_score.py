@@ -73,6 +73,7 @@ def test_a_dead_equation_and_one_without_influence_are_equivalent():
     assert all("equal on 3 inputs, 3 shapes" in f.note for f in score.equivalent)
 
 
+@pytest.mark.slow
 def test_one_case_is_moved_until_there_are_three_inputs():
     def guarded(res, dy):
         x, w = res
@@ -83,6 +84,7 @@ def test_one_case_is_moved_until_there_are_three_inputs():
     assert fate.note == "equal on 3 inputs, 1 shape"
 
 
+@pytest.mark.slow
 def test_what_is_equal_on_one_case_by_accident_is_not_equivalent():
     ones = Case("ones", (draw(4, 3), jnp.ones(4)))
     score = mutation_score(make(right), cases=[ones])

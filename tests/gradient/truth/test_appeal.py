@@ -172,7 +172,12 @@ def fixed_point(factor, of_start):
 
 
 @pytest.mark.parametrize(
-    ("factor", "of_start", "ok"), [(1.0, 0.0, True), (1.1, 0.0, False), (1.0, 1e-3, False)]
+    ("factor", "of_start", "ok"),
+    [
+        (1.0, 0.0, True),
+        pytest.param(1.1, 0.0, False, marks=pytest.mark.slow),
+        pytest.param(1.0, 1e-3, False, marks=pytest.mark.slow),
+    ],
 )
 def test_what_a_tolerance_leaves_of_the_start_is_no_gradient(factor, of_start, ok):
     f, a, start = fixed_point(factor, of_start), jnp.array([0.5, 0.8]), jnp.ones(2)
@@ -266,7 +271,7 @@ def row_norm(at_zero):
     return made
 
 
-@pytest.mark.parametrize("level", ["fast", "full"])
+@pytest.mark.parametrize("level", ["fast", pytest.param("full", marks=pytest.mark.slow)])
 def test_one_cotangent_that_misses_an_element_proves_nothing_of_it(level):
     x = jnp.array([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0], [3.0, 1.0]])
     assert check(row_norm(0.0), x, level=level).ok
@@ -274,7 +279,7 @@ def test_one_cotangent_that_misses_an_element_proves_nothing_of_it(level):
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.5])
-@pytest.mark.parametrize("n", [198, 1990])
+@pytest.mark.parametrize("n", [198, pytest.param(1990, marks=pytest.mark.slow)])
 def test_wrong_elements_among_many_at_kinks(n, slope):
     """1 at 0 is right there; a half far above it is not."""
     f = custom(relu, lambda x, dy: (dy * jnp.where(x > 5, slope, jnp.where(x >= 0, 1.0, 0.0)),))

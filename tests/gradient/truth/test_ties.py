@@ -44,7 +44,10 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("way", "right"), WAYS)
-@pytest.mark.parametrize("rows", ROWS, ids=["two", "hundreds"])
+@pytest.mark.parametrize(
+    "rows",
+    [pytest.param(ROWS[0], id="two"), pytest.param(ROWS[1], id="hundreds", marks=pytest.mark.slow)],
+)
 def test_the_largest_of_a_row(way, right, rows):
     f = custom(
         lambda x: jnp.max(x, -1),
