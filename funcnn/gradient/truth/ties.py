@@ -84,7 +84,7 @@ class TiedPoint:
         """What is contested, with the truth and the rule of the other leaves."""
         truth = one.pulled(one.x)[1]
         own = np.zeros(one.truth.size)
-        own[one.off] = np.ravel(one.manual - one.truth)[one.off]
+        own[one.off] = np.ravel(one.manual - np.asarray(truth[one.leaf]))[one.off]
         zeros = [np.zeros(np.shape(leaf)) for leaf in one.x]
         others = zeros
         if len(one.x) > 1:
