@@ -16,6 +16,7 @@ from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.without_rules import trace
+from funcnn.gradient.truth.floor import distances, without_jumps
 from funcnn.gradient.truth.rounded import Rounded, appealed
 from funcnn.gradient.verdict.judge import Row, judge_gradient
 from funcnn.gradient.verdict.results import Result
@@ -92,8 +93,13 @@ def _judged(
     unit = float(jnp.finfo(automatic.dtype).eps) / 2
     with jax.enable_x64(True):
         x, dy = cast(low.x, "float64"), cast(w, "float64")
+
+        def changed(distance: float, seed: int) -> np.ndarray:
+            moved = tuple(perturbed(x, distance, seed))
+            return np.asarray(exact.pull_automatic(moved, dy)[1][i])
+
         draws = [
-            np.asarray(exact.pull_automatic(tuple(perturbed(x, unit, seed)), dy)[1][i])
+            without_jumps(truth[i], *(changed(by, seed) for by in distances(unit)))
             for seed in range(_DRAWS)
         ]
         row = judge_gradient(low.leaves[i], known[0], automatic, known[1], draws)
