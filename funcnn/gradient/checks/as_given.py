@@ -13,10 +13,9 @@ from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import Subject, cast, cotangents_of
 from funcnn.gradient.checks.algebra import without_reverse_mode
 from funcnn.gradient.checks.registered import registered
-from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.program.without_rules import trace
-from funcnn.gradient.truth.floor import distances, without_jumps
+from funcnn.gradient.truth.floor import draws
 from funcnn.gradient.truth.rounded import Rounded, appealed
 from funcnn.gradient.verdict.judge import Row, judge_gradient
 from funcnn.gradient.verdict.results import Result
@@ -94,15 +93,11 @@ def _judged(
     with jax.enable_x64(True):
         x, dy = cast(low.x, "float64"), cast(w, "float64")
 
-        def changed(distance: float, seed: int) -> np.ndarray:
-            moved = tuple(perturbed(x, distance, seed))
-            return np.asarray(exact.pull_automatic(moved, dy)[1][i])
+        def gradient(x: list[Any]) -> np.ndarray:
+            return np.asarray(exact.pull_automatic(tuple(x), dy)[1][i])
 
-        draws = [
-            without_jumps(truth[i], *(changed(by, seed) for by in distances(unit)))
-            for seed in range(_DRAWS)
-        ]
-        row = judge_gradient(low.leaves[i], known[0], automatic, known[1], draws)
+        moved = draws(gradient, x, truth[i], unit, _DRAWS)
+        row = judge_gradient(low.leaves[i], known[0], automatic, known[1], moved)
         row = appealed(row, Rounded(exact, x, dy, i, known[0], known[1]))
     return _VERDICTS.get(row.verdict, "pass"), _said(row)
 

@@ -39,13 +39,13 @@ from funcnn.gradient.comparison.judged import (
 from funcnn.gradient.comparison.report import Comparison
 from funcnn.gradient.cost.timing import Timing, time_in_turn
 from funcnn.gradient.program.compiling import compiled
-from funcnn.gradient.program.float64 import is_float, perturbed, raise_function, raised
+from funcnn.gradient.program.float64 import is_float, raise_function, raised
 from funcnn.gradient.program.influence import operands_differentiated, rules_not_compared
 from funcnn.gradient.program.rewriting import Rewriting, sites
 from funcnn.gradient.program.sites import Site
 from funcnn.gradient.program.without_rules import Program, take_out, trace
 from funcnn.gradient.sites.localize import SiteRow, known_sites, localize
-from funcnn.gradient.truth.floor import distances, without_jumps
+from funcnn.gradient.truth.floor import draws
 from funcnn.types import Function, Intent, PyTree
 
 __all__ = ["Comparison", "compare"]
@@ -205,18 +205,14 @@ def _truth(automatic: Gradient) -> tuple[list[Any], list[list[Any]]]:
         high = dataclasses.replace(automatic, run=lambda *leaves: run(list(leaves)))
         gradient = compiled(high)
         leaves = [raised(x) for x in program.leaves]
-        truth = [np.asarray(t) for t in gradient(leaves)]
         unit = max(float(jnp.finfo(x.dtype).eps) / 2 for x in program.leaves if is_float(x))
 
-        def changed(distance: float, seed: int) -> list[Any]:
-            moved = gradient([raised(x) for x in perturbed(leaves, distance, seed)])
-            return [np.asarray(t) for t in moved]
+        def at(x: list[Any]) -> list[np.ndarray]:
+            return [np.asarray(t) for t in gradient([raised(leaf) for leaf in x])]
 
-        draws = [
-            without_jumps(truth, *(changed(by, seed) for by in distances(unit)))
-            for seed in range(_DRAWS)
-        ]
-    return truth, [list(leaf) for leaf in zip(*draws, strict=True)]
+        truth = at(leaves)
+        moved = draws(at, leaves, truth, unit, _DRAWS)
+    return truth, [list(leaf) for leaf in zip(*moved, strict=True)]
 
 
 def _site_rows(manual: Gradient) -> tuple[SiteRow, ...]:

@@ -7,11 +7,13 @@ taken at two distances in one direction, a last place apart.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from funcnn.gradient.program.float64 import perturbed
 from funcnn.types import ArrayLike
 
 _NEAR = 2.0**-45  # relative: far below the last place of float32; that of float64 is smaller still
@@ -28,6 +30,36 @@ def distances(unit: float) -> tuple[float, float]:
     """
     near = min(_NEAR, 2 * unit)
     return near + unit, near
+
+
+def draws(
+    gradient: Callable[[list[Any]], Gradients],
+    x: Sequence[Any],
+    truth: Gradients,
+    unit: float,
+    count: int,
+) -> list[Gradients]:
+    """The truth, as often as asked, changed by what a last place of the inputs does to it.
+
+    Args:
+        gradient: of the inputs, in float64; it is called twice for each draw.
+        x: the inputs, in float64.
+        truth: the gradient there.
+        unit: half of a last place of the inputs, relative.
+        count: how many.
+
+    >>> slope, = draws(lambda x: np.cos(x[0]), [np.float64(1.0)], np.cos(1.0), 2.0**-25, 1)
+    >>> 0 < abs(float(slope) - np.cos(1.0)) < 2.0**-24
+    True
+    """
+
+    def changed(distance: float, seed: int) -> Gradients:
+        return gradient(perturbed(x, distance, seed))
+
+    return [
+        without_jumps(truth, *(changed(by, seed) for by in distances(unit)))
+        for seed in range(count)
+    ]
 
 
 def without_jumps(truth: Gradients, far: Gradients, near: Gradients) -> Gradients:

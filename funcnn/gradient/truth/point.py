@@ -30,12 +30,14 @@ class Point:
         x: the point.
         w: the cotangents of its outputs.
         ordinary: for each leaf, how large an ordinary cotangent is.
+        unsaid: for each leaf, where nothing is asked of its cotangent; empty: nowhere.
     """
 
     subject: Subject
     x: tuple[Any, ...]
     w: list[Any]
     ordinary: tuple[float, ...]
+    unsaid: tuple[np.ndarray, ...] = ()
 
     @classmethod
     def of(cls, subject: Subject, seed: int = 0) -> Point:
@@ -70,7 +72,10 @@ class Point:
     @functools.cached_property
     def truth(self) -> list[np.ndarray]:
         """The automatic cotangents of the leaves."""
-        return [np.asarray(d) for d in self.subject.pull_automatic(self.x, self.w)[1]]
+        truth = [np.asarray(d) for d in self.subject.pull_automatic(self.x, self.w)[1]]
+        if not self.unsaid:
+            return truth
+        return [np.where(no, np.nan, t) for no, t in zip(self.unsaid, truth, strict=True)]
 
     def truth_at(self, x: tuple[Any, ...]) -> list[np.ndarray]:
         """The automatic cotangents at another point."""

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.gradient.case.pullbacks import Subject
-from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.truth.appeal import Appeal, Found, rounding_of
-from funcnn.gradient.truth.floor import distances, without_jumps
+from funcnn.gradient.truth.floor import draws
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import ELEMENTS, ZERO, Row, allowed_of_elements, is_doubtful
 from funcnn.types import Array
@@ -59,16 +58,13 @@ class Rounded:
     def noise(self) -> np.ndarray:
         """That, and what changes of the arguments in their last place do to it."""
         unit = float(jnp.finfo(self.manual.dtype).eps) / 2
-        seen = [self.explained]
-        for seed in range(_MORE_DRAWS):
-            far, near = (
-                self.subject.pull_automatic(tuple(perturbed(self.x, by, seed)), self.w)[1]
-                for by in distances(unit)
-            )
-            truth = np.asarray(self.truth)
-            moved = without_jumps(truth, far[self.leaf], near[self.leaf])
-            seen.append(np.abs(moved - truth))
-        return np.max(seen, axis=0)
+
+        def gradient(x: list[Any]) -> np.ndarray:
+            return np.asarray(self.subject.pull_automatic(tuple(x), self.w)[1][self.leaf])
+
+        truth = np.asarray(self.truth)
+        moved = draws(gradient, self.x, truth, unit, _MORE_DRAWS)
+        return np.max([self.explained, *(np.abs(each - truth) for each in moved)], axis=0)
 
     @functools.cached_property
     def error(self) -> np.ndarray:
