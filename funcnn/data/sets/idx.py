@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from funcnn.data.dataset import DataError, Dataset, Split, stratified
+from funcnn.data.dataset import DataError, Dataset, Split, cut
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 SPELLINGS = ("{pair}-{kind}-idx{rank}-ubyte", "{pair}-{kind}.idx{rank}-ubyte")
@@ -102,13 +102,14 @@ def idx(
                 f"{pairs['t10k'][0]}: images of {_size(test)}, but {pairs['train'][0].name} has "
                 f"{_size(train)}; both must be of one size"
             )
-        return Dataset(train, test, classes, name)
+        return Dataset(train, test, name, classes=classes)
     ((pair, whole),) = splits.items()
     try:
-        train, test = stratified(whole, test_fraction, seed)
+        train, test = cut(whole, test_fraction, seed, by="y")
     except DataError as error:
         raise type(error)(f"{pairs[pair][1]}: {error}") from None
-    return Dataset(train, test, classes, f"{name} (test split cut from {pairs[pair][0].name})")
+    name = f"{name} (test split cut from {pairs[pair][0].name})"
+    return Dataset(train, test, name, classes=classes)
 
 
 def _content(path: Path) -> bytes:
@@ -183,7 +184,7 @@ def _split(images: Path, labels: Path) -> Split:
         )
     if len(x) != len(y):
         raise DataError(f"{labels}: {len(y)} labels, but {images.name} has {len(x)} images")
-    return Split(x, y.astype(np.int32))
+    return Split(x=x, y=y.astype(np.int32))
 
 
 def _images(path: Path) -> np.ndarray:
