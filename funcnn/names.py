@@ -99,10 +99,27 @@ def parameters(folder: str, name: str) -> list[str]:
     >>> parameters("funcnn.data.sets", "digits")
     ['seed']
     """
+    arguments = _arguments(folder, name)
+    return [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
+
+
+def required(folder: str, name: str) -> list[str]:
+    """What it cannot do without, likewise.
+
+    >>> required("funcnn.data.sets", "idx")
+    ['path']
+    """
+    arguments = _arguments(folder, name)
+    by_place = arguments.args[: len(arguments.args) - len(arguments.defaults)]
+    by_name = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return [a.arg for a in (*by_place, *(a for a, default in by_name if default is None))]
+
+
+def _arguments(folder: str, name: str) -> Any:
     import ast  # which costs more than the rest of `import funcnn`
 
     path = os.path.join(_ROOT, *folder.split(".")[1:], f"{name}.py")
     with open(path, encoding="utf-8") as file:
         functions = [n for n in ast.parse(file.read()).body if isinstance(n, ast.FunctionDef)]
     (arguments,) = (f.args for f in functions if f.name == name)
-    return [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
+    return arguments

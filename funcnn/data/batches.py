@@ -8,10 +8,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from funcnn.data.dataset import DataError, Split
+from funcnn.data.dataset import Batches, DataError, Split
 
-# `batches(step)`, or `batches(step, count)`: those of `count` steps, stacked.
-Batches: TypeAlias = Callable[..., dict[str, np.ndarray]]
 # What becomes of the rows at the end of an epoch that fill no batch.
 Last: TypeAlias = Literal["fill", "drop", "pad", "error"]
 MASK = "mask"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+
+# `batches(step)` -> {name: (B, ...)}; `batches(step, count)`: those of `count` steps, stacked.
+Batches: TypeAlias = Callable[..., dict[str, np.ndarray]]
 
 
 class DataError(ValueError):
@@ -41,7 +45,9 @@ class Split(Mapping[str, np.ndarray]):
     def __init__(self, **arrays: np.ndarray):
         for name, array in arrays.items():
             if not hasattr(array, "dtype") or array.dtype.kind not in "biuf" or not array.ndim:
-                raise DataError(f"{name} must be an array of numbers with rows, found {_kind(array)}")
+                raise DataError(
+                    f"{name} must be an array of numbers with rows, found {_kind(array)}"
+                )
         rows = {name: len(array) for name, array in arrays.items()}
         if len(set(rows.values())) != 1:
             raise DataError(f"a split needs as many rows of each of its arrays, found {rows}")
@@ -50,10 +56,12 @@ class Split(Mapping[str, np.ndarray]):
 
     @property
     def x(self) -> np.ndarray:
+        """What a model is given, by its usual name."""
         return self["x"]
 
     @property
     def y(self) -> np.ndarray:
+        """What it is to say, by its usual name."""
         return self["y"]
 
     def take(self, index: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,10 +83,11 @@ class Split(Mapping[str, np.ndarray]):
         return len(self._arrays)
 
 
-def _kind(array: object) -> str:
+def _kind(array: Any) -> str:
     if not hasattr(array, "dtype"):
         return f"a {type(array).__name__}"
-    return f"{np.asarray(array).dtype} {np.shape(array)}"
+    found = np.asarray(array)
+    return f"{found.dtype} {found.shape}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +102,8 @@ class Dataset:
         classes: how many classes `y` tells apart, 0 to `classes` - 1; None where it tells none.
         labels: the names of the classes, where they have any.
         vocabulary: what each token stands for, where the rows are text.
+        stream: the batches themselves, where they are a function of the step and not rows that are
+            all known; `train` then has the rows of the first one.
 
     >>> split = Split(x=np.zeros((5, 8, 8, 1), np.float32), y=np.zeros(5, np.int32))
     >>> Dataset(split, split, "zeros", classes=10).classes
@@ -106,10 +117,11 @@ class Dataset:
     classes: int | None = None
     labels: tuple[str, ...] = ()
     vocabulary: Sequence[str] = ()
+    stream: Batches | None = None
 
     @property
     def watched(self) -> Split:
-        """The split that training looks at: that for validation, or the test where there is none."""
+        """The split that training looks at: that for validation, or else the test."""
         return self.test if self.validation is None else self.validation
 
     def splits(self) -> dict[str, Split]:
@@ -139,9 +151,7 @@ def check_finite(dataset: Dataset) -> None:
             )
 
 
-def cut(
-    split: Split, size: int | float, seed: int, by: str | None = None
-) -> tuple[Split, Split]:
+def cut(split: Split, size: int | float, seed: int, by: str | None = None) -> tuple[Split, Split]:
     """Cut one split in two, shuffled by `seed`: the second has `size` rows, or that share of them.
 
     With `by`, the name of an array of classes (N,), each class is in both in its share. Raises
@@ -160,7 +170,9 @@ def cut(
         labels, counts = np.unique(classes, return_counts=True)
         of_classes = f" of {labels.size} classes"
         if counts.size == 0 or counts.min() < 2:
-            rare = f"class {labels[counts.argmin()]} has 1 row" if counts.size else "there is no row"
+            rare = (
+                f"class {labels[counts.argmin()]} has 1 row" if counts.size else "there is no row"
+            )
             raise DataError(f"cannot be split: {rare}, and each class needs 2 or more")
     try:
         first, second = train_test_split(
@@ -169,4 +181,4 @@ def cut(
     except ValueError as error:
         message = f"{split.rows} rows{of_classes}, a share of {size}: {error}"
         raise SplitError(f"cannot be split: {message}") from None
-    return Split(**split.take(first)), Split(**split.take(second))
+    return Split(**split.take(np.asarray(first))), Split(**split.take(np.asarray(second)))

@@ -1,5 +1,5 @@
-"""Losses of rows, for a config: each is a function of its file's name, its name in a config, too.
+"""Losses by name, for a config: each is a function of its file's name.
 
-`loss(logits, labels)` takes logits (B, C) and labels (B,), the number of the right class, and
-returns the loss of each row, (B,). One that takes `smoothing` gets `loss.smoothing` of the config.
+`loss(outputs, targets, ...)` returns the loss of each row, or of each token or number of it. What
+it takes beside is in `loss.options`; one that takes `ignored` gets that of the task.
 """

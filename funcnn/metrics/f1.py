@@ -10,7 +10,7 @@ from funcnn.types import Array
 
 
 def f1(average: str = "macro", ignored: int | None = None) -> Metric:
-    """Logits (B, ..., C), labels (B, ...) -> scikit-learn's `f1_score`, classes that no row has left out.
+    """Logits (B, ..., C), labels (B, ...) -> scikit-learn's `f1_score`, over the classes that occur.
 
     `average`: "macro", every class weighs the same; "micro", every row; "weighted", by frequency.
     Raises ValueError for any other.
@@ -25,7 +25,8 @@ def f1(average: str = "macro", ignored: int | None = None) -> Metric:
         from sklearn.metrics import f1_score
 
         predicted, labels = known(rows, ignored)
-        return float(f1_score(labels, predicted, average=average, zero_division=0.0))
+        classes = np.unique(np.concatenate([predicted, labels]))
+        return float(f1_score(labels, predicted, labels=classes, average=average))
 
     return Metric(predictions, of_all, higher_is_better=True)
 

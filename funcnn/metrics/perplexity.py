@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from funcnn import rules
 from funcnn.metric import Metric, mean_of
@@ -10,7 +11,7 @@ from funcnn.types import Array
 
 
 def perplexity(ignored: int | None = None) -> Metric:
-    """Logits (B, ..., C), labels (B, ...) -> 1 for certainty, C for a guess; each token counts once.
+    """Logits (B, ..., C), labels (B, ...) -> 1 for certainty, C for a guess.
 
     >>> import jax.numpy as jnp
     >>> round(perplexity().of(jnp.zeros((2, 3, 8)), jnp.zeros((2, 3), jnp.int32)), 4)
@@ -19,7 +20,7 @@ def perplexity(ignored: int | None = None) -> Metric:
     return mean_of(cross_entropy(ignored), ignored=ignored, after=math.exp)
 
 
-def cross_entropy(ignored: int | None):
+def cross_entropy(ignored: int | None) -> Callable[[Array, Array], Array]:
     """(logits, labels) -> the loss of each token, in nats; 0 where it is ignored.
 
     >>> import jax.numpy as jnp

@@ -11,7 +11,9 @@ from funcnn.types import Array
 
 
 def r2() -> Metric:
-    """Outputs and targets of one shape (B, ...) -> 1 for equal ones, 0 for their mean; scikit-learn.
+    """Outputs and targets of one shape (B, ...) -> 1 for equal ones, 0 for their mean.
+
+    That of scikit-learn, `r2_score`.
 
     >>> targets = jnp.array([1.0, 2.0, 3.0])
     >>> r2().of(targets, targets), r2().of(jnp.full(3, 2.0), targets)
