@@ -63,12 +63,13 @@ def test_validation_is_cut_from_the_rows_to_train_by_their_classes(tmp_path):
     folder = write_idx_folder(tmp_path, train=100, test=30)
     whole, data = idx(folder), load("idx", path=folder, validation_fraction=0.2, seed=3)
     assert np.array_equal(data.test.x, whole.test.x)
-    assert np.bincount(data.validation.y).tolist() == [2] * 10
-    parts = [{image.tobytes() for image in split.x} for split in (data.train, data.validation)]
+    assert np.bincount(data.splits()["validation"].y).tolist() == [2] * 10
+    splits = data.splits()
+    parts = [{image.tobytes() for image in splits[name].x} for name in ("train", "validation")]
     assert not parts[0] & parts[1]
     assert parts[0] | parts[1] == {image.tobytes() for image in whole.train.x}
     again = load("idx", path=folder, validation_fraction=0.2, seed=4)
-    assert not np.array_equal(again.validation.x, data.validation.x)
+    assert not np.array_equal(again.splits()["validation"].x, data.splits()["validation"].x)
     assert load("idx", path=folder).validation is None
     few = write_idx_folder(tmp_path / "few", train=20)
     with pytest.raises(SplitError, match=r"^few: validation: cannot be split: 20 rows of 10"):
