@@ -869,24 +869,24 @@ MISTAKES: tuple[Mistake, ...] = (
     # data
     _mistake(
         "data/batches.py",
-        "np.random.default_rng([seed, epoch]).permutation(size)",
-        "np.random.default_rng(seed + epoch).permutation(size)",
+        "np.random.default_rng([seed, epoch]).permutation(split.rows)",
+        "np.random.default_rng(seed + epoch).permutation(split.rows)",
         "data/test_batches.py::test_a_batch_depends_on_seed_and_step_alone",
         "the second epoch of a seed is the first of the next seed",
     ),
     _mistake(
         "data/dataset.py",
-        "test_size=test_size, stratify=split.y, random_state=seed",
-        "test_size=test_size, random_state=seed",
+        "test_size=size, stratify=classes, random_state=seed",
+        "test_size=size, random_state=seed",
         "data/test_digits.py::test_split_is_stratified",
         "the split is not stratified",
     ),
     _mistake(
         "data/dataset.py",
-        'for name, split in (("train", dataset.train), ("test", dataset.test)):',
-        'for name, split in (("train", dataset.train),):',
-        "data/test_load.py::test_check_finite_names_split_and_image[test--inf]",
-        "the test images are not looked at",
+        "    for split_name, split in dataset.splits().items():",
+        '    for split_name, split in {"train": dataset.train}.items():',
+        "data/test_load.py::test_check_finite_names_split_and_row[test--inf]",
+        "the test rows are not looked at",
     ),
     _mistake(
         "data/sets/idx.py",
@@ -904,8 +904,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "data/sets/idx.py",
-        "outside = ~((raw >= 0) & (raw <= 1))",
-        "outside = (raw < 0) | (raw > 1)",
+        "outside = ~((raw >= 0) & (raw <= most))",
+        "outside = (raw < 0) | (raw > most)",
         "data/test_idx.py::test_float_pixels_outside_their_range[nan]",
         "a NaN among the pixels is inside of 0 to 1",
     ),

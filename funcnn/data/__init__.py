@@ -10,10 +10,13 @@ from funcnn.data.dataset import DataError as DataError
 from funcnn.data.dataset import Dataset as Dataset
 from funcnn.data.dataset import Split as Split
 from funcnn.data.dataset import check_finite as check_finite
+from funcnn.data.idx_format import read_idx as read_idx
 from funcnn.data.loading import load as load
 from funcnn.data.sets.digits import digits as digits
 from funcnn.data.sets.idx import idx as idx
-from funcnn.data.sets.idx import read_idx as read_idx
+from funcnn.data.sets.text import text as text
+from funcnn.data.sets.tokens import tokens as tokens
+from funcnn.data.streams import make_streams as make_streams
 from funcnn.names import reexported as _reexported
 
 __all__ = _reexported(__file__)

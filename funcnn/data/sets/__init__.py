@@ -1,5 +1,6 @@
 """The data sets: each is a function of its file's name, and that is its name in a config, too.
 
-It returns a `Dataset` and takes what it needs of path, test_fraction, seed and classes. A set that
-takes no classes is used where the model tells as many apart as the set has.
+It returns a `Dataset`. What it takes are the options of a config; seed, test_fraction and
+validation_fraction, where it takes them, are those of the run. What it reads, it checks, and says
+in one line what is wrong.
 """
