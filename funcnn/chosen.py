@@ -14,6 +14,7 @@ from funcnn.config import Config, ConfigError, check_known
 from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
 from funcnn.data.dataset import SplitError
+from funcnn.data.loading import SETS, finished, load
 from funcnn.data.own import as_dataset
 from funcnn.foreign import build_foreign, built_by, call_foreign, check_builder, find
 from funcnn.metric import Metric, mean_of
@@ -36,32 +37,41 @@ def chosen_data(config: Config) -> data.Dataset:
     360
     """
     chosen, seed = config.data, config.run.seed
-    fractions = {"test_fraction": chosen.test_fraction, "seed": seed}
+    general = {"test_fraction": chosen.test_fraction, "seed": seed}
+    place = f"data.name = {chosen.name!r}"
     if chosen.function is not None:
-        given = fractions if chosen.path is None else {**fractions, "path": chosen.path}
-        search = config.run.search
-        built = call_foreign("data.function", chosen.function, chosen.options, search, given)
         place = f"data.function = {chosen.function!r}"
-    else:
-        place = f"data.name = {chosen.name!r}"
-        if chosen.path is not None:
-            place = f"data.path = {chosen.path!r}"
+    elif chosen.path is not None:
+        place = f"data.path = {chosen.path!r}"
     try:
-        if chosen.function is not None:
-            name = chosen.function.partition(":")[0]
-            dataset = as_dataset(built, name, **fractions)
-            return data.finished(dataset, chosen.validation_fraction, seed)
-        path = _located(config)
-        options = {**chosen.options, **({} if path is None else {"path": path})}
-        wanted = config.model.options.get("classes")
-        if "classes" in parameters(data.SETS, str(chosen.name)) and isinstance(wanted, int):
-            options.setdefault("classes", wanted)
-        fraction = chosen.validation_fraction
-        return data.load(str(chosen.name), validation_fraction=fraction, **fractions, **options)
+        if chosen.function is None:
+            fraction, options = chosen.validation_fraction, _options_of_data(config)
+            return load(str(chosen.name), validation_fraction=fraction, **general, **options)
+        built = _built_data(config, chosen.function, general)
+        dataset = as_dataset(built, chosen.function.partition(":")[0], **general)
+        return finished(dataset, chosen.validation_fraction, seed)
     except SplitError as error:
         raise ConfigError([f"data.test_fraction = {chosen.test_fraction}: {error}"]) from error
     except data.DataError as error:
         raise ConfigError([f"{place}: {error}"]) from error
+
+
+def _options_of_data(config: Config) -> dict[str, Any]:
+    chosen = config.data
+    options = dict(chosen.options)
+    if chosen.path is not None:
+        options["path"] = _located(config)
+    wanted = config.model.options.get("classes")
+    if "classes" in parameters(SETS, str(chosen.name)) and isinstance(wanted, int):
+        options.setdefault("classes", wanted)
+    return options
+
+
+def _built_data(config: Config, function: str, general: Mapping[str, Any]) -> Any:
+    given = dict(general)
+    if config.data.path is not None:
+        given["path"] = _located(config)
+    return call_foreign("data.function", function, config.data.options, config.run.search, given)
 
 
 def _located(config: Config) -> str | None:
@@ -164,7 +174,8 @@ def _checked_metrics(own: Any, source: str) -> dict[str, Metric]:
         if name == "loss" or not (isinstance(metric, Metric) or callable(metric)):
             found = "is the loss itself" if name == "loss" else f"is {type(metric).__name__}"
             raise ConfigError([f"{source}: {name!r} {found}; {wanted}"])
-        made[name] = metric if isinstance(metric, Metric) else mean_of(metric)
+        numbers: Any = metric
+        made[name] = metric if isinstance(metric, Metric) else mean_of(numbers)
     return made
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 
 from funcnn.core.layer import Layer
-from funcnn.types import Array, Batch, Key, Params, PyTree, Shaped
+from funcnn.types import Array, Batch, Key, Params, PyTree, Shape, Shaped
 
 # (outputs of the model, targets) -> the loss of each row, (B,) or (B, ...).
 Losses = Callable[[PyTree, Array], Array]
@@ -68,53 +68,42 @@ class Task:
 def check_logits(outputs: PyTree, targets: Shaped, classes: int | None) -> str:
     """Whether there is a logit for each class of each label.
 
-    >>> import jax, jax.numpy as jnp
     >>> logits, labels = jnp.zeros((1, 3)), jnp.zeros(1, jnp.int32)
     >>> check_logits(logits, labels, 10)
-    'returns (1, 3) for one row and the data has 10 classes: it must return logits of shape (1, 10)'
+    'returns (1, 3) for one row: it must return logits of shape (batch, 10)'
     """
-    if not _is_integer(targets):
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
         return f"the targets are {targets.dtype}, and classes are integers: another task fits them"
-    many = (*targets.shape, "classes" if classes is None else classes)
-    wanted = f"it must return logits of shape ({', '.join(map(str, many))})"
-    if not hasattr(outputs, "shape"):
-        return _of_several(outputs, wanted)
-    known = f" and the data has {classes} classes" if classes is not None else ""
-    if outputs.shape[:-1] != targets.shape or classes not in (None, outputs.shape[-1]):
-        return f"returns {outputs.shape} for one row{known}: {wanted}"
-    return "" if _is_float(outputs) else f"returns {outputs.dtype}: logits must be floats"
+    wanted = (*targets.shape, getattr(outputs, "shape", (0,))[-1] if classes is None else classes)
+    last = "classes" if classes is None else str(classes)
+    shape = ", ".join(["batch", *map(str, targets.shape[1:]), last])
+    return _misfit(outputs, [wanted], f"it must return logits of shape ({shape})", "logits")
 
 
 def check_numbers(outputs: PyTree, targets: Shaped, classes: int | None) -> str:
     """Whether there is a number for each of the targets.
 
-    >>> import jax, jax.numpy as jnp
     >>> check_numbers(jnp.zeros((1, 3)), jnp.zeros(1), None)
-    'returns (1, 3) for one row: it must return numbers of shape (1,) or (1, 1)'
+    'returns (1, 3) for one row: it must return numbers of shape (batch,) or (batch, 1)'
     """
-    shapes = dict.fromkeys([targets.shape, *([(*targets.shape, 1)] if targets.ndim == 1 else [])])
-    wanted = f"it must return numbers of shape {' or '.join(map(str, shapes))}"
-    if not _is_float(targets):
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
         return f"the targets are {targets.dtype}, and numbers are floats: another task fits them"
+    shapes = [targets.shape, *([(1, 1)] if targets.ndim == 1 else [])]
+    inner = [", ".join(map(str, shape[1:])) for shape in shapes]
+    words = " or ".join(f"(batch, {rest})" if rest else "(batch,)" for rest in inner)
+    return _misfit(outputs, shapes, f"it must return numbers of shape {words}", "numbers")
+
+
+def _misfit(outputs: PyTree, shapes: list[Shape], wanted: str, kind: str) -> str:
+    """What is wrong with outputs that should have one of the shapes and be floats, or ""."""
     if not hasattr(outputs, "shape"):
-        return _of_several(outputs, wanted)
+        named, cure = type(outputs).__name__, ""
+        if isinstance(outputs, dict):
+            named = f"a dict of {', '.join(map(str, outputs))}"
+            fit = [key for key, y in outputs.items() if getattr(y, "shape", None) in shapes]
+            cure = f", as in apply(params, x)[{fit[0]!r}]" if fit else ""
+        return f"returns {named}: {wanted} alone{cure}"
     if outputs.shape not in shapes:
         return f"returns {outputs.shape} for one row: {wanted}"
-    return "" if _is_float(outputs) else f"returns {outputs.dtype}: numbers must be floats"
-
-
-def _of_several(outputs: PyTree, wanted: str) -> str:
-    kind, cure = f"a {type(outputs).__name__}", ""
-    if isinstance(outputs, dict):
-        kind = f"a dict of {', '.join(map(str, outputs))}"
-        first = next(iter(outputs), "logits")
-        cure = f", as in apply(params, x)[{first!r}]"
-    return f"returns {kind}: {wanted} alone{cure}"
-
-
-def _is_integer(x: Shaped) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jnp.integer))
-
-
-def _is_float(x: Shaped) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jnp.floating))
+    is_float = jnp.issubdtype(outputs.dtype, jnp.floating)
+    return "" if is_float else f"returns {outputs.dtype}: {kind} must be floats"

@@ -1016,10 +1016,10 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "config/schema.py",
-        "smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0",
-        "smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0",
+        "validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0",
+        "validation_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0",
         "test_config.py::test_one_line_for_each_mistake",
-        "a smoothing of 1 is let through",
+        "a validation split of all rows is let through",
     ),
     _mistake(
         "config/text.py",

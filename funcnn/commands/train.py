@@ -196,14 +196,15 @@ def _report(
         row |= {"run": str(folder.path)}
         print(json.dumps({**row, **({} if seconds is None else {"seconds": round(seconds, 3)})}))
         return
-    words = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.items()]
-    names, targets = list(result), test.get(experiment.task.targets)
+    words = {name: f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.items()}
+    targets = test.get(experiment.task.targets)
     if "accuracy" in result and targets is not None and targets.ndim == 1:
         right = round(result["accuracy"] * test.rows)
-        words[names.index("accuracy")] += f" ({right} of {test.rows})"
-    # The loss says least to whoever reads one line.
-    words = [*words[1:], words[0]]
-    print(f"test {', '.join(words)}")
+        words["accuracy"] += f" ({right} of {test.rows})"
+    # The loss comes last: it says least to whoever reads one line.
+    print(
+        f"test {', '.join(words[name] for name in sorted(words, key=lambda name: name == 'loss'))}"
+    )
 
 
 @contextmanager

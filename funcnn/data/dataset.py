@@ -146,8 +146,8 @@ def check_finite(dataset: Dataset) -> None:
             row, *place = map(int, np.argwhere(~np.isfinite(array))[0])
             where = f" at {', '.join(map(str, place))}" if place else ""
             raise DataError(
-                f"{dataset.name}: {split_name} row {row}: {name} holds {array[(row, *place)]}{where}"
-                f"; numbers must be finite"
+                f"{dataset.name}: {split_name} row {row}: {name} holds {array[(row, *place)]}"
+                f"{where}; numbers must be finite"
             )
 
 

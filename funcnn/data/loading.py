@@ -51,7 +51,23 @@ def load(
     general = dict(zip(GENERAL, (seed, test_fraction, validation_fraction), strict=True))
     takes = inspect.signature(source).parameters
     dataset = source(**given, **{key: value for key, value in general.items() if key in takes})
-    if "validation_fraction" not in takes and validation_fraction:
+    own = "validation_fraction" in takes
+    return finished(dataset, 0.0 if own else validation_fraction, seed)
+
+
+def finished(dataset: Dataset, validation_fraction: float, seed: int) -> Dataset:
+    """With that share of the training rows set apart, and without a number that is not finite.
+
+    Raises:
+        DataError: the rows cannot be cut, or there is a NaN or an infinity.
+
+    >>> import numpy as np
+    >>> from funcnn.data.dataset import Split
+    >>> split = Split(x=np.zeros((10, 3), np.float32))
+    >>> finished(Dataset(split, split, "zeros"), 0.2, seed=0).watched.rows
+    2
+    """
+    if validation_fraction:
         dataset = _with_validation(dataset, validation_fraction, seed)
     check_finite(dataset)
     return dataset

@@ -41,8 +41,8 @@ def as_dataset(built: Any, name: str, *, test_fraction: float = 0.2, seed: int =
     if others := [key for key in built if key not in ("train", "validation", "test")]:
         raise DataError(f"returned {others[0]!r} beside 'train' and 'test'; and it is {_FORMS}")
     given: Any = built["train"]
-    stream = given if callable(given) else None
-    train = _split(given(0) if callable(given) else given)
+    stream: Any = given if callable(given) else None
+    train = _split(given if stream is None else stream(0))
     validation = _split(built["validation"]) if "validation" in built else None
     classes = _classes(train if stream is None else _split(built["test"]))
     return Dataset(train, _split(built["test"]), name, validation, classes, stream=stream)

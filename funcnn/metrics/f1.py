@@ -10,7 +10,9 @@ from funcnn.types import Array
 
 
 def f1(average: str = "macro", ignored: int | None = None) -> Metric:
-    """Logits (B, ..., C), labels (B, ...) -> scikit-learn's `f1_score`, over the classes that occur.
+    """Logits (B, ..., C), labels (B, ...) -> from 0 to 1, that of scikit-learn.
+
+    It is taken over the classes that occur.
 
     `average`: "macro", every class weighs the same; "micro", every row; "weighted", by frequency.
     Raises ValueError for any other.
