@@ -3,6 +3,7 @@
 from funcnn import data as data
 from funcnn import models as models
 from funcnn import rules as rules
+from funcnn import task as task
 from funcnn import testing as testing
 from funcnn import train as train
 from funcnn.core.backprop import backprop as backprop
@@ -31,6 +32,7 @@ from funcnn.gradient.sites.census import census as census
 from funcnn.layers import *
 from funcnn.models import *
 from funcnn.rules import registered_rules as registered_rules
+from funcnn.task import *
 from funcnn.train.statistics import fold_statistics as fold_statistics
 from funcnn.version import __version__ as __version__
 

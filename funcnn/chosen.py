@@ -17,12 +17,12 @@ from funcnn.data.dataset import SplitError
 from funcnn.data.loading import SETS, finished, load
 from funcnn.data.own import as_dataset
 from funcnn.foreign import build_foreign, built_by, call_foreign, check_builder, find
-from funcnn.metric import Metric, mean_of
 from funcnn.names import files, named, parameters
-from funcnn.task import Losses, Task
+from funcnn.task.metric import Metric, mean_of
+from funcnn.task.task import Losses, Task
 from funcnn.train import make_optimizer, make_schedule
 
-LOSSES, METRICS, TASKS = "funcnn.losses", "funcnn.metrics", "funcnn.tasks"
+LOSSES, METRICS, TASKS = "funcnn.task.losses", "funcnn.task.metrics", "funcnn.task.kinds"
 Made = TypeVar("Made")
 
 

@@ -27,8 +27,8 @@ from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
 from funcnn.data.dataset import Batches, Split
 from funcnn.foreign import BUILDS, check_builder, file_of, no_exit
-from funcnn.objective import Measured
-from funcnn.task import Task
+from funcnn.task.measured import Measured
+from funcnn.task.task import Task
 from funcnn.train import TrainState, make_evaluation
 from funcnn.train.evaluation import Evaluation
 from funcnn.train.statistics import Statistics

@@ -66,7 +66,7 @@ def lazily(
 def files(folder: str) -> list[str]:
     """The names of the files in a package, from A to z; none of them is imported.
 
-    >>> files("funcnn.losses")[:2]
+    >>> files("funcnn.task.losses")[:2]
     ['logistic', 'softmax_cross_entropy']
     """
     entries = os.listdir(os.path.join(_ROOT, *folder.split(".")[1:]))

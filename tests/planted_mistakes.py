@@ -922,8 +922,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "train/evaluation.py",
-        "for output in outputs])[:rows].astype",
-        "for output in outputs]).astype",
+        "for output in outputs])[: self._rows]  # (N, ...)",
+        "for output in outputs])",
         (
             "train/test_train_evaluation.py::test_means_are_over_the_true_rows_whatever_the_b"
             "atch_size"

@@ -1,8 +1,11 @@
-"""Data as NumPy arrays: images (N, H, W, C) float32 from 0 to 1, labels (N,) int32.
+"""Data as NumPy arrays with a row for each example, in splits that share none.
 
-sets: the data sets, a file each; digits is the default, 1,797 real images that come with
-scikit-learn, idx a folder of MNIST's format. loading: one of them by its name. batches: which
-images a step sees. dataset: what the others return, and its checks.
+dataset: what a source returns, and its checks; the first file to read. sets: the sources, a file
+each; digits is the default, 1,797 real images that come with scikit-learn. loading: one of them by
+name. own: what a user's function returned, as one of them. batches: which rows a step sees.
+streams: the same where rows go on from batch to batch. cutting: a test or validation split out of
+one piece. files, optional, idx_format: what is read, packages that are not always there, one
+format. windows, vocabularies: rows of text, and what its tokens stand for.
 """
 
 from funcnn.data.batches import make_batches as make_batches

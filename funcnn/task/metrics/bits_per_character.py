@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from funcnn.metric import Metric, mean_of
-from funcnn.metrics.perplexity import cross_entropy
+from funcnn.task.metric import Metric, mean_of
+from funcnn.task.metrics.perplexity import cross_entropy
 
 
 def bits_per_character(ignored: int | None = None) -> Metric:

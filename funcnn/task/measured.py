@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 
 from funcnn.core.layer import Layer
-from funcnn.metric import Metric, in_training, mean_of
-from funcnn.task import Losses, Task
+from funcnn.task.metric import Metric, in_training, mean_of
+from funcnn.task.task import Losses, Task
 from funcnn.types import Array, Key, Params, PyTree
 
 MASK = "mask"  # of a batch: which of its rows count
@@ -26,9 +26,9 @@ class Measured:
         metrics: by name.
 
     >>> import jax, funcnn as fnn
-    >>> from funcnn.losses.squared_error import squared_error
-    >>> from funcnn.metrics.mse import mse
-    >>> from funcnn.tasks.regression import regression
+    >>> from funcnn.task.losses.squared_error import squared_error
+    >>> from funcnn.task.metrics.mse import mse
+    >>> from funcnn.task.kinds.regression import regression
     >>> line = Measured(fnn.dense(1), regression(), squared_error, {"mse": mse()})
     >>> params = {"w": jnp.ones((1, 1)), "b": jnp.zeros(1)}
     >>> batch = {"x": jnp.array([[1.0], [2.0]]), "y": jnp.array([1.0, 4.0])}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from funcnn.metric import Metric, mean_of
+from funcnn.task.metric import Metric, mean_of
 from funcnn.types import Array
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from funcnn.task import Task, check_logits
+from funcnn.task.task import Task, check_logits
 
 
 def language(ignored: int | None = None) -> Task:

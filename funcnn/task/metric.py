@@ -32,7 +32,7 @@ class Metric:
         is_mean: whether rows are (B, 2), sums and counts: such a metric is shown in training, too.
         higher_is_better: which of two runs is the better one.
 
-    >>> from funcnn.metrics.accuracy import accuracy
+    >>> from funcnn.task.metrics.accuracy import accuracy
     >>> outputs, labels = jnp.array([[2.0, 1.0], [3.0, 0.0]]), jnp.array([0, 1])
     >>> accuracy().of(outputs, labels)
     0.5
@@ -96,7 +96,7 @@ def _mean(after: Callable[[float], float], rows: np.ndarray) -> float:
 def in_training(metric: Metric, outputs: PyTree, targets: Array, mask: Array | None) -> Array:
     """The mean over a batch, for a metric that is one; without the rows that a mask leaves out.
 
-    >>> from funcnn.metrics.accuracy import accuracy
+    >>> from funcnn.task.metrics.accuracy import accuracy
     >>> outputs, labels = jnp.array([[2.0, 1.0], [3.0, 0.0]]), jnp.array([0, 1])
     >>> float(in_training(accuracy(), outputs, labels, jnp.array([True, False])))
     1.0

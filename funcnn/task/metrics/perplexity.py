@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from funcnn import rules
-from funcnn.metric import Metric, mean_of
+from funcnn.task.metric import Metric, mean_of
 from funcnn.types import Array
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.metric import Metric
+from funcnn.task.metric import Metric
 from funcnn.types import Array
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from funcnn.metric import Metric, mean_of
+from funcnn.core.usage import is_positive_integer
+from funcnn.task.metric import Metric, mean_of
 from funcnn.types import Array
 
 
@@ -17,7 +18,7 @@ def top_k(k: int = 5, ignored: int | None = None) -> Metric:
     >>> top_k(2).of(logits, labels), top_k(3).of(logits, labels)
     (0.5, 1.0)
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    if not is_positive_integer(k):
         raise ValueError(f"top_k: k must be an integer from 1 on, found {k!r}")
 
     def among(logits: Array, labels: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from funcnn.task import Task, check_numbers
+from funcnn.task.task import Task, check_numbers
 
 
 def regression() -> Task:

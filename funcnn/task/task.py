@@ -34,8 +34,8 @@ class Task:
     Attributes:
         inputs: the name of the array that the model is given; of several, a tuple of them.
         targets: the name of the array that its outputs are held against.
-        loss: the loss by name, where a config names none: a file of `funcnn.losses`.
-        metrics: those by name: files of `funcnn.metrics`.
+        loss: the loss by name, where a config names none: a file of `funcnn.task.losses`.
+        metrics: those by name: files of `funcnn.task.metrics`.
         check: what is wrong with outputs of these shapes, in one line.
         ignored: the label that does not count, in the loss and in the metrics.
         objective: a loss of one's own instead of `loss`, of the model itself and a whole batch: for

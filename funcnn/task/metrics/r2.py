@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.metric import Metric
-from funcnn.metrics.mse import aligned
+from funcnn.task.metric import Metric
+from funcnn.task.metrics.mse import aligned
 from funcnn.types import Array
 
 

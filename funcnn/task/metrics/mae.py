@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from funcnn.metric import Metric, mean_of
-from funcnn.metrics.mse import aligned
+from funcnn.task.metric import Metric, mean_of
+from funcnn.task.metrics.mse import aligned
 
 
 def mae() -> Metric:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from funcnn import rules
-from funcnn.losses.squared_error import in_shape
+from funcnn.task.losses.squared_error import in_shape
 from funcnn.types import Array
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.metric import Metric
+from funcnn.task.metric import Metric
 from funcnn.types import Array
 
 
