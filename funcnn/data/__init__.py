@@ -13,10 +13,12 @@ from funcnn.data.dataset import check_finite as check_finite
 from funcnn.data.idx_format import read_idx as read_idx
 from funcnn.data.loading import load as load
 from funcnn.data.sets.breast_cancer import breast_cancer as breast_cancer
+from funcnn.data.sets.cifar10 import cifar10 as cifar10
 from funcnn.data.sets.csv import csv as csv
 from funcnn.data.sets.diabetes import diabetes as diabetes
 from funcnn.data.sets.digits import digits as digits
 from funcnn.data.sets.idx import idx as idx
+from funcnn.data.sets.images import images as images
 from funcnn.data.sets.iris import iris as iris
 from funcnn.data.sets.npz import npz as npz
 from funcnn.data.sets.text import text as text

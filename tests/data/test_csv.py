@@ -214,8 +214,8 @@ def test_every_row_may_lack_something(path):
     assert told(csv, path, "pet", missing="drop") == wanted
     path.write_text("age,size,pet\n" + "1,,cat\n1,,dog\n" * 10 + "1,5,cat\n")
     y = np.array([0, 1] * 10 + [0])
-    tested = {seed: 20 in cut_rows("", y, seed, 0.2)["test"] for seed in range(40)}
-    seen, unseen = ([seed for seed, test in tested.items() if test is t][0] for t in (False, True))
+    tested = {20 in cut_rows("", y, seed, 0.2)["test"]: seed for seed in range(40)}
+    seen, unseen = tested[False], tested[True]
     assert (csv(path, "pet", missing="mean", seed=seen).test.x[:, 1] == 5).all()
     wanted = f"{path}: size has no value in any of the 16 rows to train"
     assert told(csv, path, "pet", missing="mean", seed=unseen) == wanted
