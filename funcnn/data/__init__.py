@@ -1,8 +1,10 @@
-"""Data as NumPy arrays: images (N, H, W, C) float32 from 0 to 1, labels (N,) int32.
+"""Data as NumPy arrays: splits of named arrays with a row for each example, and their batches.
 
-sets: the data sets, a file each; digits is the default, 1,797 real images that come with
-scikit-learn, idx a folder of MNIST's format. loading: one of them by its name. batches: which
-images a step sees. dataset: what the others return, and its checks.
+sets: the data sets, a file each. loading: one of them by its name. dataset: what the others return,
+and its checks. batches: which rows a step sees; streams: the same where a state is carried from
+batch to batch; iterables: batches that are made elsewhere. What the sets stand on: files and
+idx_format, image_files, columns read a file; cutting, windows and tables make splits; vocabularies
+make tokens of text; optional has the packages that not every machine has.
 """
 
 from funcnn.data.batches import make_batches as make_batches
@@ -11,6 +13,7 @@ from funcnn.data.dataset import Dataset as Dataset
 from funcnn.data.dataset import Split as Split
 from funcnn.data.dataset import check_finite as check_finite
 from funcnn.data.idx_format import read_idx as read_idx
+from funcnn.data.iterables import batches_of as batches_of
 from funcnn.data.loading import load as load
 from funcnn.data.sets.breast_cancer import breast_cancer as breast_cancer
 from funcnn.data.sets.cifar10 import cifar10 as cifar10

@@ -196,6 +196,7 @@ def test_numbers_with_commas_are_not_taken_for_categories(tmp_path):
             "categorical: no column cities (did you mean city?)",
         ),
         ({"columns": ["age", "pet"]}, "columns: pet is the target"),
+        ({"columns": ["age", "age"]}, "columns: age stands there twice"),
         ({"columns": []}, "columns: there is none beside the target"),
         ({"missing": "means"}, 'missing = "means" (did you mean "mean"?) is none of error, drop'),
         ({"encoding": "code"}, 'encoding = "code" (did you mean "codes"?) is none of one_hot'),

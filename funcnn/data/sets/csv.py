@@ -60,21 +60,11 @@ def csv(
     >>> data.train.x.shape, data.labels, data.classes
     ((16, 1), ('cat', 'dog'), 2)
     """
-    for option, value, known in (
-        ("missing", missing, ("error", "drop", "mean")),
-        ("encoding", encoding, ("one_hot", "codes")),
-    ):
-        if value not in known:
-            hint = did_you_mean(value, known, quote='"')
-            raise DataError(f'{path}: {option} = "{value}"{hint} is none of {", ".join(known)}')
+    _check_choice(path, "missing", missing, ("error", "drop", "mean"))
+    _check_choice(path, "encoding", encoding, ("one_hot", "codes"))
     rows = read_rows(Path(path), separator)
-    check_columns(rows, "target", target)
-    check_columns(rows, "columns", *(columns or ()))
+    names = _features(rows, target, columns)
     check_columns(rows, "categorical", *categorical)
-    names = [name for name in rows.columns if name != target] if columns is None else list(columns)
-    if target in names or not names:
-        wrong = f"{target} is the target" if names else "there is none beside the target"
-        raise DataError(f"{path}: columns: {wrong}")
     if missing == "drop":
         rows = rows.without_missing([*names, target])
     features = {name: read_column(rows, name, name in categorical) for name in names}
@@ -95,6 +85,26 @@ def csv(
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
     )
+
+
+def _check_choice(path: str | Path, option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        hint = did_you_mean(value, known, quote='"')
+        raise DataError(f'{path}: {option} = "{value}"{hint} is none of {", ".join(known)}')
+
+
+def _features(rows: Rows, target: str, columns: Sequence[str] | None) -> list[str]:
+    """The names of the columns of x."""
+    check_columns(rows, "target", target)
+    check_columns(rows, "columns", *(columns or ()))
+    names = [name for name in rows.columns if name != target] if columns is None else list(columns)
+    if target in names or not names:
+        wrong = f"{target} is the target" if names else "there is none beside the target"
+        raise DataError(f"{rows.path}: columns: {wrong}")
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise DataError(f"{rows.path}: columns: {twice} stands there twice")
+    return names
 
 
 def _check_missing(rows: Rows, columns: dict[str, Column], missing: str, target: str) -> None:
