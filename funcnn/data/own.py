@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.data.dataset import DataError, Dataset, Split, cut
+from funcnn.data.dataset import Batches, DataError, Dataset, Split, cut
+from funcnn.data.iterables import batches_of
 
 _FORMS = (
     "a funcnn.data.Dataset, a dict of arrays such as {'x': ..., 'y': ...}, or a dict with 'train' "
-    "and 'test', each of them such a dict, and 'train' also a function of the step"
+    "and 'test', each of them such a dict, and 'train' also a function of the step or an iterable "
+    "of batches"
 )
 
 
@@ -27,6 +29,9 @@ def as_dataset(built: Any, name: str, *, test_fraction: float = 0.2, seed: int =
     >>> made = as_dataset({"x": np.zeros((10, 3)), "y": np.arange(10) % 2}, "mine")
     >>> made.train.rows, made.test.rows, made.classes
     (8, 2, 2)
+    >>> rows = {"x": np.zeros((4, 3)), "y": np.ones(4)}
+    >>> as_dataset({"train": [rows, rows], "test": rows}, "loaded").stream(7)["x"].shape
+    (4, 3)
     """
     if isinstance(built, Dataset):
         return built
@@ -40,12 +45,18 @@ def as_dataset(built: Any, name: str, *, test_fraction: float = 0.2, seed: int =
         raise DataError(f"returned 'train' without 'test', and must return {_FORMS}")
     if others := [key for key in built if key not in ("train", "validation", "test")]:
         raise DataError(f"returned {others[0]!r} beside 'train' and 'test'; and it is {_FORMS}")
-    given: Any = built["train"]
-    stream: Any = given if callable(given) else None
-    train = _split(given if stream is None else stream(0))
+    stream = _stream(built["train"])
+    train = _split(built["train"] if stream is None else stream(0))
     validation = _split(built["validation"]) if "validation" in built else None
     classes = _classes(train if stream is None else _split(built["test"]))
     return Dataset(train, _split(built["test"]), name, validation, classes, stream=stream)
+
+
+def _stream(train: Any) -> Batches | None:
+    """Batches by the step, where these are no rows that are all known."""
+    if isinstance(train, Mapping):  # a Split is one, too
+        return None
+    return train if callable(train) else batches_of(train)
 
 
 def _split(arrays: Any) -> Split:
