@@ -51,7 +51,8 @@ def chosen_data(config: Config) -> data.Dataset:
         dataset = as_dataset(built, chosen.function.partition(":")[0], **general)
         return finished(dataset, chosen.validation_fraction, seed)
     except SplitError as error:
-        raise ConfigError([f"data.test_fraction = {chosen.test_fraction}: {error}"]) from error
+        line = f"data.{error.key} = {getattr(chosen, error.key)}: {error}"
+        raise ConfigError([line]) from error
     except data.DataError as error:
         raise ConfigError([f"{place}: {error}"]) from error
 

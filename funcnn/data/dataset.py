@@ -29,6 +29,8 @@ class SplitError(DataError):
     funcnn.data.dataset.SplitError: cannot be split: 60 rows of 10 classes, test_size 0.01: ...
     """
 
+    key = "test_fraction"  # of a config, which asks for these sizes
+
 
 class Split(Mapping[str, np.ndarray]):
     """Named arrays of numbers with one leading axis, the rows: a batch is some rows of each.

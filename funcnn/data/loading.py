@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import get_type_hints
 
 from funcnn.data.cutting import cut_of
-from funcnn.data.dataset import DataError, Dataset, check_finite
+from funcnn.data.dataset import DataError, Dataset, SplitError, check_finite
 from funcnn.names import files, named
 from funcnn.spelling import did_you_mean
 
@@ -109,5 +109,9 @@ def _with_validation(dataset: Dataset, size: float, seed: int) -> Dataset:
             f"{dataset.name}: has a validation split of its own; leave validation_fraction at 0"
         )
     by = "y" if dataset.classes and "y" in dataset.train and dataset.train.y.ndim == 1 else None
-    train, validation = cut_of(f"{dataset.name}: validation", dataset.train, size, seed, by)
+    try:
+        train, validation = cut_of(f"{dataset.name}: validation", dataset.train, size, seed, by)
+    except SplitError as error:
+        error.key = "validation_fraction"
+        raise
     return dataclasses.replace(dataset, train=train, validation=validation)

@@ -56,7 +56,8 @@ def _stream(train: Any) -> Batches | None:
     """Batches by the step, where these are no rows that are all known."""
     if isinstance(train, Mapping):  # a Split is one, too
         return None
-    return train if callable(train) else batches_of(train)
+    stream: Any = train if callable(train) else batches_of(train)
+    return stream
 
 
 def _split(arrays: Any) -> Split:

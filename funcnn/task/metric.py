@@ -29,7 +29,8 @@ class Metric:
     Attributes:
         rows: (outputs of the model, targets) -> (B, ...), compiled.
         value: (N, ...) of all rows, in NumPy -> the figure.
-        is_mean: whether rows are (B, 2), sums and counts: such a metric is shown in training, too.
+        is_mean: whether rows are (B, 2), sums and counts, and the figure is their quotient: such a
+            metric is shown in training, too.
         higher_is_better: which of two runs is the better one.
 
     >>> from funcnn.task.metrics.accuracy import accuracy
@@ -70,7 +71,7 @@ def mean_of(
     return Metric(
         functools.partial(_sums, numbers, ignored),
         functools.partial(_mean, after),
-        is_mean=True,
+        is_mean=after is float,
         higher_is_better=higher_is_better,
     )
 
