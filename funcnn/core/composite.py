@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from funcnn.core.between import Between
 from funcnn.core.contract import without_types
+from funcnn.core.drawing import one_program
 from funcnn.core.errors import noted, plainly
 from funcnn.core.layer import Layer, Statistics, constructor, fold_path
 from funcnn.core.parts import (
@@ -138,7 +139,9 @@ def composite(flow: Function, /, **parts: Layer | Function) -> Layer:
     by_hand = all(part.forward for part in made.parts.values())
     passes = (made.forward, made.recursion) if by_hand else (None, None)
     takes = made.collect if any(part.collect for part in made.parts.values()) else None
-    return Composite("composite", made.init, made.apply, *passes, made.parts, made.outputs, takes)
+    return Composite(
+        "composite", one_program(made.init), made.apply, *passes, made.parts, made.outputs, takes
+    )
 
 
 def _checked(flow: PyTree) -> Function:

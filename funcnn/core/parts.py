@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 
+from funcnn.core.drawing import one_program
 from funcnn.core.errors import noted
 from funcnn.core.layer import Forward, Init, Layer, Statistics, as_layer, fold_path, output_shape
 from funcnn.core.registry import Value
@@ -104,7 +105,7 @@ def compose(
     passes = (forward or keep_all, recursion) if by_hand else (None, None)
     takes = collect if any(part.collect for part in parts.values()) else None
     carries = not stacked and any(part.carries for part in parts.values())
-    made = Layer(kind, init, apply, *passes, parts, outputs, takes, carries)
+    made = Layer(kind, one_program(init), apply, *passes, parts, outputs, takes, carries)
     return dataclasses.replace(made, sequential=sequential, stacked=stacked)
 
 
