@@ -8,6 +8,7 @@ from funcnn import testing as testing
 from funcnn import train as train
 from funcnn.core.backprop import backprop as backprop
 from funcnn.core.backprop import backprop_steps as backprop_steps
+from funcnn.core.composite import composite as composite
 from funcnn.core.composition import chain as chain
 from funcnn.core.composition import parallel as parallel
 from funcnn.core.composition import residual as residual

@@ -20,8 +20,8 @@ _ROOT = os.path.dirname(__file__)
 def reexported(page: str) -> list[str]:
     """The names that a file imports as themselves, from A to z; it is read and not imported.
 
-    >>> reexported(os.path.join(_ROOT, "models", "__init__.py"))
-    ['lenet', 'mlp']
+    >>> reexported(os.path.join(_ROOT, "models", "__init__.py"))[:3]
+    ['autoencoder', 'char_rnn', 'lenet']
     """
     return sorted(name for name in _homes(page) if not name.startswith("_"))
 

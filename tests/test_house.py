@@ -46,10 +46,11 @@ ORDER = {
             "usage",
             "given",
             "layer",
+            "drawing",
             "parts",
             "composition",
         ),
-        *("stack", "summary", "backprop"),
+        *("glue", "between", "composite", "stack", "summary", "backprop"),
     ],
     "funcnn.rules": ["shared", "activation", "softmax"],
     "funcnn.gradient": [
