@@ -18,6 +18,8 @@ from funcnn.core.registry import Rule as Rule
 from funcnn.core.registry import rule as rule
 from funcnn.core.stack import repeat as repeat
 from funcnn.core.summary import summary as summary
+from funcnn.exchange.weights import load_weights as load_weights
+from funcnn.exchange.weights import save_weights as save_weights
 from funcnn.gradient.check import CheckReport as CheckReport
 from funcnn.gradient.check import GradientError as GradientError
 from funcnn.gradient.check import check as check

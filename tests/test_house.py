@@ -34,7 +34,17 @@ ORDER = {
             "pictures",
             "train",
         ),
-        *("gradient", "testing", "bench", "foreign", "experiment", "commands", "cli", "__main__"),
+        *(
+            "gradient",
+            "exchange",
+            "testing",
+            "bench",
+            "foreign",
+            "experiment",
+            "commands",
+            "cli",
+            "__main__",
+        ),
     ],
     "funcnn.core": [
         *(

@@ -1,0 +1,5 @@
+"""A trained network goes out, and one from elsewhere comes in.
+
+weights: params in a file and back, the first file to read. patterns: the names of arrays, and what
+they are renamed to.
+"""
