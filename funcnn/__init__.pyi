@@ -19,6 +19,7 @@ from funcnn.core.registry import rule as rule
 from funcnn.core.stack import repeat as repeat
 from funcnn.core.summary import summary as summary
 from funcnn.exchange.stablehlo import export_stablehlo as export_stablehlo
+from funcnn.exchange.torch.state_dict import import_torch as import_torch
 from funcnn.exchange.weights import load_weights as load_weights
 from funcnn.exchange.weights import save_weights as save_weights
 from funcnn.gradient.check import CheckReport as CheckReport

@@ -2,4 +2,5 @@
 
 weights: params in a file and back, the first file to read. patterns: the names of arrays, and what
 they are renamed to. prediction: what is exported of a model; stablehlo: as a program for JAX.
+torch: params out of a state dict of PyTorch.
 """
