@@ -20,6 +20,11 @@ from funcnn.core.registry import Rule as Rule
 from funcnn.core.registry import rule as rule
 from funcnn.core.stack import repeat as repeat
 from funcnn.core.summary import summary as summary
+from funcnn.exchange.onnx.export import export_onnx as export_onnx
+from funcnn.exchange.stablehlo import export_stablehlo as export_stablehlo
+from funcnn.exchange.torch.state_dict import import_torch as import_torch
+from funcnn.exchange.weights import load_weights as load_weights
+from funcnn.exchange.weights import save_weights as save_weights
 from funcnn.gradient.check import CheckReport as CheckReport
 from funcnn.gradient.check import GradientError as GradientError
 from funcnn.gradient.check import check as check

@@ -34,7 +34,7 @@ ORDER = {
             "pictures",
             "train",
         ),
-        *("gradient", "testing", "bench", "foreign", "chosen", "experiment"),
+        *("gradient", "exchange", "testing", "bench", "foreign", "chosen", "experiment"),
         *("commands", "cli", "__main__"),
     ],
     "funcnn.core": [
