@@ -21,6 +21,7 @@ from funcnn.train.guard import (
 )
 from funcnn.train.hooks import Hooks, OneOrMore, OnEvaluation, OnSave, OnStep
 from funcnn.train.metrics_log import EVALUATION, MetricsLog
+from funcnn.train.optimizer import learning_rate_of_update
 from funcnn.train.progress import Progress
 from funcnn.train.state import TrainState
 from funcnn.train.step import Update
@@ -56,7 +57,8 @@ def fit(
     the first end of a call at or after each multiple of its `..._every`, and at the end of the run;
     0 stands for the end alone. A state whose evaluation raises is saved, due or not; a record that
     a run had no time to log goes with the saved state, and is logged when the run goes on. A record
-    is `{"step": updates made, "loss": ...}`, the metrics of that last update, with those of
+    is `{"step": updates made, "loss": ...}`, the metrics of that last update, and its
+    `learning_rate` where the optimizer tells it, as `make_optimizer`'s do; with those of
     `evaluate(params) -> {name: float}` as `evaluation_NAME` when they are due; its `params` have
     the statistics of batch norm folded in. `history` is the list of records of this call; `log`
     gets the same, after dropping what a run beyond the restored step had written. `stop()` is asked
@@ -97,7 +99,7 @@ def fit(
     """
     size = _steps_per_call(step, steps_per_call)
     check_batches(batches, size)
-    run = _Run(evaluate, log, checkpoints, progress, Hooks(on_step, on_evaluation, on_save))
+    run = _Run(step, evaluate, log, checkpoints, progress, Hooks(on_step, on_evaluation, on_save))
     first = position = int(state.step)
     before = max(position - size, 0)  # where the call ended that the state comes from
     guard, metrics = RetraceGuard(stacked=size > 1), {}
@@ -128,6 +130,7 @@ class _Run:
 
     def __init__(
         self,
+        step: Update,
         evaluate: Any,
         log: MetricsLog | None,
         checkpoints: Checkpoints | None,
@@ -138,6 +141,7 @@ class _Run:
         self.history: list[dict[str, Any]] = []
         self.stopped = False  # whether a hook has asked for it
         self._hooks = hooks
+        self._learning_rate = getattr(step, "learning_rate", None)
         self._earlier: list[dict[str, Any]] = []  # what the log holds of the run's earlier calls
         self._evaluate, self._log = evaluate, log
         self._checkpoints, self._progress = checkpoints, progress
@@ -195,7 +199,11 @@ class _Run:
         # A call of several steps gives a value for each; the record is of the last. The loss comes
         # first: compiled functions sort their dicts.
         names = sorted(metrics, key=lambda name: name != "loss")
-        return {"step": position, **{name: np.ravel(metrics[name])[-1].item() for name in names}}
+        record = {"step": position, **{n: np.ravel(metrics[n])[-1].item() for n in names}}
+        if self._learning_rate is not None:
+            rate = learning_rate_of_update(self._learning_rate, position)
+            record.setdefault("learning_rate", rate)  # the loss's own stays
+        return record
 
     def _finish_record(
         self, record: dict[str, Any], state: TrainState, metrics: Metrics, evaluating: bool
