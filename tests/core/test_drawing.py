@@ -111,6 +111,14 @@ def test_another_dtype_or_tree_is_another_program(key):
     assert len(seen) == 4
 
 
+def test_a_weak_type_is_one_in_the_program_too(key):
+    x = jax.lax.broadcast(jnp.asarray(1.0), (2, 3))  # of no dtype of its own
+    model = fnn.chain(lambda params, x: x * jnp.ones((2, 3), "bfloat16"), fnn.dense(2))
+    with jax.numpy_dtype_promotion("standard"):
+        assert x.weak_type
+        assert model.init(key, x)["dense_0"]["w"].dtype == "bfloat16"
+
+
 def test_an_ensemble_is_drawn_by_vmap(key):
     model = fnn.chain(fnn.dense(3), fnn.dense(2))
     keys = jax.random.split(key, 3)

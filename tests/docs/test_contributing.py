@@ -163,4 +163,6 @@ def test_a_wrong_count_and_a_stale_line_are_noticed(tmp_path):
     with pytest.raises(AssertionError, match="A loss touches"):
         add_all(tmp_path / "count", PAGE.replace("### A loss: 1 file", "### A loss: 2 files"))
     with pytest.raises(AssertionError, match="does not hold"):
-        add_all(tmp_path / "stale", PAGE.replace(" from funcnn.models.image", " from funcnn.image"))
+        add_all(
+            tmp_path / "stale", PAGE.replace(" from funcnn.models.resnet", " from funcnn.resnet")
+        )
