@@ -956,8 +956,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "train/loop.py",
-        "np.ravel(metrics[name])[-1].item()",
-        "np.ravel(metrics[name])[0].item()",
+        "np.ravel(metrics[n])[-1].item()",
+        "np.ravel(metrics[n])[0].item()",
         ("train/test_loop.py::test_the_record_of_a_step_is_the_same_whatever_the_steps_a_call"),
         "the record of a call is that of its first step",
     ),

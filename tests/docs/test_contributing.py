@@ -136,7 +136,7 @@ def without_a_name(root, page):
         file.name
         for file in new
         if len(list(file.parent.glob("*.py"))) > 6
-        and "by name" not in (file.parent / "__init__.py").read_text().splitlines()[0]
+        and "of its file's name" not in (file.parent / "__init__.py").read_text()
         and file.stem
         not in (ast.get_docstring(ast.parse((file.parent / "__init__.py").read_text())) or "")
     ]
