@@ -35,6 +35,7 @@ def pytest_sessionstart(session):
     importlib.import_module("funcnn.rules")
     importlib.import_module("funcnn.layers")
     importlib.import_module("funcnn.models")
+    importlib.import_module("funcnn.augment")
 
 
 def is_known(flag):

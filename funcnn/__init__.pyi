@@ -1,5 +1,6 @@
 """The public names of funcnn with their types, for type checkers and for names.py."""
 
+from funcnn import augment as augment
 from funcnn import data as data
 from funcnn import models as models
 from funcnn import rules as rules

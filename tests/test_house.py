@@ -29,6 +29,7 @@ ORDER = {
             "rules",
             "layers",
             "models",
+            "augment",
             "data",
             "task",
             "pictures",
@@ -205,7 +206,7 @@ def test_files_and_functions_stay_small(path):
 
 def public_names():
 
-    for home in (fnn, fnn.rules, fnn.models, fnn.data, fnn.train):
+    for home in (fnn, fnn.rules, fnn.models, fnn.augment, fnn.data, fnn.train):
         for name in home.__all__:
             value = getattr(home, name)
             if not isinstance(value, type(fnn)):  # modules are tables of contents

@@ -33,6 +33,7 @@ _SHORT = 36  # lines of code that a screen 900 pixels high has room for
 HOMES = {
     "": fnn,
     "models": fnn.models,
+    "augment": fnn.augment,
     "data": fnn.data,
     "train": fnn.train,
     "testing": fnn.testing,
