@@ -831,8 +831,8 @@ MISTAKES: tuple[Mistake, ...] = (
     # layers
     _mistake(
         "layers/normalization.py",
-        "                gradients[2:] = map(jnp.zeros_like, gradients[2:])",
-        "                pass",
+        "used = names[:2] if constant(params) else names",
+        "used = names",
         (
             "layers/test_normalization_layers.py::test_frozen_statistics_are_constants_in_bot"
             "h_backward_passes"
@@ -841,7 +841,7 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "layers/normalization.py",
-        ("        if key is None or frozen:\n            return rules"),
+        ("        if key is None or constant(params):\n            return rules"),
         ("        if key is None:\n            return rules"),
         (
             "layers/test_normalization_layers.py::test_frozen_statistics_are_those_given_besi"
