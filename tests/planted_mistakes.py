@@ -962,6 +962,62 @@ MISTAKES: tuple[Mistake, ...] = (
         "the record of a call is that of its first step",
     ),
     _mistake(
+        "train/loop.py",
+        "(*self._earlier, *self.history))",
+        "(*self._earlier[-1:], *self.history))",
+        (
+            "train/test_early_stopping.py::test_a_run_that_was_killed_stops_at_the_step_of_th"
+            "e_unbroken_one"
+        ),
+        "early stopping forgets the records of before the run was taken up",
+    ),
+    _mistake(
+        "train/checkpoint.py",
+        "            if old != best:",
+        "            if old:  # whatever the best",
+        "train/test_best.py::test_the_best_is_kept_beside_the_newest",
+        "the best checkpoint is removed as an old one",
+    ),
+    _mistake(
+        "train/step.py",
+        "new = after_update(params, extra, state.step + 1)",
+        "new = after_update(params, extra, state.step)",
+        "train/test_extra.py::test_a_target_network_follows_at_its_own_steps",
+        "what follows an update is told the number of the one before",
+    ),
+    _mistake(
+        "train/optimizer.py",
+        "jnp.int32(update - 1)",
+        "jnp.int32(update)",
+        "train/test_learning_rate.py::test_a_record_has_the_rate_by_which_its_update_was_made",
+        "a record has the learning rate of the next update",
+    ),
+    # augment
+    _mistake(
+        "augment/crop.py",
+        "(x.shape[0], 2), 0, 2 * padding + 1)",
+        "(x.shape[0], 2), 0, 2 * padding)",
+        (
+            "augment/test_augment.py::test_every_window_of_a_crop_is_seen_as_often_and_one_of"
+            "f_by_one_is_found"
+        ),
+        "a crop never shows the last row and column of the padded image",
+    ),
+    _mistake(
+        "augment/cutout.py",
+        "centres - size // 2",
+        "jnp.maximum(centres - size // 2, 0)",
+        "augment/test_augment.py::test_each_is_its_reference_with_the_numbers_drawn",
+        "a hole is whole at the upper and left border",
+    ),
+    _mistake(
+        "augment/flip.py",
+        "bernoulli(key, probability, x.shape[:1])  # (N,)",
+        "bernoulli(key, probability, (1,)).repeat(x.shape[0])  # (N,)",
+        ("augment/test_augment.py::test_half_of_the_images_are_flipped_and_each_on_its_own"),
+        "all images of a batch are flipped, or none",
+    ),
+    _mistake(
         "train/manifest.py",
         ("    if new:\n        raise"),
         ("    if len(new) > 1:\n        raise"),
