@@ -35,6 +35,7 @@ HOMES = {
     "models": fnn.models,
     "augment": fnn.augment,
     "data": fnn.data,
+    "task": fnn.task,
     "train": fnn.train,
     "testing": fnn.testing,
 }
