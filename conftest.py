@@ -28,12 +28,14 @@ def pytest_configure(config):
 
 
 def pytest_sessionstart(session):
-    """A rule and its file share a name, and the rooms show the rule: the files are imported first.
+    """A rule, or a model, and its file share a name, and the rooms show the former.
 
-    Otherwise pytest would put each file in the place of its rule as it collects the examples.
+    Without these imports pytest would put the file there as it collects the examples.
     """
     importlib.import_module("funcnn.rules")
     importlib.import_module("funcnn.layers")
+    importlib.import_module("funcnn.models")
+    importlib.import_module("funcnn.augment")
 
 
 def is_known(flag):

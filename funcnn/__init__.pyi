@@ -1,12 +1,15 @@
 """The public names of funcnn with their types, for type checkers and for names.py."""
 
+from funcnn import augment as augment
 from funcnn import data as data
 from funcnn import models as models
 from funcnn import rules as rules
+from funcnn import task as task
 from funcnn import testing as testing
 from funcnn import train as train
 from funcnn.core.backprop import backprop as backprop
 from funcnn.core.backprop import backprop_steps as backprop_steps
+from funcnn.core.composite import composite as composite
 from funcnn.core.composition import chain as chain
 from funcnn.core.composition import parallel as parallel
 from funcnn.core.composition import residual as residual
@@ -18,6 +21,11 @@ from funcnn.core.registry import Rule as Rule
 from funcnn.core.registry import rule as rule
 from funcnn.core.stack import repeat as repeat
 from funcnn.core.summary import summary as summary
+from funcnn.exchange.onnx.export import export_onnx as export_onnx
+from funcnn.exchange.stablehlo import export_stablehlo as export_stablehlo
+from funcnn.exchange.torch.state_dict import import_torch as import_torch
+from funcnn.exchange.weights import load_weights as load_weights
+from funcnn.exchange.weights import save_weights as save_weights
 from funcnn.gradient.check import CheckReport as CheckReport
 from funcnn.gradient.check import GradientError as GradientError
 from funcnn.gradient.check import check as check
@@ -31,6 +39,7 @@ from funcnn.gradient.sites.census import census as census
 from funcnn.layers import *
 from funcnn.models import *
 from funcnn.rules import registered_rules as registered_rules
+from funcnn.task import *
 from funcnn.train.statistics import fold_statistics as fold_statistics
 from funcnn.version import __version__ as __version__
 

@@ -1,34 +1,40 @@
-"""From a config to what is trained: data, model, loss and optimizer, everything checked.
+"""From a config to what is trained: data, task, model, loss and optimizer, everything checked.
 
 Nothing is written here, so that a mistake in a config leaves no half-made run behind.
 """
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from funcnn import data, models
-from funcnn.config import Config, ConfigError, check_known
+from funcnn import data
+from funcnn.chosen import (
+    chosen_data,
+    chosen_losses,
+    chosen_metrics,
+    chosen_model,
+    chosen_optimizer,
+    chosen_task,
+)
+from funcnn.config import Config, ConfigError
 from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
-from funcnn.data.dataset import SplitError
-from funcnn.foreign import BUILDS, build_foreign, built_by, check_builder, file_of, no_exit
-from funcnn.names import files, named, parameters
-from funcnn.train import TrainState, make_optimizer
+from funcnn.data.dataset import Batches, Split
+from funcnn.foreign import BUILDS, check_builder, file_of, no_exit
+from funcnn.task.measured import Measured
+from funcnn.task.task import Task
+from funcnn.train import TrainState, make_evaluation
+from funcnn.train.evaluation import Evaluation
 from funcnn.train.statistics import Statistics
-from funcnn.types import Array, Key, Params, PyTree
+from funcnn.types import Loss, Params, PyTree
 
-LOSSES = "funcnn.losses"
-Loss = Callable[[Params, dict[str, Array], Key], tuple[Array, dict[str, Any]]]
+_EVALUATION_BATCH = 512
 
 
 class Experiment(NamedTuple):
@@ -36,32 +42,50 @@ class Experiment(NamedTuple):
 
     Attributes:
         config: the config.
-        dataset: the images, train and test.
-        model: the model, logits = model(params, x, key=key).
+        dataset: the rows, to train, to watch and to test.
+        measured: the model at its task, with losses and metrics.
         params: its parameters as drawn from the seed.
         statistics: the shapes of the statistics of its batch norms, `{}` where there is none.
-        loss: `(params, batch, key) -> (mean loss, {"accuracy": ...})`.
-        row_metrics: `(params, batch) -> {"loss": (B,), "accuracy": (B,)}`, in evaluation.
         optimizer: optax's.
     """
 
     config: Config
     dataset: data.Dataset
-    model: Layer
+    measured: Measured
     params: Params
     statistics: Statistics
-    loss: Loss
-    row_metrics: Callable[[Params, dict[str, Array]], dict[str, Array]]
     optimizer: optax.GradientTransformation
+
+    @property
+    def model(self) -> Layer:
+        """outputs = model(params, inputs, key=key)."""
+        return self.measured.model
+
+    @property
+    def task(self) -> Task:
+        """What the model takes of a batch, and what its outputs are held against."""
+        return self.measured.task
+
+    @property
+    def loss(self) -> Loss:
+        """`(params, batch, key) -> (mean loss, metrics)`."""
+        return self.measured.loss
 
     def first_state(self) -> TrainState:
         """The state before the first step."""
         seed = self.config.run.seed
         return TrainState.create(self.params, self.optimizer, seed, self.statistics)
 
-    def batches(self) -> Callable[..., dict[str, np.ndarray]]:
+    def batches(self) -> Batches:
         """`batches(step)`, or `batches(step, count)` for several stacked."""
         return _batches(self.config, self.dataset)
+
+    def evaluation(self, split: Split) -> Evaluation:
+        """`evaluate(params) -> {name: figure}` over a split."""
+        metrics = self.measured.figures()
+        figures = {name: metric.value for name, metric in metrics.items()}
+        size = min(_EVALUATION_BATCH, split.rows)
+        return make_evaluation(self.measured.rows, split, size, figures)
 
 
 def build_experiment(config: Config) -> Experiment:
@@ -76,82 +100,46 @@ def build_experiment(config: Config) -> Experiment:
     >>> experiment.params["dense_0"]["w"].shape
     (64, 64)
     """
-    dataset = _dataset(config)
+    dataset, task = chosen_data(config), chosen_task(config)
     _batches(config, dataset)
-    model = build_model(config)
-    row_losses = _row_losses(config)
-    optimizer = _optimizer(config)
-    params, statistics = _init(config, model, dataset)
-
-    def loss(params: Params, batch: dict[str, Array], key: Key) -> tuple[Array, dict[str, Any]]:
-        logits, taken = model.value_and_statistics(params, batch["x"], key)  # (B, classes)
-        metrics = {"accuracy": _hits(logits, batch).mean()}
-        metrics |= {"statistics": taken} if taken else {}
-        return row_losses(logits, batch["y"]).mean(), metrics
-
-    def row_metrics(params: Params, batch: dict[str, Array]) -> dict[str, Array]:
-        logits = model(params, batch["x"])  # (B, classes)
-        return {"loss": row_losses(logits, batch["y"]), "accuracy": _hits(logits, batch)}
-
-    return Experiment(config, dataset, model, params, statistics, loss, row_metrics, optimizer)
+    _check_arrays(task, dataset, config.task.name or config.task.function)
+    model = chosen_model(config)
+    measured = Measured(model, task, chosen_losses(config, task), chosen_metrics(config, task))
+    optimizer = chosen_optimizer(config)
+    params, statistics = _init(config, measured, dataset, _row(dataset))
+    return Experiment(config, dataset, measured, params, statistics, optimizer)
 
 
-def _dataset(config: Config) -> data.Dataset:
-    wanted = config.model.options.get("classes")
+def _batches(config: Config, dataset: data.Dataset) -> Batches:
     chosen = config.data
-    place = (
-        f"data.name = {chosen.name!r}" if chosen.path is None else f"data.path = {chosen.path!r}"
-    )
+    if dataset.stream is not None:
+        return dataset.stream
     try:
-        return data.load(
-            chosen.name,
-            path=_located(config),
-            test_fraction=chosen.test_fraction,
-            seed=config.run.seed,
-            classes=wanted if isinstance(wanted, int) else None,
-        )
-    except SplitError as error:
-        raise ConfigError([f"data.test_fraction = {chosen.test_fraction}: {error}"]) from error
-    except data.DataError as error:
-        raise ConfigError([f"{place}: {error}"]) from error
-
-
-def _batches(config: Config, dataset: data.Dataset) -> Callable[..., dict[str, np.ndarray]]:
-    try:
-        return data.make_batches(dataset.train, config.data.batch_size, config.run.seed)
+        if chosen.order == "streams":
+            return data.make_streams(dataset.train, chosen.batch_size)
+        seed = config.run.seed
+        return data.make_batches(dataset.train, chosen.batch_size, seed, last=chosen.last)
     except data.DataError as error:
         raise ConfigError([f"data.{error}"]) from error
 
 
-def _located(config: Config) -> str | None:
-    """The folder of the data: a relative one from the current folder, then from those of search."""
-    path = config.data.path
-    if path is None or os.path.isabs(path):
-        return path
-    places = dict.fromkeys([os.getcwd(), *map(os.path.abspath, config.run.search)])
-    existing = [place for place in places if os.path.exists(os.path.join(place, path))]
-    if not existing:
-        raise data.DataError(f"no such folder in {' or in '.join(places)}")
-    return path if existing[0] == os.getcwd() else os.path.join(existing[0], path)
+def _row(dataset: data.Dataset) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shape of a batch of one row."""
+    return {
+        name: jax.ShapeDtypeStruct(
+            (1, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype)
+        )
+        for name, array in dataset.train.items()
+    }
 
 
-def _hits(logits: Array, batch: dict[str, Array]) -> Array:
-    return (logits.argmax(-1) == batch["y"]).astype(logits.dtype)  # (B,)
-
-
-def build_model(config: Config) -> Layer:
-    """The model by its name, or what the user's own function builds.
-
-    >>> from funcnn.config import Config, ModelConfig
-    >>> build_model(Config(model=ModelConfig(name="mlp", options={"hidden": []})))
-    chain(flatten_0=flatten, dense_0=dense)
-    """
-    options = dict(config.model.options)
-    if config.model.function is not None:
-        return build_foreign(config.model.function, options, config.run.search)
-    name = config.model.name or ""
-    check_known("model.name", name, models.__all__)
-    return built_by(getattr(models, name), options, f"model.name = {name!r}")
+def _check_arrays(task: Task, dataset: data.Dataset, name: object) -> None:
+    for split, arrays in dataset.splits().items():
+        for wanted in task.names():
+            if wanted not in arrays:
+                known = ", ".join(arrays)
+                message = f"needs {wanted!r} of a batch, and the {split} data has {known}"
+                raise ConfigError([f"task {name!r}: {message}"])
 
 
 def announce_foreign(config: Config) -> None:
@@ -160,60 +148,66 @@ def announce_foreign(config: Config) -> None:
     >>> from funcnn.config import Config, ModelConfig
     >>> announce_foreign(Config(model=ModelConfig(name="mlp")))
     """
-    if config.model.function is not None:
-        check_builder(config.model.function)
-        file = file_of(config.model.function, config.run.search) or "no file found"
-        message = f"imports {config.model.function}, which this run names, from {file}"
+    for key, function in config.functions().items():
+        check_builder(function, key)
+        file = file_of(function, config.run.search) or "no file found"
+        message = f"imports {function}, which this run names, from {file}"
         print(f"{message}; --no-foreign-code refuses it", file=sys.stderr, flush=True)
 
 
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    chosen = config.optimizer
-    schedule = chosen.schedule
-    try:
-        return make_optimizer(
-            chosen.name,
-            learning_rate=chosen.learning_rate,
-            schedule=schedule and schedule.name,
-            schedule_options=schedule and dict(schedule.options),
-            **chosen.options,
-        )
-    except (ValueError, TypeError) as error:
-        raise ConfigError([f"optimizer: {first_line(error)}"]) from error
-
-
-def _row_losses(config: Config) -> Callable[[Array, Array], Array]:
-    """`(logits (B, classes), labels (B,)) -> (B,)`."""
-    name, smoothing = config.loss.name, config.loss.smoothing
-    check_known("loss.name", name, files(LOSSES))
-    losses = named(LOSSES, name)
-    if "smoothing" in parameters(LOSSES, name):
-        return functools.partial(losses, smoothing=smoothing)
-    if smoothing:
-        raise ConfigError([f"loss.smoothing: {name} has none; leave it out"])
-    return losses
-
-
-def _init(config: Config, model: Layer, dataset: data.Dataset) -> tuple[Params, Statistics]:
+def _init(
+    config: Config,
+    measured: Measured,
+    dataset: data.Dataset,
+    row: Mapping[str, jax.ShapeDtypeStruct],
+) -> tuple[Params, Statistics]:
     """The parameters, and the shapes of the statistics that the model takes in training.
 
     The model is tried on the shape of the data before anything is computed.
     """
-    image = jax.ShapeDtypeStruct((1, *dataset.train.x.shape[1:]), jnp.dtype(dataset.train.x.dtype))
-    key = jax.random.key(config.run.seed)
-    source = f"model: does not fit images of {image.shape[1:]}"
+    model, task, key = measured.model, measured.task, jax.random.key(config.run.seed)
+    inputs = task.taken(row)
+    source = f"model: does not fit {_shapes(inputs)}"
     with no_exit(source):
         try:
-            params = jax.jit(lambda key: model.init(key, image))(key)
+            params = jax.jit(lambda key: model.init(key, inputs))(key)
         except Exception as error:
             raise ConfigError([f"{source}: init(key, x): {_told(error)}"]) from error
+        _check_params(params)
+        if task.objective is not None:
+            return params, {}
         try:
-            logits, statistics = jax.eval_shape(model.value_and_statistics, params, image, key)
+            outputs, statistics = jax.eval_shape(model.value_and_statistics, params, inputs, key)
         except Exception as error:
             raise ConfigError([f"{source}: {_told(error, params)}"]) from error
-    _check_params(params)
-    _check_logits(logits, dataset.classes)
+    targets = row[task.targets]
+    if wrong := task.check(outputs, targets, dataset.classes):
+        raise ConfigError([f"model: {wrong}"])
+    _check_losses(measured, outputs, targets)
     return params, statistics
+
+
+def _shapes(inputs: PyTree) -> str:
+    shapes = [str(x.shape[1:]) for x in jax.tree.leaves(inputs)]
+    return f"inputs of {' and '.join(shapes)}"
+
+
+def _check_losses(measured: Measured, outputs: PyTree, targets: jax.ShapeDtypeStruct) -> None:
+    """Whether loss and metrics take outputs and targets, and give something for each row."""
+    named = {"loss": measured.losses, **{n: m.rows for n, m in measured.metrics.items()}}
+    for name, rows in named.items():
+        what = "loss" if name == "loss" else f"metric {name!r}"
+        fits = f"outputs {jax.tree.map(lambda y: y.shape, outputs)} and targets {targets.shape}"
+        with no_exit(what):
+            try:
+                found = jax.eval_shape(rows, outputs, targets)
+            except Exception as error:
+                raise ConfigError([f"{what}: does not fit {fits}: {_told(error)}"]) from error
+        if not hasattr(found, "shape") or found.shape[:1] != (1,):
+            given = getattr(found, "shape", type(found).__name__)
+            raise ConfigError(
+                [f"{what}: must give something for each row, (B, ...), found {given}"]
+            )
 
 
 def _told(error: Exception, params: PyTree = None) -> str:
@@ -238,19 +232,3 @@ def _check_params(params: PyTree) -> None:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             message = f"params hold {leaf.dtype} at {name!r}; every parameter must be a float"
             raise ConfigError([f"model: {message}"])
-
-
-def _check_logits(logits: PyTree, classes: int) -> None:
-    wanted = f"it must return logits of shape (batch, {classes})"
-    if not hasattr(logits, "shape"):
-        kind, cure = type(logits).__name__, ""
-        if isinstance(logits, dict):
-            kind = f"a dict of {', '.join(map(str, logits))}"
-            fit = [k for k, v in logits.items() if getattr(v, "shape", None) == (1, classes)]
-            cure = f", as in apply(params, x)[{fit[0]!r}]" if fit else ""
-        raise ConfigError([f"model: returns {kind}: {wanted} alone{cure}"])
-    if logits.shape != (1, classes):
-        message = f"returns {logits.shape} for one image and the data has {classes} classes"
-        raise ConfigError([f"model: {message}: {wanted}"])
-    if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise ConfigError([f"model: returns {logits.dtype}: logits must be floats"])

@@ -122,7 +122,45 @@ def build_foreign(function: str, options: dict[str, Any], search: Sequence[str] 
     return built_by(build, options, source)
 
 
-def check_builder(function: str) -> None:
+def call_foreign(
+    key: str,
+    function: str,
+    options: Mapping[str, Any],
+    search: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> Any:
+    """What the function `package.module:name` of a config's `key` returns of the table's options.
+
+    Args:
+        key: as "optimizer.function".
+        function: what it names.
+        options: the table's options.
+        search: the folders where its module is looked for, after the current one.
+        given: what it gets besides, where it takes an argument of that name.
+
+    Raises:
+        ConfigError: it cannot be imported, does not take the options, or raises an error.
+
+    >>> call_foreign("optimizer.function", "optax:sgd", {}, given={"learning_rate": 0.1})._fields
+    ('init', 'update')
+    """
+    source = f"{key} = {function!r}"
+    check_builder(function, key)
+    build = find(function, source, search)
+    taken = {n: x for n, x in (given or {}).items() if n in _named_parameters(build)}
+    arguments = {**taken, **options}
+    _check_options(build, arguments, source)
+    with no_exit(source):
+        try:
+            return build(**arguments)
+        except ConfigError:
+            raise
+        except Exception as error:
+            kind = "" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: "
+            raise ConfigError([f"{source}: {kind}{first_line(error)}"]) from error
+
+
+def check_builder(function: str, key: str = "model.function") -> None:
     """Raise ConfigError where `package.module:name` is of Python itself, before it is imported.
 
     >>> check_builder("os:system")
@@ -132,9 +170,10 @@ def check_builder(function: str) -> None:
     top = function.partition(":")[0].split(".")[0]
     if top in sys.stdlib_module_names:
         reason = (
-            f"{top} is a module of Python itself and builds no model; call your own another name"
+            f"{top} is a module of Python itself and builds no {key.partition('.')[0]}; "
+            "call your own another name"
         )
-        raise ConfigError([f"model.function = {function!r}: {reason}"])
+        raise ConfigError([f"{key} = {function!r}: {reason}"])
 
 
 def built_by(build: Function, options: dict[str, Any], source: str) -> Layer:
@@ -222,24 +261,32 @@ def _check_call(role: str, f: Function, wanted: tuple[str, ...]) -> list[str]:
     return names
 
 
-def _check_options(build: Function, options: dict[str, Any], source: str) -> None:
+def _named_parameters(build: Function) -> dict[str, inspect.Parameter]:
+    """Those that can be given by name; none where there is no signature to read."""
+    try:
+        accepted = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {p.name: p for p in accepted if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def _check_options(build: Function, options: Mapping[str, Any], source: str) -> None:
+    """`source` begins with the key of the config, as `model.function = ...`."""
     try:
         accepted = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):
         return
-    by_name = {p.name: p for p in accepted if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    table, by_name = f"{source.partition('.')[0]}.options", _named_parameters(build)
     unnamed = [p.name for p in accepted if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
     if unnamed:
-        problem = f"takes {unnamed[0]!r} by position alone, and model.options are given by name"
+        problem = f"takes {unnamed[0]!r} by position alone, and {table} are given by name"
         raise ConfigError([f"{source}: {problem}"])
     if not any(p.kind is p.VAR_KEYWORD for p in accepted):
         for option in options:
-            check_known(f"{source}: model.options", option, list(by_name))
+            check_known(f"{source}: {table}", option, list(by_name))
     missing = [n for n, p in by_name.items() if p.default is p.empty and n not in options]
     if missing:
-        problem = (
-            f"model.options.{missing[0]} is missing; it is called as a builder, with the options"
-        )
+        problem = f"{table}.{missing[0]} is missing; it is called as a builder, with the options"
         raise ConfigError([f"{source}: {problem}"])
 
 

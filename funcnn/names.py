@@ -20,8 +20,8 @@ _ROOT = os.path.dirname(__file__)
 def reexported(page: str) -> list[str]:
     """The names that a file imports as themselves, from A to z; it is read and not imported.
 
-    >>> reexported(os.path.join(_ROOT, "models", "__init__.py"))
-    ['lenet', 'mlp']
+    >>> reexported(os.path.join(_ROOT, "models", "__init__.py"))[:3]
+    ['autoencoder', 'char_rnn', 'lenet']
     """
     return sorted(name for name in _homes(page) if not name.startswith("_"))
 
@@ -66,8 +66,8 @@ def lazily(
 def files(folder: str) -> list[str]:
     """The names of the files in a package, from A to z; none of them is imported.
 
-    >>> files("funcnn.data.sets")
-    ['digits', 'idx']
+    >>> files("funcnn.task.losses")[:2]
+    ['logistic', 'softmax_cross_entropy']
     """
     entries = os.listdir(os.path.join(_ROOT, *folder.split(".")[1:]))
     return sorted(name[:-3] for name in entries if name.endswith(".py") and name[0] != "_")
@@ -99,10 +99,27 @@ def parameters(folder: str, name: str) -> list[str]:
     >>> parameters("funcnn.data.sets", "digits")
     ['seed']
     """
+    arguments = _arguments(folder, name)
+    return [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
+
+
+def required(folder: str, name: str) -> list[str]:
+    """What it cannot do without, likewise.
+
+    >>> required("funcnn.data.sets", "idx")
+    ['path']
+    """
+    arguments = _arguments(folder, name)
+    by_place = arguments.args[: len(arguments.args) - len(arguments.defaults)]
+    by_name = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return [a.arg for a in (*by_place, *(a for a, default in by_name if default is None))]
+
+
+def _arguments(folder: str, name: str) -> Any:
     import ast  # which costs more than the rest of `import funcnn`
 
     path = os.path.join(_ROOT, *folder.split(".")[1:], f"{name}.py")
     with open(path, encoding="utf-8") as file:
         functions = [n for n in ast.parse(file.read()).body if isinstance(n, ast.FunctionDef)]
     (arguments,) = (f.args for f in functions if f.name == name)
-    return [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
+    return arguments

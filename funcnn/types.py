@@ -33,7 +33,7 @@ Residuals: TypeAlias = Any
 Batch: TypeAlias = Any
 # What a step of training returns, by name: scalars, or one for each update of the call.
 Metrics: TypeAlias = Mapping[str, Any]
-# loss(params, batch, key) -> scalar, or (scalar, metrics).
+# loss(params, batch, key) -> scalar, or (scalar, metrics); with extra, where it asks for it.
 Loss: TypeAlias = Callable[..., Any]
 # A function of arrays, of any number and in any trees.
 Function: TypeAlias = Callable[..., Any]

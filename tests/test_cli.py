@@ -105,7 +105,7 @@ def test_users_own_function(tmp_path, capsys, monkeypatch):
         "model.function=my_models:absent": "absent",
         "model.function=no_such_module:build": "no_such_module",
         "model.function=my_models:number": "is not a function",
-        "model.options={width=7}": "10 classes",
+        "model.options={width=7}": "logits of shape (batch, 10)",
         "model.options={wdith=7}": "did you mean 'width'",
     }.items():
         code, _, stderr = train_mlp(capsys, tmp_path / "other", *own, "--set", change)
@@ -135,7 +135,7 @@ WRONG_CONFIGS = {
     "wrong option": ('[model]\nname = "mlp"\noptions = {hidden = ["a"]}', "positive integer"),
     "too many pools": (
         '[model]\nname = "lenet"\noptions = {channels = [2,2,2,2,2,2]}',
-        "images of",
+        "inputs of",
     ),
 }
 
@@ -200,7 +200,7 @@ WRONG_DATA = {
     "data.path=/no/such": "data.path = '/no/such': /no/such: no such folder; it must hold train-",
     "data.path=absent": "data.path = 'absent': no such folder in ",
     "data.test_fraction=0.001": "data.test_fraction = 0.001: ",
-    "data.batch_size=1000": "data.batch_size must be between 1 and the 60 images, found 1000",
+    "data.batch_size=1000": "data.batch_size must be between 1 and the 60 rows, found 1000",
     "data.name=digitz": "data.name: ",
     "data.test_fraction=2": "data.test_fraction: must be less than 1",
     "model.options={classes=1}": "is not one of the 1 class (0 to 0)",

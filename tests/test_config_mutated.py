@@ -10,7 +10,7 @@ from funcnn.config import ConfigError, dump_config, load_config
 
 TEXTS = [path.read_text() for path in sorted((Path(__file__).parents[1] / "configs").iterdir())]
 KEYS = ["train.steps", "run.seed", "run.folder", "data.path", "model.name", "model.options.width"]
-KEYS += ["optimizer.learning_rate", "optimizer.schedule", "loss.smoothing", "model.options", "run"]
+KEYS += ["optimizer.learning_rate", "optimizer.schedule", "loss.options", "model.options", "run"]
 ODD_KEYS = ["a" * 5000, '"a\\nb"', '"\\u001b[2J"', ".".join("a" * 400), '""', "model", "θ", "a b"]
 
 # Right sides that people and programs write, each harmless or wrong in its own way.

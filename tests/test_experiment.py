@@ -44,7 +44,7 @@ def test_the_seed_decides_split_and_parameters():
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "logistic", "squared_error"])
 def test_every_loss_trains(loss):
-    overrides = [f"loss.name={loss}"]
+    overrides = [f"loss.name={loss}", "loss.options={}"]
     experiment = build_experiment(load_config(CONFIGS / "digits_mlp.toml", overrides))
     step = make_step(experiment.loss, experiment.optimizer, steps_per_call=20)
     _, history = fit(step, experiment.first_state(), experiment.batches(), steps=200, log_every=20)

@@ -121,7 +121,7 @@ RETURNS = (
     "; a builder returns a Layer, or a pair (init, apply) of init(key, x) -> params and "
     "apply(params, x) -> logits"
 )
-FITS = "model: does not fit images of (8, 8, 1): "
+FITS = "model: does not fit inputs of (8, 8, 1): "
 LOGITS = "it must return logits of shape (batch, 10)"
 OF = "model.function = 'own_nets:{}': "
 

@@ -33,7 +33,9 @@ _SHORT = 36  # lines of code that a screen 900 pixels high has room for
 HOMES = {
     "": fnn,
     "models": fnn.models,
+    "augment": fnn.augment,
     "data": fnn.data,
+    "task": fnn.task,
     "train": fnn.train,
     "testing": fnn.testing,
 }

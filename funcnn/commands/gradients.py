@@ -48,7 +48,8 @@ def subject_of_config(config: Config) -> Subject:
     experiment = build_experiment(config)
     batch = jax.tree.map(jax.numpy.asarray, experiment.batches()(0))
     args = (experiment.params, batch, jax.random.key(config.run.seed))
-    title = f"{experiment.dataset.name}, {len(batch['y'])} images, on {device}"
+    rows = len(jax.tree.leaves(batch)[0])
+    title = f"{experiment.dataset.name}, {rows} rows, on {device}"
     return Subject(experiment.loss, args, True, title)
 
 

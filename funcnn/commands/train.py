@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jax
+
 from funcnn.commands.folder import RunFolder, restore_run
 from funcnn.commands.platform import choose_platform
 from funcnn.commands.streams import Log, say, warn
@@ -26,19 +28,19 @@ from funcnn.train import (
     fit,
     keep_freed_memory,
     learning_curves,
-    make_evaluation,
     make_progress,
     make_step,
 )
 from funcnn.train.evaluation import Evaluation
 from funcnn.train.guard import check_start
 from funcnn.train.step import Step
+from funcnn.types import PyTree
 
-_EVALUATION_BATCH = 512
+_USES = {"train": "train", "validation": "watch", "test": "test"}
 
 
 def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int:
-    """Train as the config says; print the test accuracy. The exit code, 128 + n after signal n."""
+    """Train as the config says; print the test's figures. The exit code, 128 + n after signal n."""
     folder = RunFolder(config.run.folder)
     with folder.held():
         begun = resume and folder.holds_run()
@@ -56,13 +58,13 @@ def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int
         step = make_step(
             experiment.loss, experiment.optimizer, steps_per_call=config.train.steps_per_call
         )
-        evaluate = _evaluation(experiment)
+        evaluate = experiment.evaluation(experiment.dataset.watched)
         _check_start(experiment, step, state, evaluate)
         if not begun:
             folder.begin(config, device)
         _announce(experiment, device, int(state.step), resume)
         if begun and int(state.step) > config.train.steps:
-            return _past_its_end(experiment, folder, state, evaluate, as_json)
+            return _past_its_end(experiment, folder, state, as_json)
         return _run(experiment, folder, checkpoints, step, state, evaluate, as_json)
 
 
@@ -101,8 +103,7 @@ def _run(
     if received and int(state.step) < config.steps:
         say(f"stopped at step {int(state.step)}; go on with --resume --out {folder.path}")
         return 128 + received[0]
-    result = evaluate(state.evaluation_params())
-    _report(experiment, result, int(state.step), seconds, folder, as_json)
+    _report(experiment, state, seconds, folder, as_json)
     if not as_json:
         say(f"{_work(first, int(state.step), seconds)}; results in {folder.path}")
     return 0
@@ -120,23 +121,20 @@ def _past_its_end(
     experiment: Experiment,
     folder: RunFolder,
     state: TrainState,
-    evaluate: Evaluation,
     as_json: bool,
 ) -> int:
     """A run that has done more steps than are asked for: it is reported as it is."""
     step, wanted = int(state.step), experiment.config.train.steps
     say(f"nothing to do: the run is at step {step}, past train.steps = {wanted}")
-    result = evaluate(state.evaluation_params())
-    _report(experiment, result, step, None, folder, as_json)
+    _report(experiment, state, None, folder, as_json)
     return 0
 
 
 def evaluate_run(path: str, *, foreign: bool = True, as_json: bool = False) -> int:
-    """Print the test accuracy of the latest checkpoint of a run."""
+    """Print what the latest checkpoint of a run makes of the test split."""
     folder = RunFolder(path)
     experiment, state = restore_run(folder, foreign=foreign)
-    result = _evaluation(experiment)(state.evaluation_params())
-    _report(experiment, result, int(state.step), None, folder, as_json)
+    _report(experiment, state, None, folder, as_json)
     return 0
 
 
@@ -169,39 +167,44 @@ def _check_start(
         raise ConfigError([message]) from error
 
 
-def _evaluation(experiment: Experiment) -> Evaluation:
-    test = experiment.dataset.test
-    rows = {"x": test.x, "y": test.y}
-    return make_evaluation(experiment.row_metrics, rows, min(_EVALUATION_BATCH, len(test.y)))
-
-
 def _announce(experiment: Experiment, device: str, step: int, resume: bool) -> None:
     dataset = experiment.dataset
-    images = dataset.train.x[:1]
-    say(
-        f"{dataset.name}: {len(dataset.train.y):,} images to train, {len(dataset.test.y):,} to test"
-    )
+    counts = ", ".join(f"{s.rows:,} rows to {_USES[name]}" for name, s in dataset.splits().items())
+    say(f"{dataset.name}: {counts}")
     say(f"device: {device}")
-    say(summary(experiment.model, experiment.params, images))
+    batch = experiment.batches()(0)
+    say(summary(experiment.model, experiment.params, _first_row(experiment.task.taken(batch))))
     if resume:
         say(f"resumed at step {step}" if step else "no state to resume from: starts at step 0")
 
 
+def _first_row(inputs: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[:1], inputs)
+
+
 def _report(
     experiment: Experiment,
-    result: dict[str, float],
-    step: int,
+    state: TrainState,
     seconds: float | None,
     folder: RunFolder,
     as_json: bool,
 ) -> None:
-    total = len(experiment.dataset.test.y)
+    test = experiment.dataset.test
+    result = experiment.evaluation(test)(state.evaluation_params())
     if as_json:
-        row = {"step": step, **{f"test_{k}": v for k, v in result.items()}, "run": str(folder.path)}
+        row = {"step": int(state.step), **{f"test_{k}": v for k, v in result.items()}}
+        row |= {"run": str(folder.path)}
         print(json.dumps({**row, **({} if seconds is None else {"seconds": round(seconds, 3)})}))
         return
-    right = round(result["accuracy"] * total)
-    print(f"test accuracy {result['accuracy']:.4f} ({right} of {total}), loss {result['loss']:.4f}")
+    words = {name: f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.items()}
+    targets = test.get(experiment.task.targets)
+    if "accuracy" in result and targets is not None and targets.ndim == 1:
+        right = round(result["accuracy"] * test.rows)
+        words["accuracy"] += f" ({right} of {test.rows})"
+    # The loss comes last: it says least to whoever reads one line.
+    print(
+        f"test {', '.join(words[name] for name in sorted(words, key=lambda name: name == 'loss'))}"
+    )
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from funcnn.train import read_metrics
 from funcnn.train.metrics_log import EVALUATION
 
 MOST_IMAGES = 12  # side by side
+_NO_IMAGES = "the run is not about images with a class each"
 _LOOKED_AT = 512  # test images among which those to show are looked for
 _MOST_SQUARES = 32  # along a side of an image
 
@@ -93,6 +94,12 @@ def visualize(
         _check_folder(target)
     experiment, state = restore_run(folder, foreign=foreign)
     params = state.evaluation_params()
+    if not _are_images(experiment):
+        if image is not None:
+            raise ConfigError([f"--image {image}: {_NO_IMAGES}"])
+        for picture in (_curves(folder), *_without_images()):
+            _tell(picture, target, as_json)
+        return 0
     if image is None:
         view = _test_images(experiment, params, images)
     else:
@@ -100,6 +107,21 @@ def visualize(
     for picture in _pictures(folder, view):
         _tell(picture, target, as_json)
     return 0
+
+
+def _are_images(experiment: Experiment) -> bool:
+    """Whether the model tells classes of images apart: what all pictures but the curves show."""
+    task, test = experiment.task, experiment.dataset.test
+    inputs = test.get(task.inputs) if isinstance(task.inputs, str) else None
+    targets = test.get(task.targets)
+    if inputs is None or targets is None:
+        return False
+    return inputs.ndim == 4 and targets.ndim == 1 and targets.dtype.kind in "iu"
+
+
+def _without_images() -> Iterator[Picture]:
+    for name in ("filters", "activations", "saliency", "occlusion"):
+        yield Picture(name, "", skipped=_NO_IMAGES)
 
 
 def _check_folder(target: Path) -> None:

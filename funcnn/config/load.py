@@ -18,8 +18,8 @@ from funcnn.spelling import did_you_mean, nearest
 
 # An override of one key takes the place of the other: they exclude each other.
 RIVALS: dict[tuple[str, ...], str] = {
-    ("model", "name"): "function",
-    ("model", "function"): "name",
+    **{(table, "name"): "function" for table in ("data", "task", "model", "loss", "optimizer")},
+    **{(table, "function"): "name" for table in ("data", "task", "model", "loss", "optimizer")},
     ("optimizer", "learning_rate"): "schedule",
     ("optimizer", "schedule"): "learning_rate",
 }
@@ -53,7 +53,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, foreign: boo
     """Read, override, check.
 
     `overrides` are `"table.key=value"`, later ones win; the value is TOML, or plain text where that
-    fails. An override of `model.function` takes the place of the file's `model.name`, one of
+    fails. An override of `model.function` takes the place of the file's `model.name`, and so in the
+    other tables, one of
     `optimizer.schedule` that of `optimizer.learning_rate`, and the other way round. `run.folder` is
     `runs/` and the name of the file where not given, `run.search` the current folder and that of
     the file. Without `foreign` a config that names a function, which would be imported and called,
@@ -91,9 +92,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, foreign: boo
         raise ConfigError(problems) from None
     if problems:
         raise ConfigError(problems)
-    if config.model.function is not None and not foreign:
-        chosen = f'{source(("model", "function"))}: model.function = "{config.model.function}"'
-        raise ConfigError([f"{chosen}: refused, as foreign code; model.name is what is accepted"])
+    if not foreign and (functions := config.functions()):
+        refused = "refused, as foreign code; what has a name here is accepted"
+        raise ConfigError(
+            [
+                f'{source(tuple(key.split(".")))}: {key} = "{path}": {refused}'
+                for key, path in functions.items()
+            ]
+        )
     return config
 
 

@@ -2,21 +2,21 @@
 
 import os
 import re
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from funcnn.config.toml import shown, tables
-from funcnn.names import files, parameters
+from funcnn.names import files, parameters, required
 
 
 def _place(path: str) -> str:
@@ -29,24 +29,58 @@ def _place(path: str) -> str:
 SETS = "funcnn.data.sets"
 
 
-def _data_set(name: object) -> object:
-    *others, last = files(SETS)
-    if name not in (*others, last):
-        expected = f"{', '.join(map(repr, others))} or {last!r}"
-        raise PydanticCustomError("literal_error", "unknown", {"expected": expected})
-    return name
+def _function(path: str | None) -> str | None:
+    if path is not None and not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", path):
+        found = {"found": shown(path)}
+        raise PydanticCustomError("check", 'expected "package.module:build", found {found}', found)
+    return path
 
 
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
 Place: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_place)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Options: TypeAlias = dict[str, Any]
+FunctionPath: TypeAlias = Annotated[str, AfterValidator(_function)]
+Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Table(BaseModel):
     """One table of the file: frozen, no unknown keys, no conversions (5 is a float, "5" is not)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Chosen(Table):
+    """A table that chooses: by the name of one of ours, or a function of the user's own.
+
+    Where neither is given it is `usual`, or an error.
+    """
+
+    usual: ClassVar[str | None] = None
+
+    name: Name | None = None
+    function: FunctionPath | None = None
+    options: Options = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_name(cls, given: Any) -> Any:
+        if cls.usual and isinstance(given, dict) and not {"name", "function"} & given.keys():
+            return {"name": cls.usual, **given}
+        return given
+
+    @field_validator("function")
+    @classmethod
+    def _at_most_one(cls, function: str | None, info: ValidationInfo) -> str | None:
+        if function is not None and info.data.get("name") is not None:
+            raise _one_of(cls, "both")
+        return function
+
+
+def _one_of(table: type[Table], found: str) -> PydanticCustomError:
+    name = table.__name__.removesuffix("Config").lower()
+    message = "give exactly one of {name}.name and {name}.function, found {found}"
+    return PydanticCustomError("check_table", message, {"name": name, "found": found})
 
 
 class RunConfig(Table):
@@ -62,61 +96,76 @@ class RunConfig(Table):
     search: list[Place] = Field(default_factory=list)
 
 
-class DataConfig(Table):
-    """[data]: which images, and how many a step."""
+class DataConfig(Chosen):
+    """[data]: which rows, how many a step, and how many are kept from training.
 
-    name: Annotated[str, BeforeValidator(_data_set)] = "digits"
+    `order` is "shuffled", or "streams": row i of a batch goes on where row i of the one before
+    ended. `last` says what becomes of rows that fill no batch.
+    """
+
+    usual: ClassVar[str | None] = "digits"
+
     path: Place | None = Field(default=None, validate_default=True)
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     batch_size: Count = 32
+    test_fraction: Fraction = 0.2
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    order: Literal["shuffled", "streams"] = "shuffled"
+    last: Literal["fill", "drop", "pad", "error"] = "fill"
+
+    @field_validator("name")
+    @classmethod
+    def _known_name(cls, name: str | None) -> str | None:
+        if name is not None and name not in (known := files(SETS)):
+            *others, last = known
+            expected = f"{', '.join(map(repr, others))} or {last!r}"
+            raise PydanticCustomError("literal_error", "unknown", {"expected": expected})
+        return name
 
     @field_validator("path")
     @classmethod
     def _path_fits_name(cls, path: str | None, info: ValidationInfo) -> str | None:
         if name := info.data.get("name"):
-            wanted, names = "path" in parameters(SETS, name), {"name": name}
-            if wanted and path is None:
-                raise PydanticCustomError(
-                    "check", 'needed for data.name = "{name}": the folder', names
-                )
-            if path is not None and not wanted:
-                raise PydanticCustomError(
-                    "check", 'not used by data.name = "{name}"; leave it out', names
-                )
+            names = {"name": name}
+            if path is None and "path" in required(SETS, name):
+                raise PydanticCustomError("check", 'needed for data.name = "{name}"', names)
+            if path is not None and "path" not in parameters(SETS, name):
+                message = 'not used by data.name = "{name}"; leave it out'
+                raise PydanticCustomError("check", message, names)
         return path
 
 
-class ModelConfig(Table):
+class TaskConfig(Chosen):
+    """[task]: what the model takes of a batch, and what its outputs are held against."""
+
+    usual: ClassVar[str | None] = "classification"
+
+
+class ModelConfig(Chosen):
     """[model]: a model of funcnn by name, or the user's own by "package.module:build"."""
 
-    name: Name | None = None
-    function: str | None = Field(default=None, validate_default=True)
-    options: Options = Field(default_factory=dict)
+    function: FunctionPath | None = Field(default=None, validate_default=True)
 
     @field_validator("function")
     @classmethod
-    def _exactly_one(cls, function: str | None, info: ValidationInfo) -> str | None:
-        if "name" in info.data and (info.data["name"] is None) == (function is None):
-            given = "neither" if function is None else "both"
-            raise PydanticCustomError(
-                "check_table",
-                "give exactly one of model.name and model.function, found {found}",
-                {"found": given},
-            )
-        if function is not None and not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", function):
-            raise PydanticCustomError(
-                "check",
-                'expected "package.module:build", found {found}',
-                {"found": shown(function)},
-            )
+    def _at_least_one(cls, function: str | None, info: ValidationInfo) -> str | None:
+        if function is None and "name" in info.data and info.data["name"] is None:
+            raise _one_of(cls, "neither")
         return function
 
 
-class LossConfig(Table):
-    """[loss]: the cost of one row."""
+class LossConfig(Chosen):
+    """[loss]: the cost of one row; that of the task where none is named."""
 
-    name: Name = "softmax_cross_entropy"
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+class MetricsConfig(Table):
+    """[metrics]: what is measured; that of the task where nothing is named.
+
+    `function` returns further ones, {name: Metric}. `options` has a table for each name.
+    """
+
+    names: list[Name] | None = None
+    function: FunctionPath | None = None
+    options: Options = Field(default_factory=dict)
 
 
 class ScheduleConfig(Table):
@@ -126,13 +175,16 @@ class ScheduleConfig(Table):
     options: Options = Field(default_factory=dict)
 
 
-class OptimizerConfig(Table):
-    """[optimizer]: by its name in optax; the learning rate is a number or a schedule."""
+class OptimizerConfig(Chosen):
+    """[optimizer]: by its name in optax, or a function that returns one of its transformations.
 
-    name: Name = "adam"
+    The learning rate is a number or a schedule; a function is given it where it takes it.
+    """
+
+    usual: ClassVar[str | None] = "adam"
+
     schedule: ScheduleConfig | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(default=None, validate_default=True)
-    options: Options = Field(default_factory=dict)
 
     @field_validator("learning_rate")
     @classmethod
@@ -166,11 +218,20 @@ class Config(Table):
     """
 
     run: RunConfig = RunConfig()
-    data: DataConfig = DataConfig()
+    data: DataConfig = DataConfig(name="digits")
+    task: TaskConfig = TaskConfig(name="classification")
     model: ModelConfig
     loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    optimizer: OptimizerConfig = OptimizerConfig(name="adam")
     train: TrainConfig = TrainConfig()
+
+    def functions(self) -> dict[str, str]:
+        """The user's own functions that it names: {"model.function": "package.module:build"}."""
+        named = {"data": self.data, "task": self.task, "model": self.model, "loss": self.loss}
+        named |= {"metrics": self.metrics, "optimizer": self.optimizer}
+        chosen = {f"{table}.function": choice.function for table, choice in named.items()}
+        return {key: path for key, path in chosen.items() if path is not None}
 
 
 def dump_config(config: Config) -> str:

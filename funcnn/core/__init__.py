@@ -4,8 +4,10 @@ In: functions of arrays. Out: `Rule`, `Layer`, `chain`, and the recursion of bac
 
 registry: a rule (reference, forward, backward, cases) and the table of all; the first file to read.
 contract: what holds for every rule. removal: which rules are out of force. layer: a layer from a
-rule. parts, composition, stack: `chain`, `residual`, `parallel`; `repeat`. summary: a table of a
-model. backprop: the recursion, without automatic differentiation. errors: what an error says, in
-one line. usage: what went wrong in a call of a layer, in the words of its user. given: what a tool
-is given, and cannot be meant.
+rule. drawing: the init of a model as one program. parts, composition, stack: `chain`, `residual`,
+`parallel`; `repeat`. composite: a forward pass of one's own; between, glue: the way back through
+what stands between its parts, and through one operation of it. summary: a table of a model.
+backprop: the recursion, without automatic differentiation. errors: what an error says, in one line.
+usage: what went wrong in a call of a layer, in the words of its user. given: what a tool is given,
+and cannot be meant.
 """

@@ -109,8 +109,9 @@ def backprop_steps(
             "(fnn.layer_from_rule), or use jax.grad"
         )
     y, res = model.forward(params, x, key)
-    if jnp.shape(dy) != jnp.shape(y):
-        raise ValueError(f"backprop: dy has shape {jnp.shape(dy)}, the output {jnp.shape(y)}")
+    of_dy, of_y = (jax.tree.map(jnp.shape, tree) for tree in (dy, y))
+    if of_dy != of_y:
+        raise ValueError(f"backprop: dy has shape {of_dy}, the output {of_y}")
     return _steps(model, params, res, dy)
 
 

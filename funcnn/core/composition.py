@@ -21,7 +21,7 @@ from funcnn.core.parts import (
     compose,
     init_all,
     init_part,
-    keep,
+    keep_with_output,
     name_parts,
     shape_of_part,
     step_back,
@@ -163,19 +163,11 @@ def parallel(
         return (_JOIN[combine](ys) if isinstance(combine, str) else combine(*ys)), extras
 
     def back(params: Params, res: Residuals, dy: PyTree) -> tuple[PyTree, Taken]:
-        ys = [res[name][1] for name in parts]
-        kept = {name: own for name, (own, _) in res.items()}
+        ys = [res[name][0] for name in parts]
+        kept = {name: own for name, (_, own) in res.items()}
         dxs, taken = step_back_each(parts, params, kept, _split(combine, ys, dy))
         given = [dx for dx in dxs.values() if dx is not None]  # integers have no cotangent
         return sum(given[1:], given[0]) if given else None, taken
 
-    init, forward = functools.partial(init_all, parts), functools.partial(flow, _keep_with_output)
+    init, forward = functools.partial(init_all, parts), functools.partial(flow, keep_with_output)
     return compose("parallel", parts, init, flow, None if callable(combine) else back, forward)
-
-
-def _keep_with_output(
-    part: Layer, params: Params, x: PyTree, key: Key | None
-) -> tuple[PyTree, tuple[Residuals, PyTree]]:
-    """The step of a branch's forward pass: the split of dy asks for the width of its output."""
-    y, res = keep(part, params, x, key)
-    return y, (res, y)

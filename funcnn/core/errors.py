@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
+
+from funcnn.types import PyTree
 
 _WHEN_RUN = "a value that is known only when the program runs"
 _FIXED = "what is fixed goes into a closure, or into static= of check"
@@ -86,3 +89,22 @@ def _in_plain_words(error: BaseException) -> str:
     ):
         return f"int(), float(), an index or a shape needs {_WHEN_RUN}: keep an array; {_FIXED}"
     return ""
+
+
+@contextlib.contextmanager
+def noted(name: str, x: PyTree) -> Iterator[None]:
+    """An error in here has a note that says in which layer it arose, and on what input.
+
+    >>> try:
+    ...     with noted("head", (jnp.ones(2), None)):
+    ...         raise ValueError
+    ... except ValueError as error:
+    ...     error.__notes__
+    ['in layer head, on an input of shape (2,)']
+    """
+    try:
+        yield
+    except Exception as error:
+        shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(x))
+        error.add_note(f"in layer {name}, on an input of shape {shapes}")
+        raise

@@ -17,8 +17,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 
+from funcnn.core.drawing import one_program
+from funcnn.core.errors import noted
 from funcnn.core.layer import Forward, Init, Layer, Statistics, as_layer, fold_path, output_shape
 from funcnn.core.registry import Value
 from funcnn.core.usage import MissingParameter, MissingStatistics
@@ -80,10 +81,10 @@ def compose(
     first = next(iter(parts))
 
     def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
-        return flow(_apply, params, x, key)[0]
+        return flow(step_apply, params, x, key)[0]
 
     def outputs(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
-        y, seen = flow(_record, params, x, key)
+        y, seen = flow(step_record, params, x, key)
         return y, by_path(seen)
 
     def keep_all(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
@@ -97,14 +98,14 @@ def compose(
         return dparams, dx, by_path({name: deltas for name, (_, deltas) in taken.items()})
 
     def collect(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
-        y, statistics = flow(_collect, params, x, key)
+        y, statistics = flow(step_collect, params, x, key)
         return y, statistics[first] if stacked else by_path(statistics)
 
     by_hand = back is not None and all(part.forward for part in parts.values())
     passes = (forward or keep_all, recursion) if by_hand else (None, None)
     takes = collect if any(part.collect for part in parts.values()) else None
     carries = not stacked and any(part.carries for part in parts.values())
-    made = Layer(kind, init, apply, *passes, parts, outputs, takes, carries)
+    made = Layer(kind, one_program(init), apply, *passes, parts, outputs, takes, carries)
     return dataclasses.replace(made, sequential=sequential, stacked=stacked)
 
 
@@ -119,7 +120,8 @@ def carry_given(before: str | None, name: str, part: Layer, x: PyTree) -> str | 
     if before is not None and (part.forward or part.parts):
         raise TypeError(
             f"{name}: {before} passes on (carry, y), and its carry is not one of {name}: give "
-            "x without a carry, or call the layers one by one, each with its own"
+            "x without a carry, or stack recurrent layers with fnn.stack_recurrent(...), which has "
+            "a carry for each"
         )
     return name if part.carries and isinstance(x, tuple) else None
 
@@ -161,7 +163,8 @@ def through(
 ) -> tuple[PyTree, PyTree]:
     """A step through the part called `name`, with its own of the params and of the key.
 
-    >>> through(_apply, "half", as_layer(lambda params, x: x / params), {"half": 2.0}, 4.0, None)
+    >>> by = as_layer(lambda params, x: x / params)
+    >>> through(step_apply, "half", by, {"half": 2.0}, 4.0, None)
     (2.0, None)
     """
     with inside(name):
@@ -174,7 +177,7 @@ def through_each(
     """A step through each of the parts, which stand side by side: their outputs, and the extras.
 
     >>> both = {"half": as_layer(lambda params, x: x / 2), "same": as_layer(lambda params, x: x)}
-    >>> through_each(_apply, both, {}, [4.0, 3.0], None)
+    >>> through_each(step_apply, both, {}, [4.0, 3.0], None)
     ((2.0, 3.0), {'half': None, 'same': None})
     """
     ways = zip(parts.items(), xs, strict=True)
@@ -182,16 +185,21 @@ def through_each(
     return tuple(y for y, _ in done.values()), {name: extra for name, (_, extra) in done.items()}
 
 
-def _apply(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, None]:
+def step_apply(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, None]:
+    """The step that applies a part, and finds nothing besides."""
     return part.apply(params, x, key), None
 
 
-def _record(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
+def step_record(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Paths]:
+    """The step that finds the outputs of a part and of the parts inside it."""
     y, further = outputs_of(part, params, x, key)
     return y, _own_first(y, further)
 
 
-def _collect(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
+def step_collect(
+    part: Layer, params: Params, x: PyTree, key: Key | None
+) -> tuple[PyTree, Statistics]:
+    """The step that finds the statistics of a batch."""
     return part.value_and_statistics(params, x, key)
 
 
@@ -199,6 +207,14 @@ def keep(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTre
     """The step of the forward pass: y and the residuals of the part."""
     assert part.forward is not None
     return part.forward(params, x, key)
+
+
+def keep_with_output(
+    part: Layer, params: Params, x: PyTree, key: Key | None
+) -> tuple[PyTree, tuple[PyTree, Residuals]]:
+    """The step of a forward pass whose way back asks for the output of each part, too."""
+    y, res = keep(part, params, x, key)
+    return y, (y, res)
 
 
 def step_back(
@@ -285,11 +301,8 @@ def init_all(parts: Parts, key: Key, x: PyTree) -> Params:
 
 def shape_of_part(name: str, part: Layer, params: Params, x: PyTree, key: Key | None) -> PyTree:
     """The shape of what a part returns in training; an error says in which layer it arose."""
-    try:
+    with noted(name, x):
         return output_shape(part, params, x, key)
-    except Exception as error:
-        error.add_note(f"in layer {name}, on an input of shape {jnp.shape(x)}")
-        raise
 
 
 def missing_backward(layer: Layer, path: str = "") -> list[str]:

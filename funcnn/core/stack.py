@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.composite import Composite
 from funcnn.core.layer import Apply, Layer, as_layer, constructor
 from funcnn.core.parts import (
     Extras,
@@ -36,7 +37,8 @@ def repeat(layer: Layer | Function, n: int) -> Layer:
 
     Where the layer has hand-derived passes, the inputs of the n layers alone are kept, and the
     forward pass of each is computed again just before its backward pass. Autodiff of a scan stacks
-    every array that any layer inside keeps; with `jax.checkpoint` it keeps as little as this.
+    every array that any layer inside keeps; with `jax.checkpoint` it keeps as little as this. Where
+    a `composite` is inside, `jax.grad` is that autodiff, with the rules of the parts.
 
     Raises:
         ValueError: n is not a positive integer; at `init`, the layer changes the shape.
@@ -49,9 +51,14 @@ def repeat(layer: Layer | Function, n: int) -> Layer:
     stack = _Stack(positive_integer("repeat", "n", n), part, part.kind)
     parts, both_ways = {stack.name: part}, (stack.flow, stack.back, stack.forward)
     plain = compose("repeat", parts, stack.init, *both_ways, stacked=True)
-    if plain.forward is None:
+    if plain.forward is None or _may_refuse(part):
         return plain
     return dataclasses.replace(plain, apply=_with_one_rule(plain))
+
+
+def _may_refuse(layer: Layer) -> bool:
+    """Whether the hand-derived backward pass may meet what it cannot go through."""
+    return isinstance(layer, Composite) or any(map(_may_refuse, layer.parts.values()))
 
 
 @dataclasses.dataclass(frozen=True)

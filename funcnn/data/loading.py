@@ -1,41 +1,117 @@
 """A data set by its name, as a config has it."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from funcnn.data.dataset import DataError, Dataset, check_finite
-from funcnn.names import files, named, parameters
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import get_type_hints
+
+from funcnn.data.cutting import cut_of
+from funcnn.data.dataset import DataError, Dataset, SplitError, check_finite
+from funcnn.names import files, named
 from funcnn.spelling import did_you_mean
 
 SETS = "funcnn.data.sets"
+# What every run says, and a source takes where it has a use for it.
+GENERAL = ("seed", "test_fraction", "validation_fraction")
 
 
 def load(
     name: str,
     *,
-    path: str | Path | None = None,
-    test_fraction: float = 0.2,
     seed: int = 0,
-    classes: int | None = None,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.0,
+    **options: object,
 ) -> Dataset:
-    """A data set by name: "digits", or "idx" with the folder as `path`.
+    """A data set by the name of its file in `funcnn/data/sets/`, with the options that it takes.
 
-    `test_fraction` matters for a folder with one pair of files only. `classes`: how many the model
-    tells apart; a label beyond them is an error. Raises `DataError`, one line.
+    `test_fraction` matters where the data come in one piece. `validation_fraction` of the rows that
+    are then for training are set apart, each class in its share; where the order of rows matters,
+    or something is fitted to them, the source does that itself.
 
-    >>> load("digits", seed=1).test.y.shape
-    (360,)
+    Raises `DataError`, one line: for an unknown name, an option that the source does not take or
+    that is of the wrong type, one that it needs, for what the source finds, and for a number that
+    is not finite.
+
+    >>> data = load("digits", seed=1, validation_fraction=0.1)
+    >>> {name: split.rows for name, split in data.splits().items()}
+    {'train': 1293, 'validation': 144, 'test': 360}
+    >>> load("idx", paht="mnist")
+    Traceback (most recent call last):
+    funcnn.data.dataset.DataError: data "idx" takes no paht (did you mean path?); it takes path, ...
     """
     known = files(SETS)
     if name not in known:
         hint = did_you_mean(name, known, quote='"')
         raise DataError(f'unknown data "{name}"{hint}; known: {", ".join(known)}')
-    takes = parameters(SETS, name)
-    if (path is None) == ("path" in takes):
-        need = "needs a path, the folder of its files" if path is None else "takes no path"
-        raise DataError(f'data "{name}" {need}')
-    given = {"path": path, "test_fraction": test_fraction, "seed": seed, "classes": classes}
-    dataset: Dataset = named(SETS, name)(**{n: given[n] for n in takes})
-    if "classes" not in takes and classes is not None and classes < dataset.classes:
-        raise DataError(f'data "{name}" has {dataset.classes} classes, the model {classes}')
+    source: Callable[..., Dataset] = named(SETS, name)
+    given = _checked(name, source, options)
+    general = dict(zip(GENERAL, (seed, test_fraction, validation_fraction), strict=True))
+    takes = inspect.signature(source).parameters
+    dataset = source(**given, **{key: value for key, value in general.items() if key in takes})
+    own = "validation_fraction" in takes
+    return finished(dataset, 0.0 if own else validation_fraction, seed)
+
+
+def finished(dataset: Dataset, validation_fraction: float, seed: int) -> Dataset:
+    """With that share of the training rows set apart, and without a number that is not finite.
+
+    Raises:
+        DataError: the rows cannot be cut, or there is a NaN or an infinity.
+
+    >>> import numpy as np
+    >>> from funcnn.data.dataset import Split
+    >>> split = Split(x=np.zeros((10, 3), np.float32))
+    >>> finished(Dataset(split, split, "zeros"), 0.2, seed=0).watched.rows
+    2
+    """
+    if validation_fraction:
+        dataset = _with_validation(dataset, validation_fraction, seed)
     check_finite(dataset)
     return dataset
+
+
+def _checked(
+    name: str, source: Callable[..., Dataset], options: Mapping[str, object]
+) -> dict[str, object]:
+    """The options, each of the type that the source says."""
+    from pydantic import TypeAdapter, ValidationError
+
+    takes = {
+        key: value
+        for key, value in inspect.signature(source).parameters.items()
+        if key not in GENERAL
+    }
+    for key in options:
+        if key not in takes:
+            what = f"it takes {', '.join(takes)}" if takes else "it has no options"
+            raise DataError(f'data "{name}" takes no {key}{did_you_mean(key, takes)}; {what}')
+    for key, parameter in takes.items():
+        if parameter.default is parameter.empty and key not in options:
+            raise DataError(f'data "{name}" needs {key}')
+    types, checked = get_type_hints(source), {}
+    for key, value in options.items():
+        try:
+            checked[key] = TypeAdapter(types[key]).validate_python(value)
+        except ValidationError as error:
+            wanted = takes[key].annotation
+            wanted = wanted if isinstance(wanted, str) else inspect.formatannotation(wanted)
+            message = f"{key} = {value!r}: {error.errors()[0]['msg']}; it is {wanted}"
+            raise DataError(f'data "{name}": {message}') from None
+    return checked
+
+
+def _with_validation(dataset: Dataset, size: float, seed: int) -> Dataset:
+    if dataset.validation is not None:
+        raise DataError(
+            f"{dataset.name}: has a validation split of its own; leave validation_fraction at 0"
+        )
+    by = "y" if dataset.classes and "y" in dataset.train and dataset.train.y.ndim == 1 else None
+    try:
+        train, validation = cut_of(f"{dataset.name}: validation", dataset.train, size, seed, by)
+    except SplitError as error:
+        error.key = "validation_fraction"
+        raise
+    return dataclasses.replace(dataset, train=train, validation=validation)

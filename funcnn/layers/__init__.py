@@ -2,6 +2,7 @@
 
 linear: dense and convolutions, the first file to read. embedding: rows of a table. activation,
 pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences;
+recurrent_stack: layers of them one after the other, each with its own carry;
 bidirectional: both of their directions. parameters: the dtype in which they are made.
 """
 
@@ -32,6 +33,7 @@ from funcnn.layers.pooling import max_pool as max_pool
 from funcnn.layers.recurrent import gru as gru
 from funcnn.layers.recurrent import lstm as lstm
 from funcnn.layers.recurrent import rnn as rnn
+from funcnn.layers.recurrent_stack import stack_recurrent as stack_recurrent
 from funcnn.layers.shape import dropout as dropout
 from funcnn.layers.shape import flatten as flatten
 from funcnn.names import reexported as _reexported

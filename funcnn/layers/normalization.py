@@ -16,6 +16,14 @@ from funcnn.layers.parameters import parameter_dtype
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.types import Array, Key, Params, PyTree, Residuals
 
+# By these names params hold statistics that a key does not replace by the batch's own.
+_FROZEN = ("frozen_mean", "frozen_variance")
+
+
+def _of_evaluation(params: Params) -> tuple[str, str]:
+    """The names of the statistics that params are evaluated with."""
+    return _FROZEN if set(_FROZEN) <= set(params) else ("mean", "variance")
+
 
 def _init(key: Key, x: PyTree, bias: bool = True) -> Params:
     dtype = parameter_dtype(x)
@@ -111,10 +119,15 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
     one they are `mean` and `variance` among the params, which `fnn.fold_statistics` puts there.
     `model.statistics(params, x, key)` returns those of a batch.
 
+    What a key asks for can be had apart. Statistics that `fnn.fold_statistics(..., frozen=True)`
+    has folded in are used with a key, too, as constants, beside a dropout that drops: to go on
+    training a trained model, or to draw from it. The batch's own without a key, beside a dropout
+    that does not drop, are those of `model.value_and_statistics(params, x, None)`.
+
     Args:
         epsilon: what is added to the variance.
-        frozen: whether they are those among the params with a key, too, as in fine-tuning beside a
-            dropout. They are constants then, whose gradient is 0, and none are taken of a batch.
+        frozen: whether they always are those among the params, with a key, too, however they are
+            folded in. They are constants then, whose gradient is 0, and none are taken of a batch.
             Folded inside the loss they stay out of the optimiser, whose weight decay moves them.
             `init` draws them too, as NaN: there are none before they are folded in or loaded.
 
@@ -140,25 +153,32 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
     def learnt(params: Params) -> tuple[Any, ...]:
         return tuple(parameter("batch_norm", params, name) for name in ("scale", "bias"))
 
+    def constant(params: Params) -> bool:
+        return frozen or set(_FROZEN) <= set(params)
+
     def given(params: Params) -> tuple[Any, ...]:
-        scale, bias = learnt(params)
-        if not {"mean", "variance"} <= set(params):
+        names, (scale, bias) = _of_evaluation(params), learnt(params)
+        if not set(names) <= set(params):
             raise MissingStatistics(frozen=frozen)
-        statistics = params["mean"], params["variance"]
-        return scale, bias, *(jax.lax.stop_gradient(statistics) if frozen else statistics)
+        statistics = [params[name] for name in names]
+        if constant(params):
+            statistics = jax.lax.stop_gradient(statistics)
+        return scale, bias, *statistics
 
     def apply(params: Params, x: PyTree, key: Key | None) -> PyTree:
-        if key is None or frozen:
+        if key is None or constant(params):
             return rules.batch_norm_evaluation(x, *given(params), epsilon=epsilon)
         return rules.batch_norm(x, *learnt(params), epsilon=epsilon)[0]
 
     def collect(params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Statistics]:
+        if constant(params):
+            return apply(params, x, key), {}
         y, mean, variance = rules.batch_norm(x, *learnt(params), epsilon=epsilon)
         count = jnp.full((), math.prod(x.shape[:-1]), mean.dtype)
         return y, {"": (mean, variance, count)}
 
     def forward(params: Params, x: PyTree, key: Key | None) -> tuple[Any, dict[str, Any]]:
-        if key is None or frozen:
+        if key is None or constant(params):
             rule = rules.batch_norm_evaluation
             y, res = rule.forward(x, *given(params), epsilon=epsilon)
             return y, {"given": res}
@@ -171,11 +191,12 @@ def batch_norm(epsilon: float = 1e-5, *, frozen: bool = False) -> Layer:
     ) -> tuple[Params, PyTree, dict[str, Array]]:
         if "given" in res:
             rule = rules.batch_norm_evaluation
-            dx, *gradients = rule.backward(res["given"], dy, epsilon=epsilon)
-            if frozen:
-                gradients[2:] = map(jnp.zeros_like, gradients[2:])
-            names = ("scale", "bias", "mean", "variance")
-            return dict(zip(names, gradients, strict=True)), dx, {}
+            dx, *cotangents = rule.backward(res["given"], dy, epsilon=epsilon)
+            names = ("scale", "bias", *_of_evaluation(params))
+            gradients = dict(zip(names, cotangents, strict=True))
+            used = names[:2] if constant(params) else names
+            zeros = {n: jnp.zeros_like(p) for n, p in params.items() if n not in used}
+            return {**{n: gradients[n] for n in used}, **zeros}, dx, {}
         rstd = res["own"][1].rstd
         none = jnp.zeros(rstd.size, rstd.dtype)  # (C,), the loss does not ask for the statistics
         cotangents = rules.batch_norm.backward(res["own"], (dy, none, none), epsilon=epsilon)

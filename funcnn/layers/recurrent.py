@@ -45,23 +45,31 @@ class Recurrent(Layer):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class _Given:
-    """What a recurrent layer was given: a tuple, in it a carry, and lengths."""
+class Given:
+    """What a recurrent layer was given: a tuple, in it a carry, and lengths.
+
+    >>> Given(explicit=False)
+    Given(explicit=False, carry=False, lengths=False)
+    """
 
     explicit: bool
     carry: bool = False
     lengths: bool = False
 
 
-def _opened(kind: str, x: PyTree) -> tuple[Any, Any, Any, _Given]:
-    """carry, x and lengths, and which of them were given."""
+def opened(kind: str, x: PyTree) -> tuple[Any, Any, Any, Given]:
+    """carry, x and lengths, and which of them were given.
+
+    >>> opened("gru", (None, jnp.ones((2, 5, 3))))[3]
+    Given(explicit=True, carry=False, lengths=False)
+    """
     if not isinstance(x, tuple):
         if not hasattr(x, "shape"):
             raise ValueError(
                 f"{kind}: the input is x (N, T, D), (carry, x) or (carry, x, lengths), "
                 f"found a {in_a_word(x)}"
             )
-        return None, x, None, _Given(explicit=False)
+        return None, x, None, Given(explicit=False)
     if len(x) not in (2, 3):
         raise ValueError(
             f"{kind}: the input is x, (carry, x) or (carry, x, lengths), found {len(x)} things"
@@ -72,7 +80,7 @@ def _opened(kind: str, x: PyTree) -> tuple[Any, Any, Any, _Given]:
         raise ValueError(f"{kind}: the carry comes first, (carry, x); found (x, carry): swap them")
     if not hasattr(x, "shape"):
         raise ValueError(f"{kind}: x in (carry, x) is an array (N, T, D), found {in_a_word(x)}")
-    return carry, x, lengths, _Given(True, carry is not None, lengths is not None)
+    return carry, x, lengths, Given(True, carry is not None, lengths is not None)
 
 
 def _first(carry: PyTree) -> PyTree:
@@ -112,12 +120,12 @@ def _from_rule(rule: Rule, init: Callable[[Key, PyTree], Params], **static: Any)
     def as_carry(arrays: PyTree) -> PyTree:
         return tuple(arrays) if len(names) > 1 else next(iter(arrays))
 
-    def arguments(params: Params, x: PyTree) -> tuple[Params, Any, _Given]:
-        carry, x, lengths, given = _opened(rule.name, x)
+    def arguments(params: Params, x: PyTree) -> tuple[Params, Any, Given]:
+        carry, x, lengths, given = opened(rule.name, x)
         carries = by_name(carry, x.shape[0], parameter(rule.name, params, "u").shape[0], x.dtype)
         return {**params, **carries, "lengths": lengths}, x, given
 
-    def result(out: PyTree, given: _Given) -> PyTree:
+    def result(out: PyTree, given: Given) -> PyTree:
         y, *carries = out
         return (as_carry(carries), y) if given.explicit else y
 
@@ -160,7 +168,7 @@ def _init(
     """Draws w (D, gates * H) and u (H, gates * H), each block of u by itself; b is given."""
 
     def init(key: Key, x: PyTree) -> Params:
-        x = _opened("init", x)[1]
+        x = opened("init", x)[1]
         dtype = parameter_dtype(x)
         # An orthogonal matrix cannot be made in a low precision.
         precise = accumulator(jax.ShapeDtypeStruct((), dtype))

@@ -3,15 +3,19 @@
 Nothing here knows of layers or rules: any pure JAX loss `loss(params, batch, key)` can be trained.
 
 step: one update, compiled; the first file to read. loop: `fit`, round it. state, signature,
-statistics: what the next step depends on, as arrays, shapes and running means. evaluation: a whole
-split. optimizer: optax by name. guard: what must not go unnoticed. checkpoint, manifest, quiet: a
-state on the disk, its digests, and what orbax says. metrics_log, progress, curves: what a run
-tells. memory: freed memory is kept.
+statistics, extra, averages: what the next step depends on, as arrays, shapes and running means,
+what a loss carries along, and means of the params. evaluation: a whole split. optimizer: optax by
+name. guard: what must not go unnoticed. hooks, early_stopping: what a caller has done at the loop's
+events, and when that ends a run. checkpoint, best, storage, manifest, quiet: states on the disk,
+which of them is the best, their arrays, their digests, and what orbax says. metrics_log, progress,
+curves: what a run tells. memory: freed memory is kept.
 """
 
 from funcnn.names import reexported as _reexported
+from funcnn.train.averages import average_params as average_params
 from funcnn.train.checkpoint import Checkpoints as Checkpoints
 from funcnn.train.curves import learning_curves as learning_curves
+from funcnn.train.early_stopping import early_stopping as early_stopping
 from funcnn.train.evaluation import make_evaluation as make_evaluation
 from funcnn.train.guard import TrainingError as TrainingError
 from funcnn.train.loop import fit as fit

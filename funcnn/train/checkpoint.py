@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
-from funcnn.train.manifest import (
-    CheckpointError,
-    DamagedCheckpoint,
-    read_manifest,
-    write_manifest,
-)
-from funcnn.train.quiet import orbax_silenced
-from funcnn.train.signature import Signature, first_of, leaf_names, signature
+from funcnn.train.best import Values, metric_of, read_values, write_values
+from funcnn.train.manifest import CheckpointError, DamagedCheckpoint, read_manifest
+from funcnn.train.signature import Signature, first_of, signature
 from funcnn.train.state import TrainState
-from funcnn.types import Shaped
+from funcnn.train.storage import read_state, reason, sync, write_state
 
 UNFINISHED = "unfinished-"
 _LOOKS = 40  # until a folder that was removed stays away
@@ -37,10 +30,16 @@ class Checkpoints:
     array. It is written under another name and renamed when it is complete, so a save that fails,
     or is killed, leaves what was there before.
 
+    With `best`, the name of a metric such as "evaluation_loss", the checkpoint whose evaluation was
+    the best stays as well, however old; `higher_is_better` says which way is up. `fit` then saves
+    each state whose evaluation is better than all before it, due or not. The values stand in
+    `best.json` of the folder, which one rename replaces: a run that is killed between a save and
+    its record evaluates that state again when it goes on, and chooses as it would have chosen.
+
     `warn` is given one line where something went wrong that stops nothing: a damaged checkpoint
     that is passed over, an old one that cannot be removed. By default it is `warnings.warn`.
 
-    >>> import tempfile, optax
+    >>> import tempfile, numpy as np, optax
     >>> state = TrainState.create({"w": np.ones(3, np.float32)}, optax.adam(0.1), seed=0)
     >>> checkpoints = Checkpoints(tempfile.mkdtemp())
     >>> print(checkpoints.latest())
@@ -57,11 +56,15 @@ class Checkpoints:
         folder: str | os.PathLike[str],
         keep: int = 2,
         warn: Callable[[str], Any] = warnings.warn,
+        *,
+        best: str | None = None,
+        higher_is_better: bool = False,
     ):
         if keep < 1:
             raise ValueError(f"keep must be at least 1, found {keep}")
         self.folder = Path(folder).absolute()  # orbax takes no relative paths
         self.keep = keep
+        self.best, self.higher_is_better = best, higher_is_better
         self._warn = warn
         self._damaged: set[int] = set()  # those that `restore` passed over
         self._warned: set[str] = set()
@@ -78,7 +81,7 @@ class Checkpoints:
         return (self.steps() or [None])[-1]
 
     def save(self, state: TrainState, record: dict[str, Any] | None = None) -> None:
-        """Write `state`; it is on disk on return. Then all but the newest `keep` are removed.
+        """Write `state`; it is on disk on return. Then old ones are removed, never the best.
 
         `record` holds the metrics of its step where they have still to be logged. A checkpoint that
         `restore` passed over as damaged is kept as `damaged-00000100`.
@@ -93,19 +96,21 @@ class Checkpoints:
                 f"{self.folder} holds a checkpoint of step {later[-1]}, later than step {step}: "
                 f"go on from that one, or save to another folder"
             )
+        values = read_values(self.folder)
         unfinished = self.folder / f"{UNFINISHED}{step:08d}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._set_damaged_aside()
             self._remove_unfinished()
-            _write(unfinished, state, record)
+            if values is not None and step in values.at:  # that of another state of this step
+                write_values(self.folder, values.without(step))
+            write_state(unfinished, state, record)
             self._publish(unfinished, self._path(step))
         except Exception as error:  # whatever orbax, the disk or the system raises
             _remove_for_good(unfinished)
-            message = f"could not save step {step} to {self.folder}: {_reason(error)}"
+            message = f"could not save step {step} to {self.folder}: {reason(error)}"
             raise CheckpointError(message) from error
-        for old in self.steps()[: -self.keep]:
-            self._remove(self._path(old))
+        self._remove_old()
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """The state of `step`, or of the newest whole one, with the tree and placement of `like`.
@@ -135,6 +140,67 @@ class Checkpoints:
             f"to start anew remove {self.folder} and resume, or take another folder"
         )
 
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint that there is, None where none has been evaluated.
+
+        Raises DamagedCheckpoint where `best.json` has changed since it was written.
+        """
+        values = read_values(self.folder)
+        return None if values is None else values.best(self.steps())
+
+    def restore_best(self, like: TrainState) -> TrainState:
+        """The state of the best checkpoint, as `restore` gives that of the newest.
+
+        Raises CheckpointError as `restore` does, and where none has been evaluated; none stands in
+        for a best one that is damaged.
+        """
+        step = self.best_step()
+        if step is None:
+            raise CheckpointError(
+                f"no best checkpoint in {self.folder}: none has been evaluated by a run with "
+                f"Checkpoints(..., best=metric)"
+            )
+        return self._restore(like, step)
+
+    def would_be_best(self, record: Mapping[str, Any]) -> bool:
+        """Whether the evaluation in a record is better than that of every other checkpoint.
+
+        False where no `best` is kept. Raises ValueError where the record lacks the metric.
+        """
+        if self.best is None:
+            return False
+        at = {**self._values().at, record["step"]: metric_of(record, self.best, "best")}
+        values = Values(self.best, self.higher_is_better, at)
+        return values.best([*self.steps(), record["step"]]) == record["step"]
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Note the evaluation of a checkpoint, where a `best` is kept and there is that checkpoint.
+
+        Then those are removed that are neither new nor the best any more.
+        """
+        if self.best is None or record["step"] not in self.steps():
+            return
+        steps, value = self.steps(), metric_of(record, self.best, "best")
+        at = {step: x for step, x in self._values().at.items() if step in steps}
+        at |= {record["step"]: value} if math.isfinite(value) else {}
+        try:
+            write_values(self.folder, Values(self.best, self.higher_is_better, at))
+        except OSError as error:
+            raise CheckpointError(f"{self.folder} cannot be written: {error.strerror}") from error
+        self._remove_old()
+
+    def _values(self) -> Values:
+        """What has been noted of the metric to choose by; that of another metric is no guide."""
+        values = read_values(self.folder)
+        at = values.at if values is not None and values.metric == self.best else {}
+        return Values(self.best or "", self.higher_is_better, at)
+
+    def _remove_old(self) -> None:
+        best = self.best_step()
+        for old in self.steps()[: -self.keep]:
+            if old != best:
+                self._remove(self._path(old))
+
     def record(self, step: int) -> dict[str, Any] | None:
         """The metrics of `step` that had still to be logged when it was saved, or None."""
         return read_manifest(self._path(step), check_files=False).record
@@ -144,7 +210,7 @@ class Checkpoints:
         phrases = _differences(read_manifest(path).leaves, signature(like))
         if phrases:
             raise CheckpointError(f"{path} does not fit the state to fill: {first_of(phrases)}")
-        state = _read(path, like)
+        state = read_state(path, like)
         if int(state.step) != step:
             raise DamagedCheckpoint(f"{path} is damaged: it holds step {int(state.step)}")
         return state
@@ -205,7 +271,7 @@ class Checkpoints:
             self._remove(replaced)
         else:
             unfinished.rename(path)
-        _sync(self.folder)
+        sync(self.folder)
 
 
 def _remove_for_good(folder: Path) -> None:
@@ -219,45 +285,6 @@ def _remove_for_good(folder: Path) -> None:
         time.sleep(_BETWEEN_LOOKS)
 
 
-def _write(path: Path, state: TrainState, record: dict[str, Any] | None) -> None:
-    """Arrays and manifest of `state` in a new folder, all flushed to disk."""
-    import orbax.checkpoint as ocp
-
-    # orbax takes arrays only, and a NumPy scalar is none. It joins the keys of a tree by dots, and
-    # two leaves of the same joined key overwrite each other: it gets one level, of names of ours.
-    arrays = {
-        name: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-        for name, leaf in zip(leaf_names(state), jax.tree.leaves(state), strict=True)
-    }
-    path.mkdir()
-    with orbax_silenced(), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path / "state", arrays)
-        checkpointer.wait_until_finished()
-    leaves = {name: str(leaf) for name, leaf in signature(state).named().items()}
-    write_manifest(path, leaves, record)
-    _sync(path)
-
-
-def _read(path: Path, like: TrainState) -> TrainState:
-    import orbax.checkpoint as ocp
-
-    def target(leaf: Shaped | np.ndarray) -> jax.ShapeDtypeStruct:
-        sharding = getattr(leaf, "sharding", None)
-        if sharding is None:
-            sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    leaves, treedef = jax.tree.flatten(like)
-    names = leaf_names(like)
-    try:
-        with orbax_silenced(), ocp.StandardCheckpointer() as checkpointer:
-            targets = dict(zip(names, map(target, leaves), strict=True))
-            arrays = checkpointer.restore(path / "state", targets)
-    except Exception as error:
-        raise CheckpointError(f"{path} cannot be read: {_reason(error)}") from error
-    return jax.tree.unflatten(treedef, [arrays[name] for name in names])
-
-
 def _differences(saved: dict[str, str], like: Signature) -> list[str]:
     wanted = {name: str(leaf._replace(weak_type=False)) for name, leaf in like.named().items()}
     phrases = [
@@ -268,25 +295,3 @@ def _differences(saved: dict[str, str], like: Signature) -> list[str]:
     phrases += [f"{name} ({wanted[name]}) is not in it" for name in wanted if name not in saved]
     phrases += [f"{name} ({saved[name]}) is in it alone" for name in saved if name not in wanted]
     return phrases
-
-
-def _reason(error: Exception) -> str:
-    """What an error says in one line: of the storage library's long ones what the system said."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    line = (str(error).splitlines() or [""])[0]
-    system = line.split(" [os_error_code=")
-    if len(system) > 1:
-        return system[0].rsplit(": ", 1)[-1]
-    return line or type(error).__name__
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder's entries, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,7 +19,9 @@ from funcnn.train.guard import (
     check_start,
     check_training,
 )
+from funcnn.train.hooks import Hooks, OneOrMore, OnEvaluation, OnSave, OnStep
 from funcnn.train.metrics_log import EVALUATION, MetricsLog
+from funcnn.train.optimizer import learning_rate_of_update
 from funcnn.train.progress import Progress
 from funcnn.train.state import TrainState
 from funcnn.train.step import Update
@@ -41,6 +43,9 @@ def fit(
     checkpoint_every: int = 0,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
+    on_step: OneOrMore[OnStep] = (),
+    on_evaluation: OneOrMore[OnEvaluation] = (),
+    on_save: OneOrMore[OnSave] = (),
 ) -> tuple[TrainState, list[dict[str, Any]]]:
     """Train until `steps` updates have been made in all; a restored state goes on where it stopped.
 
@@ -52,18 +57,35 @@ def fit(
     the first end of a call at or after each multiple of its `..._every`, and at the end of the run;
     0 stands for the end alone. A state whose evaluation raises is saved, due or not; a record that
     a run had no time to log goes with the saved state, and is logged when the run goes on. A record
-    is `{"step": updates made, "loss": ...}`, the metrics of that last update, with those of
+    is `{"step": updates made, "loss": ...}`, the metrics of that last update, and its
+    `learning_rate` where the optimizer tells it, as `make_optimizer`'s do; with those of
     `evaluate(params) -> {name: float}` as `evaluation_NAME` when they are due; its `params` have
     the statistics of batch norm folded in. `history` is the list of records of this call; `log`
     gets the same, after dropping what a run beyond the restored step had written. `stop()` is asked
     before every call; when it says True, the state is saved (no record is written) and the loop
     returns early.
 
+    Hooks are functions, one or a list for each of three events. One that returns True stops the run
+    as `stop` does, once what is due at that step has been done; else it returns False or None.
+
+    - `on_step(state, metrics)` after every call of the step, before its state is saved, evaluated
+      or logged; the metrics are as the step gives them, on the device.
+    - `on_evaluation(state, records)` after an evaluated record has been logged: all records of the
+      run, those that `log` holds of its earlier calls, too, the newest last. It is called at least
+      once for each: a run that goes on from an evaluated step begins with that call, since the
+      run before may have ended between the two. `early_stopping` makes such a hook.
+    - `on_save(state, record)` after a state has been saved, with the record that went with it,
+      before its evaluation, or with `{"step": updates made}` where none is due.
+
+    A hook may read the state, and copies what it is to keep: the next call donates it. Where one
+    raises, the state is saved first, due or not, and the error has a note that names the hook.
+
     `state` is donated: use the one that is returned. Raises TrainingError when a call would compile
     anew because a leaf changed (the first call and a last one of fewer steps may), or when loss,
     gradient or params are not finite at a record or a save; such a state is never saved; before the
     first call, when `evaluate`, made by `make_evaluation`, does not fit the state, or batch norm
-    would see one number a channel. TypeError when `batches` is no function of the step.
+    would see one number a channel. TypeError when `batches` is no function of the step, or a hook
+    none, or one returns something else.
 
     >>> import jax.numpy as jnp, optax
     >>> from funcnn.train import TrainState, make_step
@@ -77,7 +99,7 @@ def fit(
     """
     size = _steps_per_call(step, steps_per_call)
     check_batches(batches, size)
-    run = _Run(evaluate, log, checkpoints, progress)
+    run = _Run(step, evaluate, log, checkpoints, progress, Hooks(on_step, on_evaluation, on_save))
     first = position = int(state.step)
     before = max(position - size, 0)  # where the call ended that the state comes from
     guard, metrics = RetraceGuard(stacked=size > 1), {}
@@ -88,7 +110,7 @@ def fit(
     with contextlib.closing(progress) if progress else contextlib.nullcontext():
         run.begin(state, position, steps, evaluate is not None and due(evaluate_every))
         while position < steps:
-            if stop is not None and stop():
+            if run.stopped or (stop is not None and stop()):
                 run.save(state, metrics, position)
                 break
             count = min(size, steps - position)
@@ -98,11 +120,8 @@ def fit(
                 check_start(step, state, batch, evaluate)
             state, metrics = step(state, batch)
             before, position = position, position + count
-            if progress is not None:
-                progress.advance(position)
-            evaluating = evaluate is not None and due(evaluate_every)
-            recording = evaluating or due(log_every)
-            run.after_call(state, metrics, position, recording, evaluating, due(checkpoint_every))
+            evaluating, saving = evaluate is not None and due(evaluate_every), due(checkpoint_every)
+            run.after_call(state, metrics, position, due(log_every), evaluating, saving)
     return state, run.history
 
 
@@ -111,12 +130,19 @@ class _Run:
 
     def __init__(
         self,
+        step: Update,
         evaluate: Any,
         log: MetricsLog | None,
         checkpoints: Checkpoints | None,
         progress: Progress | None,
+        hooks: Hooks,
     ):
+        hooks.check()
         self.history: list[dict[str, Any]] = []
+        self.stopped = False  # whether a hook has asked for it
+        self._hooks = hooks
+        self._learning_rate = getattr(step, "learning_rate", None)
+        self._earlier: list[dict[str, Any]] = []  # what the log holds of the run's earlier calls
         self._evaluate, self._log = evaluate, log
         self._checkpoints, self._progress = checkpoints, progress
         self._saved: int | None = None
@@ -124,6 +150,7 @@ class _Run:
     def begin(self, state: TrainState, position: int, steps: int, evaluating: bool) -> None:
         record = None
         if self._checkpoints is not None:
+            self._checkpoints.best_step()  # which raises now where that is not known
             self._saved = self._checkpoints.latest()
             if self._saved is not None and self._saved > position:
                 raise TrainingError(
@@ -132,7 +159,9 @@ class _Run:
                 )
             if self._saved == position:
                 record = self._checkpoints.record(position)
-        if self._log is None or self._log.last_step(until=position) == position:
+        self._earlier = [] if self._log is None else self._log.records(until=position)
+        last = self._earlier[-1] if self._earlier else {"step": None}
+        if self._log is None or last["step"] == position:
             record = None  # there is no log, or it is there already
         # A finished run is left as it is: it may lie where nothing can be written.
         if self._log is not None and (position < steps or record is not None):
@@ -141,17 +170,23 @@ class _Run:
             self._progress.start(steps, position)
         if record is not None:
             self._finish_record(record, state, {}, evaluating)
+        elif last["step"] == position and any(name.startswith(EVALUATION) for name in last):
+            self._evaluated(state, {}, position)
 
     def after_call(
         self,
         state: TrainState,
         metrics: Metrics,
         position: int,
-        recording: bool,
+        logging: bool,
         evaluating: bool,
         saving: bool,
     ) -> None:
-        record = self._new_record(metrics, position) if recording else None
+        if self._progress is not None:
+            self._progress.advance(position)
+        record = self._new_record(metrics, position) if logging or evaluating else None
+        with self._saved_if_it_raises(state, metrics, position, record):
+            self._ask("on_step", position, state, metrics)
         if saving:
             self.save(state, metrics, position, record)
         if record is not None:
@@ -164,23 +199,63 @@ class _Run:
         # A call of several steps gives a value for each; the record is of the last. The loss comes
         # first: compiled functions sort their dicts.
         names = sorted(metrics, key=lambda name: name != "loss")
-        return {"step": position, **{name: np.ravel(metrics[name])[-1].item() for name in names}}
+        record = {"step": position, **{n: np.ravel(metrics[n])[-1].item() for n in names}}
+        if self._learning_rate is not None:
+            rate = learning_rate_of_update(self._learning_rate, position)
+            record.setdefault("learning_rate", rate)  # the loss's own stays
+        return record
 
     def _finish_record(
         self, record: dict[str, Any], state: TrainState, metrics: Metrics, evaluating: bool
     ) -> None:
+        unevaluated = record
         if evaluating:
-            try:
+            with self._saved_if_it_raises(state, metrics, record["step"], unevaluated):
                 evaluation = self._evaluate(state.evaluation_params())
-            except Exception:
-                self.save(state, metrics, record["step"], record)
-                raise
-            record = {**record, **{f"{EVALUATION}{name}": x for name, x in evaluation.items()}}
+                record = {**record, **{f"{EVALUATION}{name}": x for name, x in evaluation.items()}}
+                self._keep_best(state, metrics, unevaluated, record)
         self.history.append(record)
         if self._log is not None:
             self._log.write(record)
         if self._progress is not None:
             self._progress.report(record)
+        if evaluating:
+            self._evaluated(state, metrics, record["step"])
+
+    def _keep_best(
+        self,
+        state: TrainState,
+        metrics: Metrics,
+        unevaluated: dict[str, Any],
+        record: Mapping[str, Any],
+    ) -> None:
+        if self._checkpoints is None:
+            return
+        if self._checkpoints.would_be_best(record):
+            # Killed from here on, the run evaluates this state again, and notes it then.
+            self.save(state, metrics, record["step"], unevaluated)
+        self._checkpoints.note(record)
+
+    def _evaluated(self, state: TrainState, metrics: Metrics, position: int) -> None:
+        with self._saved_if_it_raises(state, metrics, position):
+            self._ask("on_evaluation", position, state, (*self._earlier, *self.history))
+
+    def _ask(self, name: str, position: int, state: TrainState, seen: Any) -> None:
+        self.stopped |= self._hooks.ask(name, position, state, seen)
+
+    @contextlib.contextmanager
+    def _saved_if_it_raises(
+        self,
+        state: TrainState,
+        metrics: Metrics,
+        position: int,
+        record: dict[str, Any] | None = None,
+    ) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.save(state, metrics, position, record)
+            raise
 
     def save(
         self,
@@ -195,6 +270,7 @@ class _Run:
         check_params(state.params, position)
         self._checkpoints.save(state, record)
         self._saved = position
+        self._ask("on_save", position, state, record or {"step": position})
 
 
 def _steps_per_call(step: Update, given: int | None) -> int:

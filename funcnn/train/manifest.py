@@ -51,7 +51,7 @@ def write_manifest(path: Path, leaves: dict[str, str], record: dict[str, Any] | 
     files = {name: _digest(path / name) for name in _files(path)}
     content = {"leaves": leaves, "record": record, "files": files}
     with (path / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump({**content, "manifest": _digest_of(content)}, file, indent=1)
+        json.dump({**content, "manifest": digest_of(content)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
 
@@ -98,7 +98,7 @@ def _parsed(path: Path) -> dict[str, Any] | None:
     """What the manifest says, None where it is not as `write_manifest` writes it."""
     try:
         content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        intact = content.pop("manifest") == _digest_of(content)
+        intact = content.pop("manifest") == digest_of(content)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -123,5 +123,10 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest_of(content: dict[str, Any]) -> str:
+def digest_of(content: dict[str, Any]) -> str:
+    """The SHA-256 of what a JSON file says, whatever the order of its names.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -67,10 +67,17 @@ class MetricsLog:
         >>> print(MetricsLog("no/metrics.jsonl").last_step(until=10))
         None
         """
+        return max([record["step"] for record in self.records(until)], default=None)
+
+    def records(self, until: int) -> list[dict[str, Any]]:
+        """The whole lines up to step `until`, as `read_metrics` gives them; none without a file.
+
+        >>> MetricsLog("no/metrics.jsonl").records(until=10)
+        []
+        """
         if not self.path.exists():
-            return None
-        steps = [record["step"] for record in read_metrics(self.path)]
-        return max([step for step in steps if step <= until], default=None)
+            return []
+        return [record for record in read_metrics(self.path) if record["step"] <= until]
 
     def rewind(self, step: int) -> None:
         """Drop the lines beyond `step`, and a last line that a crash cut off, in one atomic write.

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from funcnn.core.errors import first_line
@@ -19,6 +21,16 @@ Made = TypeVar("Made")
 MAIN_RATE = ("peak_value", "init_value", "value")
 
 
+class RatedOptimizer(optax.GradientTransformationExtraArgs):
+    """An optimizer of optax that tells its `learning_rate`, a number or a function of the step.
+
+    >>> make_optimizer("adam", learning_rate=0.001).learning_rate
+    0.001
+    """
+
+    learning_rate: float | Function | None = None
+
+
 def make_optimizer(
     name: str,
     *,
@@ -26,11 +38,12 @@ def make_optimizer(
     schedule: str | None = None,
     schedule_options: Mapping[str, object] | None = None,
     **options: object,
-) -> optax.GradientTransformation:
+) -> RatedOptimizer:
     """optax's optimizer `name`, with the options that optax itself gives it.
 
     With `schedule`, one of optax's by name, the learning rate follows it; `learning_rate` then
     fills the schedule's `peak_value`, `init_value` or `value`, the first of them that it takes.
+    The result has it as `learning_rate`, which `fit` records; None where it has no such option.
 
     Raises ValueError, one line, for an unknown optimizer or schedule, an option that it does not
     take, one that it needs and was not given, and a value of the wrong kind.
@@ -53,7 +66,23 @@ def make_optimizer(
         options = {"learning_rate": learning_rate, **options}
     elif rate in options:
         _check_rate(options[rate])
-    return _make("optimizer", name, factory, options)
+    # A step does the same to an optimizer without extra arguments.
+    made = optax.with_extra_args_support(_make("optimizer", name, factory, options))
+    optimizer = RatedOptimizer(made.init, made.update)
+    optimizer.learning_rate = learning_rate
+    return optimizer
+
+
+def learning_rate_of_update(learning_rate: float | Function, update: int) -> float:
+    """The learning rate of an update by its number, from 1: optax counts those made before it.
+
+    >>> learning_rate_of_update(0.5, 3), learning_rate_of_update(lambda count: 0.5 * count, 3)
+    (0.5, 1.0)
+    """
+    if not callable(learning_rate):
+        return float(learning_rate)
+    with jax.numpy_dtype_promotion("standard"):  # as in the step
+        return float(learning_rate(jnp.int32(update - 1)))
 
 
 def make_schedule(

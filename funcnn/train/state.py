@@ -10,6 +10,8 @@ import numpy as np
 import optax
 
 from funcnn.core.usage import as_integer
+from funcnn.train.averages import averages_or_params
+from funcnn.train.extra import check_extra
 from funcnn.train.signature import leaf_name
 from funcnn.train.statistics import Statistics, fold_statistics, zero_statistics
 from funcnn.types import Array, ArrayLike, PyTree
@@ -21,7 +23,10 @@ class TrainState(NamedTuple):
     Fields: `params`, a tree of floating point arrays; `optimizer_state`, optax's; `step` int32 (),
     the number of updates made; `seed` uint32 (). A step's key is folded in from (seed, step), so a
     state holds no key. `statistics` are the running ones of batch norm, {path: (mean, variance,
-    count)}; they stand apart from `params`, where weight decay would shrink them.
+    count)}; they stand apart from `params`, where weight decay would shrink them. `extra` is a tree
+    of arrays of any dtype, which the loss and `after_update` of a step take and return: the carry
+    of a recurrent network, averages of the params, a target network. All of it is donated,
+    guarded, saved and restored alike.
 
     >>> state = TrainState.create({"w": jnp.ones((2, 3))}, optax.sgd(0.1), seed=0)
     >>> state.step.dtype, state.seed.dtype, state.params["w"].shape
@@ -33,6 +38,7 @@ class TrainState(NamedTuple):
     step: jax.Array
     seed: jax.Array
     statistics: Statistics = {}  # noqa: RUF012, nobody changes it
+    extra: PyTree = {}  # noqa: RUF012
 
     @staticmethod
     def create(
@@ -40,13 +46,16 @@ class TrainState(NamedTuple):
         optimizer: optax.GradientTransformation,
         seed: int,
         statistics: Statistics | None = None,
+        extra: PyTree = None,
     ) -> TrainState:
         """The state before the first step. The arrays are copies: a step donates its state.
 
         `statistics` are those of any batch, `model.statistics(params, x, key)`, or their shapes:
         the state's own start at zero, of no batch yet. A model without batch norm has none.
+        `extra` is what the first step is given.
 
-        Raises TypeError for a leaf of `params` that is not floating point, ValueError for a seed
+        Raises TypeError for a leaf of `params` that is not floating point, or one of `extra` that
+        is no array; ValueError for a seed
         outside 0 ... 2**32 - 1.
 
         >>> TrainState.create({"count": jnp.zeros(3, jnp.int32)}, optax.sgd(0.1), seed=0)
@@ -61,16 +70,21 @@ class TrainState(NamedTuple):
         # cannot be donated twice.
         step, seed_array = jnp.zeros((), jnp.int32), jnp.asarray(_checked_seed(seed))
         running = zero_statistics(statistics or {})
-        return TrainState(params, _strong_copy(optimizer_state), step, seed_array, running)
+        check_extra(extra)
+        extra = {} if extra is None else _strong_copy(extra)
+        return TrainState(params, _strong_copy(optimizer_state), step, seed_array, running, extra)
 
     def evaluation_params(self) -> PyTree:
-        """The params to evaluate with: the statistics folded in, where there are any.
+        """The params to evaluate with: their averages where `extra` holds some, the statistics in.
+
+        Averages are what `average_params` keeps there; the statistics are folded in where there
+        are any. `state.params` are those that are trained.
 
         >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), seed=0)
         >>> list(state.evaluation_params())
         ['w']
         """
-        return fold_statistics(self.params, self.statistics)
+        return fold_statistics(averages_or_params(self.params, self.extra), self.statistics)
 
 
 def check_params(params: PyTree) -> None:

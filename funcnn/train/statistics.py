@@ -70,12 +70,15 @@ def merge_statistics(running: Statistics, batch: Statistics, momentum: float) ->
     return {path: merged(path) for path in running}
 
 
-def fold_statistics(params: PyTree, statistics: Statistics) -> PyTree:
+def fold_statistics(params: PyTree, statistics: Statistics, *, frozen: bool = False) -> PyTree:
     """The params of evaluation: with `mean` and `variance` beside `scale` and `bias`.
 
     Args:
         params: those of training; they are left as they are.
         statistics: of a batch, `model.statistics(params, x, key)`, or `state.statistics`.
+        frozen: whether a key, too, leaves them in use, as constants, where a dropout drops by it.
+            Fold them inside the loss, so that no optimizer sees them; such a model has no
+            statistics of its batches to return. They stand as `frozen_mean`, `frozen_variance`.
 
     Raises:
         KeyError: params have no layer at one of the paths.
@@ -86,11 +89,13 @@ def fold_statistics(params: PyTree, statistics: Statistics) -> PyTree:
     >>> list(folded["norm"])
     ['scale', 'bias', 'mean', 'variance']
     """
+    prefix = "frozen_" if frozen else ""
     for path, (mean, variance, count) in statistics.items():
         if not isinstance(count, Tracer) and np.any(np.asarray(count) == 0):
             raise ValueError(f"fold_statistics: {path}: no batch has been seen yet, count is 0")
         names = path.split("/") if path else []
-        params = _with(params, names, {"mean": mean, "variance": variance}, path)
+        entries = {f"{prefix}mean": mean, f"{prefix}variance": variance}
+        params = _with(params, names, entries, path)
     return params
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from funcnn.core.usage import as_integer
+from funcnn.train.extra import EXTRA, same_types, takes_extra
 from funcnn.train.signature import differences, first_of, leaf_name, signature
 from funcnn.train.state import TrainState, check_params
 from funcnn.train.statistics import Statistics, merge_statistics
@@ -18,6 +19,8 @@ from funcnn.types import Array, Batch, Function, Loss, Metrics, PyTree
 
 # One call of a step, `make_step`'s or a plain function.
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+# after_update(params, extra, step) -> extra
+AfterUpdate = Callable[[PyTree, PyTree, Array], PyTree]
 
 RESERVED = ("loss", "gradient_norm")
 STATISTICS = "statistics"
@@ -29,6 +32,7 @@ def make_step(
     *,
     steps_per_call: int = 1,
     momentum: float = 0.9,
+    after_update: AfterUpdate | None = None,
 ) -> Step:
     """Compile one update of `loss(params, batch, key) -> scalar` or `(scalar, metrics)`.
 
@@ -41,14 +45,21 @@ def make_step(
     metrics, as `statistics`: they are no metric, but go into the state, whose running mean forgets
     by `momentum` a step (see `funcnn.train.statistics`); they take no part in the gradient.
 
+    A loss with a parameter named `extra` gets the state's: `loss(params, batch, key, extra)`. What
+    it returns as `extra` among its metrics goes into the state, for the next step: the carry of a
+    recurrent network, say. `after_update(params, extra, step) -> extra` then sees the new params
+    and the number of updates made: `average_params` makes one, and a target network is another,
+    `jax.tree.map(lambda new, old: jnp.where(step % 100 == 0, new, old), params, extra)`. Whoever
+    returns no `extra` leaves it as it is. No gradient goes through it.
+
     With `steps_per_call=1` the batch is as the loss takes it and the metrics are scalars. With
     K > 1 every array of the batch has a leading axis of K, or fewer in a last call, and the metrics
     have it too; the K updates run in one `lax.scan` and give the same parameters.
 
     Raises TypeError, naming the leaf or the shape, where params are not floating point, the loss is
-    no scalar or its metrics are no scalars, the optimizer changes the type of its own state, or the
-    statistics are not those of the state; ValueError for a leading axis that is not 1 ... K, or a
-    momentum outside [0, 1).
+    no scalar or its metrics are no scalars, the optimizer changes the type of its own state, the
+    statistics are not those of the state, or `extra` changes its tree or types; ValueError for a
+    leading axis that is not 1 ... K, or a momentum outside [0, 1).
 
     >>> from funcnn.train import TrainState
     >>> def loss(params, batch, key):
@@ -60,7 +71,7 @@ def make_step(
     >>> float(metrics["loss"]), int(state.step)
     (1.0, 1)
     """
-    return Step(loss, optimizer, steps_per_call, momentum)
+    return Step(loss, optimizer, steps_per_call, momentum, after_update)
 
 
 class Step:
@@ -68,6 +79,8 @@ class Step:
 
     `body` is the same update as a pure function that is not compiled, always of one batch; `jitted`
     is what a call runs, for `jitted.trace(state, batch)` and ahead of time compilation.
+    `learning_rate` is the optimizer's, a number or a function of the updates made before, where it
+    tells one (see `make_optimizer`), else None.
 
     >>> step = make_step(lambda params, batch, key: jnp.sum(params["w"] * batch), optax.sgd(1.0))
     >>> step.steps_per_call
@@ -80,6 +93,7 @@ class Step:
         optimizer: optax.GradientTransformation,
         steps_per_call: int,
         momentum: float = 0.9,
+        after_update: AfterUpdate | None = None,
     ):
         if as_integer(steps_per_call) is None:
             raise ValueError(f"steps_per_call must be an integer, found {steps_per_call!r}")
@@ -88,7 +102,9 @@ class Step:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, found {momentum!r}")
         self.steps_per_call = steps_per_call
-        self.body = _make_body(loss, optax.with_extra_args_support(optimizer), momentum)
+        self.learning_rate: float | Function | None = getattr(optimizer, "learning_rate", None)
+        optimizer = optax.with_extra_args_support(optimizer)
+        self.body = _make_body(_taking_extra(loss), optimizer, momentum, after_update)
 
         def scanned(state: TrainState, batches: Batch) -> tuple[TrainState, dict[str, Array]]:
             return jax.lax.scan(self.body, state, batches)
@@ -123,8 +139,18 @@ def check_leading_axis(batch: Batch, smallest: int, largest: int) -> int:
     return largest
 
 
+def _taking_extra(loss: Loss) -> Loss:
+    """The loss as `loss(params, batch, key, extra)`, whether or not it asks for `extra`."""
+    if takes_extra(loss):
+        return lambda params, batch, key, extra: loss(params, batch, key, extra=extra)
+    return lambda params, batch, key, extra: loss(params, batch, key)
+
+
 def _make_body(
-    loss: Loss, optimizer: optax.GradientTransformationExtraArgs, momentum: float
+    loss: Loss,
+    optimizer: optax.GradientTransformationExtraArgs,
+    momentum: float,
+    after_update: AfterUpdate | None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
     def body(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         check_params(state.params)
@@ -134,18 +160,35 @@ def _make_body(
         batch = jax.lax.optimization_barrier(batch)
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
 
-        def objective(params: PyTree) -> tuple[Array, tuple[dict[str, Array], Statistics]]:
-            value, metrics, statistics = _checked_loss(loss(params, batch, key))
-            return value, (metrics, statistics)
+        def objective(params: PyTree) -> tuple[Array, tuple[dict[str, Array], Statistics, PyTree]]:
+            return _checked_loss(loss(params, batch, key, state.extra))
 
         value_and_gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        (value, (metrics, statistics)), gradient = jax.lax.optimization_barrier(value_and_gradient)
+        value_and_gradient = jax.lax.optimization_barrier(value_and_gradient)
+        (value, (metrics, statistics, extra)), gradient = value_and_gradient
         params, optimizer_state = _update(optimizer, state, gradient, value, objective)
         statistics = merge_statistics(state.statistics, statistics, momentum)
+        extra = _next_extra(state, params, extra, after_update)
         metrics = {"loss": value, **metrics, "gradient_norm": _norm(gradient)}
-        return TrainState(params, optimizer_state, state.step + 1, state.seed, statistics), metrics
+        state = TrainState(params, optimizer_state, state.step + 1, state.seed, statistics, extra)
+        return state, metrics
 
     return body
+
+
+def _next_extra(
+    state: TrainState, params: PyTree, extra: PyTree, after_update: AfterUpdate | None
+) -> PyTree:
+    """The `extra` of the next state, from the loss's own, or None, and the new params."""
+    cure = "its tree, shapes and dtypes are those of TrainState.create(..., extra=...)"
+    extra = state.extra if extra is None else extra
+    extra = same_types(extra, state.extra, f"the loss returns another extra ({cure})")
+    if after_update is None:
+        return extra
+    # As in the body: what averages the params is compiled apart from what updates them.
+    params, extra = jax.lax.optimization_barrier((params, extra))
+    new = after_update(params, extra, state.step + 1)
+    return same_types(new, state.extra, f"after_update returns another extra ({cure})")
 
 
 def _update(
@@ -176,7 +219,8 @@ def _update(
                 f"given what it takes of {', '.join(extra)})"
             ) from error
         params = optax.apply_updates(state.params, updates)
-    return params, _same_types(optimizer_state, state.optimizer_state)
+    complaint = "the optimizer changes the type of its own state"
+    return params, same_types(optimizer_state, state.optimizer_state, complaint)
 
 
 def _taken(update: Function, extra: dict[str, Any]) -> dict[str, Any]:
@@ -202,25 +246,6 @@ def _check_optimizer(optimizer: optax.GradientTransformation, state: TrainState)
     )
 
 
-def _same_types(new: PyTree, old: PyTree) -> PyTree:
-    """`new` without the weak types that `old` has not; a type that really differs is an error."""
-
-    def strong(new_leaf: Array, old_leaf: Array) -> Array:
-        old_type = jax.typeof(old_leaf)
-        if jax.typeof(new_leaf).dtype != old_type.dtype or old_type.weak_type:
-            return new_leaf
-        if jnp.issubdtype(old_type.dtype, jax.dtypes.extended):
-            return new_leaf
-        return jax.lax.convert_element_type(new_leaf, old_type.dtype)
-
-    if jax.tree.structure(new) == jax.tree.structure(old):
-        new = jax.tree.map(strong, new, old)
-    changes = differences(signature(old), signature(new))
-    if changes:
-        raise TypeError(f"the optimizer changes the type of its own state: {first_of(changes)}")
-    return new
-
-
 def _norm(gradient: PyTree) -> Array:
     """Root of the sum of squares over all leaves, in float32 or better."""
     leaves = jax.tree.leaves(gradient)
@@ -231,21 +256,21 @@ def _norm(gradient: PyTree) -> Array:
     return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
 
 
-def _checked_loss(output: PyTree) -> tuple[Array, dict[str, Array], Statistics]:
-    """The loss's (scalar, metrics, statistics), or a TypeError that says what it is instead."""
+def _checked_loss(output: PyTree) -> tuple[Array, tuple[dict[str, Array], Statistics, PyTree]]:
+    """The loss's scalar, and metrics, statistics and extra or None; else a TypeError says why."""
     value, metrics = output if isinstance(output, tuple) and len(output) == 2 else (output, {})
     if not _is_scalar(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise TypeError(f"loss must return a floating point scalar, found {_describe(value)}")
     if not isinstance(metrics, dict):
         raise TypeError(f"loss must return its metrics as a dict, found {_describe(metrics)}")
-    statistics = metrics.get(STATISTICS, {})
-    metrics = {name: metric for name, metric in metrics.items() if name != STATISTICS}
+    statistics, extra = metrics.get(STATISTICS, {}), metrics.get(EXTRA)
+    metrics = {name: x for name, x in metrics.items() if name not in (STATISTICS, EXTRA)}
     for name, metric in metrics.items():
         if name in RESERVED:
             raise TypeError(f"loss returns a metric named '{name}', which the step itself gives")
         if not _is_scalar(metric):
             raise TypeError(f"metric '{name}' must be a scalar, found {_describe(metric)}")
-    return value, metrics, statistics
+    return value, (metrics, statistics, extra)
 
 
 def _is_scalar(value: PyTree) -> TypeGuard[Array]:

@@ -123,7 +123,7 @@ MISTAKES = {
         lambda: tools.layer_from_rule(alone),
         "layer_from_rule: expected a Rule, found the function alone",
     ),
-    "an unknown data set": (lambda: tools.data.load(3), "unknown data .* known: digits, idx"),
+    "an unknown data set": (lambda: tools.data.load(3), "unknown data .*; known: .*digits, .*idx"),
     "check no function": (lambda: tools.check("relu"), "give a Rule, or .* found str 'relu'"),
     "check without arguments": (lambda: tools.check(alone), "found the function alone alone"),
     "check text": (

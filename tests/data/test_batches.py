@@ -6,9 +6,9 @@ from funcnn.data import DataError, Split, make_batches
 
 @pytest.fixture
 def split():
-    """23 images whose pixels say which they are, so that a row is known wherever it turns up."""
+    """23 rows whose numbers say which they are, so that a row is known wherever it turns up."""
     x = np.broadcast_to(np.arange(23, dtype=np.float32)[:, None, None, None], (23, 2, 2, 1))
-    return Split(x.copy(), np.arange(23, dtype=np.int32))
+    return Split(x=x.copy(), y=np.arange(23, dtype=np.int32))
 
 
 def test_batches_are_full_and_rows_stay_together(split):
@@ -22,7 +22,7 @@ def test_batches_are_full_and_rows_stay_together(split):
         assert np.array_equal(batch["x"][:, 0, 0, 0], batch["y"])
 
 
-def test_each_epoch_has_every_image_once(split):
+def test_each_epoch_has_every_row_once(split):
     batches = make_batches(split, 5, seed=0)
     stream = np.concatenate([batches(step)["y"] for step in range(46)])  # ten epochs
     epochs = stream.reshape(10, 23)
@@ -71,7 +71,7 @@ def test_batches_do_not_alias_the_data(split):
 
 @pytest.mark.parametrize("batch_size", [0, 24])
 def test_batch_size_outside_the_data(split, batch_size):
-    with pytest.raises(DataError, match=f"between 1 and the 23 images, found {batch_size}$"):
+    with pytest.raises(DataError, match=f"between 1 and the 23 rows, found {batch_size}$"):
         make_batches(split, batch_size, seed=0)
 
 
@@ -83,3 +83,55 @@ def test_bad_step_and_count(split):
         batches(2, 0)
     with pytest.raises(ValueError, match="steps_per_call must be at least 1, found 0"):
         make_batches(split, 5, seed=0, steps_per_call=0)
+
+
+def rows_of(batches, steps):
+    return [batches(step)["y"].tolist() for step in range(steps)]
+
+
+def test_drop_leaves_the_rest_of_an_epoch_out(split):
+    seen = rows_of(make_batches(split, 5, seed=0, last="drop"), 8)  # two epochs of four batches
+    first, second = np.ravel(seen[:4]).tolist(), np.ravel(seen[4:]).tolist()
+    assert len(set(first)) == len(set(second)) == 20
+    assert first != second
+    filled = rows_of(make_batches(split, 5, seed=0), 4)
+    assert filled == seen[:4]
+
+
+def test_pad_marks_the_rows_that_count(split):
+    batches = make_batches(split, 5, seed=0, last="pad")
+    for epoch in range(2):
+        found = [batches(5 * epoch + step) for step in range(5)]
+        counted = np.concatenate([batch["y"][batch["mask"]] for batch in found])
+        assert sorted(counted.tolist()) == list(range(23))
+        assert [int(batch["mask"].sum()) for batch in found] == [5, 5, 5, 5, 3]
+    stacked = batches(3, 4)
+    for place in range(4):
+        single = batches(3 + place)
+        assert all(np.array_equal(stacked[name][place], single[name]) for name in single)
+
+
+def test_a_rest_may_be_an_error(split):
+    make_batches(Split(y=np.arange(20)), 5, seed=0, last="error")
+    with pytest.raises(DataError, match="leaves 3 of the 23 rows over"):
+        make_batches(split, 5, seed=0, last="error")
+
+
+def test_no_array_of_the_data_is_the_mask():
+    taken = Split(y=np.arange(4), mask=np.ones(4, bool))
+    with pytest.raises(DataError, match="the data has one: rename it"):
+        make_batches(taken, 2, seed=0, last="pad")
+
+
+def test_every_array_of_a_split_is_in_a_batch(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(46, dtype=np.uint16).reshape(23, 2))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    split = Split(x=mapped, weight=np.arange(23.0), deep=np.zeros((23, 2, 3, 4)))
+    batch = make_batches(split, 5, seed=0)(0)
+    assert {name: array.shape for name, array in batch.items()} == {
+        "x": (5, 2),
+        "weight": (5,),
+        "deep": (5, 2, 3, 4),
+    }
+    assert type(batch["x"]) is np.ndarray
+    assert np.array_equal(batch["x"][:, 0], 2 * batch["weight"])

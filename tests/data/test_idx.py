@@ -243,6 +243,115 @@ def test_float_pixels_outside_their_range(tmp_path, value):
     assert text.startswith(f"{folder / IMAGES}: image 17 holds {value} at row 3, column 4; ")
 
 
+@pytest.mark.parametrize("dtype", ["i2", "i4"])
+def test_levels_may_be_integers_of_any_type(tmp_path, dtype):
+    folder = write_idx_folder(tmp_path, gz=False)
+    bytes_of, levels = idx(folder), tiny_images(60, 0)[0].astype(dtype)
+    write_idx(folder / IMAGES, levels)
+    assert np.array_equal(idx(folder).train.x, bytes_of.train.x)
+    levels[2, 7, 1] = 256
+    write_idx(folder / IMAGES, levels)
+    assert error_of(idx, folder) == (
+        f"{folder / IMAGES}: image 2 holds 256 at row 7, column 1; pixels that are integers must "
+        "lie between 0 and 255"
+    )
+
+
+def coloured(folder, change=lambda x: x, name="idx4"):
+    write_idx_folder(folder, gz=False)
+    for pair, count in (("train", 60), ("t10k", 30)):
+        (folder / f"{pair}-images-idx3-ubyte").unlink()
+        x, _ = tiny_images(count, 0, shape=(8, 24))
+        write_idx(folder / f"{pair}-images-{name}-ubyte", change(x.reshape(count, 8, 8, 3)))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["idx3", "idx4"])
+def test_coloured_images(tmp_path, name):
+    data = idx(coloured(tmp_path, name=name))
+    x = tiny_images(60, 0, shape=(8, 24))[0].reshape(60, 8, 8, 3)
+    assert np.array_equal(data.train.x, x.astype(np.float32) / np.float32(255))
+
+
+def test_coloured_images_of_another_layout(tmp_path):
+    text = error_of(idx, coloured(tmp_path / "first", lambda x: x.transpose(0, 3, 1, 2)))
+    assert text.endswith(
+        "train-images-idx4-ubyte: its dimensions are (60, 3, 8, 8); coloured images are "
+        "(N, H, W, 3), with red, green and blue last"
+    )
+    folder = coloured(tmp_path / "float", lambda x: x.astype("f4"))
+    assert " at row 0, column 0, channel 0; pixels that are floats" in error_of(idx, folder)
+    write_idx(folder / "train-images-idx4-ubyte", np.zeros((60, 8, 8, 3), "u1"))
+    write_idx(folder / "t10k-images-idx4-ubyte", np.zeros((30, 8, 8, 1), "u1"))
+    text = error_of(idx, folder)
+    assert "images of 8x8 pixels, but train-images-idx4-ubyte has 8x8 pixels and 3 channels" in text
+
+
+def write_emnist(folder, name="letters", classes=26, first=1, test=True):
+    folder.mkdir(exist_ok=True)
+    for pair, seed in (("train", 0), ("test", 1)) if test else (("train", 0),):
+        x, y = tiny_images(3 * classes, seed, shape=(8, 6), classes=classes)
+        write_idx(folder / f"emnist-{name}-{pair}-images-idx3-ubyte", x, gz=True)
+        write_idx(folder / f"emnist-{name}-{pair}-labels-idx1-ubyte", y + np.uint8(first), gz=True)
+    return folder
+
+
+@pytest.mark.parametrize("variant", [None, "emnist-letters"])
+def test_the_letters_of_emnist(tmp_path, variant):
+    data = idx(write_emnist(tmp_path), variant)
+    x, y = tiny_images(78, 0, shape=(8, 6), classes=26)
+    assert np.array_equal(data.train.x[..., 0], x.swapaxes(1, 2) / np.float32(255))
+    assert np.array_equal(data.train.y, y)
+    assert (data.classes, data.labels[0], data.labels[25]) == (26, "a", "z")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "last"), [("balanced", 47, "t"), ("byclass", 62, "z"), ("digits", 10, "9")]
+)
+def test_other_parts_of_emnist(tmp_path, name, classes, last):
+    data = idx(write_emnist(tmp_path, name, classes, first=0, test=False), test_fraction=0.5)
+    assert (data.classes, len(data.labels), data.labels[-1]) == (classes, classes, last)
+    assert data.name.endswith(f"(test split cut from emnist-{name}-train-images-idx3-ubyte.gz)")
+    assert len(data.test.y) + len(data.train.y) == 3 * classes
+
+
+def test_bad_emnist(tmp_path):
+    folder = write_emnist(tmp_path / "zero", first=0)
+    assert error_of(idx, folder) == (
+        f"{folder / 'emnist-letters-train-labels-idx1-ubyte.gz'}: label 0 at position 0 is not "
+        "one of the 26 classes (1 to 26)"
+    )
+    write_emnist(folder, "balanced", 47, 0)
+    text = error_of(idx, folder)
+    assert text == f"{folder}: holds emnist-balanced, emnist-letters; say which one as variant"
+    assert idx(folder, "emnist-balanced").classes == 47
+    text = error_of(idx, folder, "emnist-leters")
+    assert '"emnist-leters" (did you mean "emnist-letters"?); fashion, emnist-balanced' in text
+    text = error_of(idx, folder, "emnist-mnist")
+    assert "no IDX files; it must hold emnist-mnist-train-images-idx3-ubyte[.gz] and" in text
+    (folder / "emnist-letters-test-images-idx3-ubyte.gz").unlink()
+    text = error_of(idx, folder, "emnist-letters")
+    assert "emnist-letters-test-images-idx3-ubyte[.gz] must stand beside it and does not" in text
+    labels = folder / "emnist-letters-test-labels-idx1-ubyte.gz"
+    labels.rename(folder / "emnist-letters-test-label")
+    text = error_of(idx, folder, "emnist-letters")
+    assert "emnist-letters-test-label: belongs to the emnist-letters-test- pair by its name" in text
+
+
+def test_mnist_beside_emnist(tmp_path):
+    folder = write_idx_folder(write_emnist(tmp_path), test=None)
+    data = idx(folder)
+    assert data.classes == 10
+    assert data.train.x.shape[1:] == (8, 8, 1)
+
+
+def test_the_clothes_of_fashion_mnist(tmp_path):
+    data = idx(write_idx_folder(tmp_path), "fashion")
+    assert (data.classes, data.labels[0], data.labels[9]) == (10, "T-shirt/top", "Ankle boot")
+    assert data.train.x.shape == (60, 8, 8, 1)
+    assert idx(tmp_path).labels == ()
+
+
 def test_no_pixels(tmp_path):
     folder = write_idx_folder(tmp_path, gz=False, train=0)
     assert "holds no pixel: its dimensions are (0, 8, 8)" in error_of(idx, folder)
@@ -251,9 +360,9 @@ def test_no_pixels(tmp_path):
 def test_too_few_images_to_split(tmp_path):
     folder = write_idx_folder(tmp_path / "few", train=20, test=None)
     text = error_of(idx, folder, test_fraction=0.2)
-    assert text.startswith(f"{folder / LABELS}.gz: cannot be split: 20 images of 10 classes")
+    assert text.startswith(f"{folder / LABELS}.gz: cannot be split: 20 rows of 10 classes")
     folder = write_idx_folder(tmp_path / "rare", train=11, test=None)
-    assert "class 1 has 1 image, and each class needs 2" in error_of(idx, folder)
+    assert "class 1 has 1 row, and each class needs 2" in error_of(idx, folder)
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"the MNIST test files are not in {MNIST}")

@@ -58,6 +58,7 @@ SHAPES = {
     "lstm": (lambda: fnn.lstm(4), LINE, (2, 6, 4)),
     "gru": (lambda: fnn.gru(4), LINE, (2, 6, 4)),
     "bidirectional": (lambda: fnn.bidirectional(fnn.gru(4)), LINE, (2, 6, 8)),
+    "stack_recurrent": (lambda: fnn.stack_recurrent(fnn.gru(5), fnn.rnn(4)), LINE, (2, 6, 4)),
     "dropout": (lambda: fnn.dropout(0.5), IMAGE, IMAGE.shape),
     "layer_norm": (lambda: fnn.layer_norm(), IMAGE, IMAGE.shape),
     "rms_norm": (lambda: fnn.rms_norm(), IMAGE, IMAGE.shape),

@@ -249,3 +249,82 @@ def test_frozen_without_statistics_does_not_offer_the_batchs_own(key):
     with pytest.raises(ValueError, match=r"^norm: .* fnn.fold_statistics\(params, statistics\)$"):
         inside({"norm": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, x, key=key)
     assert bool(jnp.all(jnp.isnan(layer(layer.init(key, x), x, key=key))))
+
+
+# What a key asks for, apart: the same model throughout, without a flag
+
+
+def dropping():
+    block = fnn.chain(fnn.batch_norm(), fnn.dropout(0.5))
+    return fnn.chain(
+        fnn.dense(4), fnn.batch_norm(), fnn.relu, fnn.dropout(0.5), fnn.repeat(block, 2)
+    )
+
+
+def trained(key):
+    """Params, statistics that no batch of the tests has, and a batch."""
+    model, x = dropping(), 3 + 2 * jax.random.normal(key, (64, 3))
+    params = model.init(key, x)
+    return model, params, model.statistics(params, 2 * x + 1, key), x
+
+
+def test_with_frozen_statistics_a_key_drops_and_normalises_by_them_alone(key):
+    model, params, statistics, x = trained(key)
+    frozen = fnn.fold_statistics(params, statistics, frozen=True)
+    part, own = (
+        fnn.chain(fnn.batch_norm(), fnn.dropout(0.5)),
+        {"batch_norm_0": frozen["batch_norm_0"]},
+    )
+    h, keys = fnn.dense(4)(params["dense_0"], x), jax.random.split(key, 2000)  # (64, 4)
+    draws = jax.jit(jax.vmap(lambda k: part(own, h, key=k)))(keys)  # (2000, 64, 4)
+    assert 0.45 < float((draws == 0).mean()) < 0.55
+    once = fnn.batch_norm()(own["batch_norm_0"], h)
+    np.testing.assert_allclose(draws, jnp.where(draws == 0, 0, 2 * once[None]), rtol=1e-5)
+    np.testing.assert_allclose(draws.mean(0), once, atol=5 * float(jnp.abs(once).max()) / 2000**0.5)
+    # A row of the whole model does not depend on its batch, as it does by the batch's statistics.
+    for p, apart in ((frozen, True), (fnn.fold_statistics(params, statistics), False)):
+        one, other = (model(p, x.at[1:].add(shift), key=key)[0] for shift in (0.0, 5.0))
+        assert bool(jnp.array_equal(one, other)) == apart
+    assert np.any(model(frozen, x, key=key) != model(frozen, x, key=keys[0]))
+    plain = model(fnn.fold_statistics(params, statistics), x)
+    np.testing.assert_array_equal(model(frozen, x), plain)
+
+
+def test_frozen_statistics_have_no_gradient_and_no_batch_is_taken_up(key):
+    model, params, statistics, x = trained(key)
+    assert model.statistics(fnn.fold_statistics(params, statistics, frozen=True), x, key) == {}
+    both = fnn.fold_statistics(fnn.fold_statistics(params, statistics), statistics, frozen=True)
+    dy = jax.random.normal(key, (64, 4))
+    for used in (key, None):
+        dparams, dx, _ = fnn.backprop(model, both, x, dy, key=used)
+        loss = lambda p, x: jnp.vdot(dy, model(p, x, key=used))  # noqa: B023, E731
+        expected = jax.grad(loss, (0, 1))(both, x)
+        assert jax.tree.structure(dparams) == jax.tree.structure(both)
+        for a, b in zip(*map(jax.tree.leaves, ((dparams, dx), expected)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        for name in ("mean", "variance", "frozen_mean", "frozen_variance"):
+            assert not np.any(dparams["batch_norm_0"][name])
+        assert np.any(dparams["batch_norm_0"]["scale"])
+
+
+def test_without_a_key_the_batchs_own_statistics_come_with_no_dropout(key):
+    model, params, _, x = trained(key)
+    y, found = model.value_and_statistics(params, x, None)
+    undropped = fnn.chain(
+        fnn.dense(4), fnn.batch_norm(), fnn.relu, fnn.repeat(fnn.chain(fnn.batch_norm()), 2)
+    )
+    bare = {**params, "repeat_0": {"batch_norm_0": params["repeat_0"]["batch_norm_0"]}}
+    expected = undropped(bare, x, key=key)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    assert sorted(found) == ["batch_norm_0", "repeat_0/batch_norm_0"]
+    # Which is neither what a key gives nor the evaluation, and has the gradient by hand.
+    folded = fnn.fold_statistics(params, model.statistics(params, 2 * x, key))
+    for other in (model(params, x, key=key), model(folded, x)):
+        assert np.abs(other - y).max() > 0.1
+    take = lambda f: jax.grad(lambda p: jnp.sum(jnp.sin(f(p))))(params)  # noqa: E731
+    by_hand = take(lambda p: model.value_and_statistics(p, x, None)[0])
+    bare_loss = lambda p: undropped(  # noqa: E731
+        {**p, "repeat_0": {"batch_norm_0": p["repeat_0"]["batch_norm_0"]}}, x, key=key
+    )
+    for a, b in zip(*map(jax.tree.leaves, (by_hand, take(bare_loss))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)

@@ -15,8 +15,8 @@ def test_fields_have_their_types():
     state = TrainState.create(mlp_params(), optax.adam(0.1), seed=2**32 - 1)
     assert (state.step.dtype, state.step.shape) == (jnp.int32, ())
     assert (state.seed.dtype, state.seed.shape, int(state.seed)) == (jnp.uint32, (), 2**32 - 1)
-    assert state._fields == ("params", "optimizer_state", "step", "seed", "statistics")
-    assert state.statistics == {}
+    assert state._fields == ("params", "optimizer_state", "step", "seed", "statistics", "extra")
+    assert (state.statistics, state.extra) == ({}, {})
 
 
 def test_donation_leaves_the_callers_arrays_and_takes_the_states():

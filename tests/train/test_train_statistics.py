@@ -229,3 +229,32 @@ def test_a_batch_norm_that_sees_one_number_is_refused_before_the_first_step(step
 
     with pytest.raises(TrainingError, match="batch norm 'norm' would take the variance of one num"):
         fit(Unmade(), start(), one_row, steps=8)
+
+
+def test_a_trained_model_is_trained_on_with_frozen_statistics_beside_its_dropout(steps):
+    """The model and its params are those of before; the statistics are the loss's, and stay."""
+    trained, _ = fit(steps[1], start(), batches, steps=8)
+    model = fnn.chain(
+        fnn.dense(7, bias=False),
+        norm=fnn.batch_norm(),
+        act=fnn.relu,
+        drop=fnn.dropout(0.5),
+        head=fnn.dense(4),
+    )
+    kept = jax.tree.map(np.asarray, trained.statistics)
+
+    def tuning(params, batch, key):
+        folded = fnn.fold_statistics(params, kept, frozen=True)
+        return cross_entropy(model(folded, batch["x"], key=key), batch["y"])
+
+    state = TrainState.create(trained.params, OPTIMIZER, seed=2)
+    before = jax.tree.map(np.asarray, state.params)
+    one_row = jax.tree.map(lambda x: x[:1], batches(0))
+    with_one, _ = make_step(tuning, OPTIMIZER)(state, one_row)  # no variance of a batch is taken
+    assert np.isfinite(jax.tree.leaves(with_one.params)[0]).all()
+    assert set(with_one.params["norm"]) == {"scale", "bias"}
+    assert np.any(with_one.params["norm"]["scale"] != before["norm"]["scale"])
+    losses = {
+        float(tuning(before, batches(0), jax.random.key(seed))[0]) for seed in range(3)
+    }  # the masks differ
+    assert len(losses) == 3

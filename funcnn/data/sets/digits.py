@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from funcnn.data.dataset import Dataset, Split, stratified
+from funcnn.data.dataset import Dataset, Split, cut
 
 TEST_IMAGES = 360
 
@@ -22,5 +22,6 @@ def digits(seed: int = 0) -> Dataset:
 
     pixels, labels = load_digits(return_X_y=True)
     x = (pixels / 16).astype(np.float32).reshape(-1, 8, 8, 1)  # (1797, 8, 8, 1)
-    train, test = stratified(Split(x, labels.astype(np.int32)), TEST_IMAGES, seed)
-    return Dataset(train, test, classes=10, name="digits")
+    split = Split(x=x, y=labels.astype(np.int32))
+    train, test = cut(split, TEST_IMAGES, seed, by="y")
+    return Dataset(train, test, "digits", classes=10)

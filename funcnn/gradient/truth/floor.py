@@ -49,7 +49,7 @@ def draws(
         count: how many.
 
     >>> slope, = draws(lambda x: np.cos(x[0]), [np.float64(1.0)], np.cos(1.0), 2.0**-25, 1)
-    >>> 0 < abs(float(slope) - np.cos(1.0)) < 2.0**-24
+    >>> bool(0 < abs(slope - np.cos(1.0)) < 2.0**-24)
     True
     """
 

@@ -1,0 +1,18 @@
+"""What the options of several models have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from funcnn.core.usage import positive_integer
+
+
+def sizes(model: str, name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """Sizes as integers; a ValueError in the name of the model where one is none above 0.
+
+    >>> sizes("vae", "hidden", [64, 32])
+    (64, 32)
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(f"{model}: {name} is several sizes, [64, 32], found {values!r}")
+    return tuple(positive_integer(model, name, value) for value in values)

@@ -1,0 +1,13 @@
+"""What a model is trained for: a task, its loss, its metrics.
+
+task: of a batch, the inputs of a model and the targets of its outputs; the first file to read.
+metric: a figure of a whole split. measured: a model at a task, as what a step minimises and what an
+evaluation looks at. kinds, losses, metrics: those that a config chooses by name, a file each.
+"""
+
+from funcnn.names import reexported as _reexported
+from funcnn.task.metric import Metric as Metric
+from funcnn.task.metric import mean_of as mean_of
+from funcnn.task.task import Task as Task
+
+__all__ = _reexported(__file__)

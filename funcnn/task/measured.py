@@ -1,0 +1,110 @@
+"""A task and a model made into what a step minimises and what an evaluation looks at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+
+from funcnn.core.layer import Layer
+from funcnn.task.metric import Metric, in_training, mean_of
+from funcnn.task.task import Losses, Task
+from funcnn.types import Array, Key, Params, PyTree
+
+MASK = "mask"  # of a batch: which of its rows count
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A model at a task, with the losses of its rows and the metrics that are asked for.
+
+    Attributes:
+        model: outputs = model(params, inputs, key=key).
+        task: what the model takes of a batch, and what its outputs are held against.
+        losses: (outputs, targets) -> (B,) or (B, ...).
+        metrics: by name.
+
+    >>> import jax, funcnn as fnn
+    >>> from funcnn.task.losses.squared_error import squared_error
+    >>> from funcnn.task.metrics.mse import mse
+    >>> from funcnn.task.kinds.regression import regression
+    >>> line = Measured(fnn.dense(1), regression(), squared_error, {"mse": mse()})
+    >>> params = {"w": jnp.ones((1, 1)), "b": jnp.zeros(1)}
+    >>> batch = {"x": jnp.array([[1.0], [2.0]]), "y": jnp.array([1.0, 4.0])}
+    >>> value, metrics = line.loss(params, batch, jax.random.key(0))
+    >>> float(value), float(metrics["mse"])
+    (1.0, 2.0)
+    """
+
+    model: Layer
+    task: Task
+    losses: Losses
+    metrics: Mapping[str, Metric]
+
+    def loss(
+        self, params: Params, batch: Mapping[str, Array], key: Key | None
+    ) -> tuple[Array, dict[str, PyTree]]:
+        """The mean loss of a batch, and its metrics: what `make_step` takes."""
+        mask = batch.get(MASK)
+        if self.task.objective is not None:
+            losses, found = self._own(params, batch, key)
+            return _mean(losses, jnp.ones_like(losses), mask), found
+        outputs, taken = self.model.value_and_statistics(params, self.task.taken(batch), key)
+        targets = batch[self.task.targets]
+        losses = self.losses(outputs, targets)
+        found = {
+            name: in_training(metric, outputs, targets, mask)
+            for name, metric in self.metrics.items()
+            if metric.is_mean
+        }
+        found |= {"statistics": taken} if taken else {}
+        return _mean(losses, self._counts(losses, targets), mask), found
+
+    def rows(self, params: Params, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """What each row gives to the loss and to each metric, (B, ...), in evaluation."""
+        found = {}
+        if self.task.objective is not None:
+            losses, _ = self._own(params, batch, None)
+            found["loss"] = self._loss_metric().rows(losses, losses)
+            if not self.metrics:
+                return found
+        outputs, targets = self.model(params, self.task.taken(batch)), batch[self.task.targets]
+        named = self.figures() if self.task.objective is None else self.metrics
+        return found | {name: metric.rows(outputs, targets) for name, metric in named.items()}
+
+    def figures(self) -> dict[str, Metric]:
+        """The metrics of an evaluation, the loss among them."""
+        return {"loss": self._loss_metric(), **self.metrics}
+
+    def _loss_metric(self) -> Metric:
+        if self.task.objective is not None:
+            return mean_of(lambda losses, _: losses)
+        return mean_of(self.losses, ignored=self.task.ignored)
+
+    def _counts(self, losses: Array, targets: Array) -> Array:
+        ignored = self.task.ignored
+        if ignored is None or not jnp.issubdtype(targets.dtype, jnp.integer):
+            return jnp.ones_like(losses)
+        return jnp.broadcast_to(targets != ignored, losses.shape).astype(losses.dtype)
+
+    def _own(
+        self, params: Params, batch: Mapping[str, Array], key: Key | None
+    ) -> tuple[Array, dict[str, PyTree]]:
+        assert self.task.objective is not None
+        found = self.task.objective(self.model, params, batch, key)
+        losses, metrics = found if isinstance(found, tuple) else (found, {})
+        if not hasattr(losses, "shape") or losses.ndim == 0:
+            raise TypeError(
+                "task: objective must return the losses of rows, (B,) or (B, ...), alone or in a "
+                f"pair with a dict of metrics, found {getattr(losses, 'shape', type(losses))}"
+            )
+        return losses, dict(metrics)
+
+
+def _mean(losses: Array, counts: Array, mask: Array | None) -> Array:
+    """The mean of the losses (B, ...) that count, in a row that counts."""
+    if mask is not None:
+        known = jnp.broadcast_to(mask.reshape(-1, *[1] * (losses.ndim - 1)), losses.shape)
+        losses, counts = jnp.where(known, losses, 0), jnp.where(known, counts, 0)
+    return jnp.sum(losses) / jnp.maximum(jnp.sum(counts), 1)
