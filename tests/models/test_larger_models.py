@@ -101,22 +101,26 @@ def test_the_shapes_of_what_it_returns_and_of_its_gradient(name, key):
     assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, params)
 
 
+# In float64: a batch norm over the few rows of these small images magnifies what rounding leaves.
 @pytest.mark.parametrize("name", TIERS)
 def test_a_step_against_the_gradient_makes_the_loss_smaller(name, key):
-    make, x = SMALL[name]
-    model = make()
-    params = model.init(key, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    with jax.enable_x64(True):
+        make, x = SMALL[name]
+        model = make()
+        x = x if name == "char_rnn" else x.astype("float64")
+        params = jax.tree.map(lambda p: p.astype("float64"), model.init(key, x))
 
-    def loss(params):
-        y = model(params, x, key=key)
-        return sum(jnp.square(a - 1).mean() for a in jax.tree.leaves(y))
+        def loss(params):
+            y = model(params, x, key=key)
+            return sum(jnp.square(a - 1).mean() for a in jax.tree.leaves(y))
 
-    before, gradient = jax.jit(jax.value_and_grad(loss))(params)
-    norm = sum(float(jnp.vdot(g, g)) for g in jax.tree.leaves(gradient)) ** 0.5
-    # No parameter is idle: a convolution before a batch norm has no bias.
-    assert all(np.any(g) for g in jax.tree.leaves(gradient))
-    moved = jax.tree.map(lambda p, g: p - 1e-3 * g / norm, params, gradient)
-    assert jax.jit(loss)(moved) < before
+        before, gradient = jax.jit(jax.value_and_grad(loss))(params)
+        # No parameter is idle: a convolution before a batch norm has no bias.
+        assert all(np.any(g) for g in jax.tree.leaves(gradient))
+        squares = sum(float(jnp.vdot(g, g)) for g in jax.tree.leaves(gradient))
+        step = 1e-4 / squares  # the loss becomes smaller by 1e-4, and by no more than that
+        moved = jax.tree.map(lambda p, g: p - step * g, params, gradient)
+        np.testing.assert_allclose(before - jax.jit(loss)(moved), 1e-4, rtol=0.05)
 
 
 @pytest.mark.parametrize("name", TIERS)
