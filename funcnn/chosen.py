@@ -126,6 +126,8 @@ def chosen_losses(config: Config, task: Task) -> Losses:
     'softmax_cross_entropy'
     """
     chosen, of_task = config.loss, {"ignored": task.ignored}
+    if task.objective is not None and chosen != type(chosen)():
+        raise ConfigError(["loss: the task has an objective of its own; leave [loss] out"])
     if chosen.function is not None:
         source = f"loss.function = {chosen.function!r}"
         check_builder(chosen.function, "loss.function")

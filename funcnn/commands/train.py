@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jax
+import numpy as np
 
 from funcnn.commands.folder import RunFolder, restore_run
 from funcnn.commands.platform import choose_platform
@@ -34,7 +34,6 @@ from funcnn.train import (
 from funcnn.train.evaluation import Evaluation
 from funcnn.train.guard import check_start
 from funcnn.train.step import Step
-from funcnn.types import PyTree
 
 _USES = {"train": "train", "validation": "watch", "test": "test"}
 
@@ -172,14 +171,10 @@ def _announce(experiment: Experiment, device: str, step: int, resume: bool) -> N
     counts = ", ".join(f"{s.rows:,} rows to {_USES[name]}" for name, s in dataset.splits().items())
     say(f"{dataset.name}: {counts}")
     say(f"device: {device}")
-    batch = experiment.batches()(0)
-    say(summary(experiment.model, experiment.params, _first_row(experiment.task.taken(batch))))
+    row = experiment.task.taken(dataset.train.take(np.array([0])))
+    say(summary(experiment.model, experiment.params, row))
     if resume:
         say(f"resumed at step {step}" if step else "no state to resume from: starts at step 0")
-
-
-def _first_row(inputs: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: x[:1], inputs)
 
 
 def _report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -43,7 +44,7 @@ def batches_of(
     where they end, from the beginning. There a step that was passed, or the first step of a run
     that goes on, is reached by starting again and passing over those before it: exactly, only if
     the iterable repeats itself. An iterator cannot start again: it gives each step once, in order,
-    the last one as often as wanted.
+    the last answer as often as wanted.
 
     Raises `DataError` where this is asked of an iterator or it ends, for a batch of another form,
     and for several steps whose batches differ in shape; `ValueError` as `make_batches`.
@@ -60,16 +61,20 @@ def batches_of(
         raise DataError(f"give an iterable of batches, found one {type(iterable).__name__}")
     take = _by_number(iterable) if isinstance(iterable, Indexed) else _in_turn(iterable)
 
+    @functools.lru_cache(maxsize=1)  # who asks first what shapes a batch has asks for it again
+    def found_at(step: int, count: int | None) -> dict[str, Any]:
+        if count is None:
+            return _named(take(step), names, step)
+        found = [_named(take(each), names, each) for each in range(step, step + count)]
+        return _stacked(found, f"steps {step} to {step + count - 1}")
+
     def batches(step: int, count: int | None = None) -> dict[str, Any]:
         step = int(step)
         if step < 0 or (count is not None and count < 1):
             raise ValueError(
                 f"no batches for {1 if count is None else count} steps from step {step}"
             )
-        if count is None:
-            return _named(take(step), names, step)
-        found = [_named(take(each), names, each) for each in range(step, step + count)]
-        return _stacked(found, f"steps {step} to {step + count - 1}")
+        return found_at(step, count)
 
     return batches
 

@@ -13,7 +13,7 @@ from funcnn.core.composite import composite
 from funcnn.core.composition import chain
 from funcnn.core.layer import Layer
 from funcnn.core.usage import positive_integer
-from funcnn.models.shared import sizes
+from funcnn.models.shared import dense_relu, sizes
 from funcnn.types import Array, Function, Key
 
 
@@ -56,8 +56,7 @@ def vae(
         y = run("decoder", z)  # (N, prod(shape))
         return y.reshape(y.shape[0], *shape), mean, log_variance
 
-    inward = [part for width in hidden for part in (layers.dense(width), layers.relu)]
-    outward = [part for width in hidden[::-1] for part in (layers.dense(width), layers.relu)]
+    inward, outward = dense_relu(hidden), dense_relu(hidden[::-1])
     return composite(
         flow,
         encoder=chain(layers.flatten, *inward),

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 
 from funcnn.core.layer import Layer
+from funcnn.data.batches import MASK
 from funcnn.task.metric import Metric, in_training, mean_of
 from funcnn.task.task import Losses, Task
 from funcnn.types import Array, Key, Params, PyTree
-
-MASK = "mask"  # of a batch: which of its rows count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Measured:
     Attributes:
         model: outputs = model(params, inputs, key=key).
         task: what the model takes of a batch, and what its outputs are held against.
-        losses: (outputs, targets) -> (B,) or (B, ...).
+        losses: (outputs, targets) -> (B,) or (B, ...); of no use where the task has an objective.
         metrics: by name.
 
     >>> import jax, funcnn as fnn
@@ -48,7 +47,7 @@ class Measured:
         """The mean loss of a batch, and its metrics: what `make_step` takes."""
         mask = batch.get(MASK)
         if self.task.objective is not None:
-            losses, found = self._own(params, batch, key)
+            losses, found = _checked(self.task.objective(self.model, params, batch, key))
             return _mean(losses, jnp.ones_like(losses), mask), found
         outputs, taken = self.model.value_and_statistics(params, self.task.taken(batch), key)
         targets = batch[self.task.targets]
@@ -65,7 +64,7 @@ class Measured:
         """What each row gives to the loss and to each metric, (B, ...), in evaluation."""
         found = {}
         if self.task.objective is not None:
-            losses, _ = self._own(params, batch, None)
+            losses, _ = _checked(self.task.objective(self.model, params, batch, None))
             found["loss"] = self._loss_metric().rows(losses, losses)
             if not self.metrics:
                 return found
@@ -88,18 +87,16 @@ class Measured:
             return jnp.ones_like(losses)
         return jnp.broadcast_to(targets != ignored, losses.shape).astype(losses.dtype)
 
-    def _own(
-        self, params: Params, batch: Mapping[str, Array], key: Key | None
-    ) -> tuple[Array, dict[str, PyTree]]:
-        assert self.task.objective is not None
-        found = self.task.objective(self.model, params, batch, key)
-        losses, metrics = found if isinstance(found, tuple) else (found, {})
-        if not hasattr(losses, "shape") or losses.ndim == 0:
-            raise TypeError(
-                "task: objective must return the losses of rows, (B,) or (B, ...), alone or in a "
-                f"pair with a dict of metrics, found {getattr(losses, 'shape', type(losses))}"
-            )
-        return losses, dict(metrics)
+
+def _checked(found: PyTree) -> tuple[Array, dict[str, PyTree]]:
+    """What an objective returned, as losses and metrics."""
+    losses, metrics = found if isinstance(found, tuple) else (found, {})
+    if not hasattr(losses, "shape") or losses.ndim == 0:
+        raise TypeError(
+            "task: objective must return the losses of rows, (B,) or (B, ...), alone or in a "
+            f"pair with a dict of metrics, found {getattr(losses, 'shape', type(losses))}"
+        )
+    return losses, dict(metrics)
 
 
 def _mean(losses: Array, counts: Array, mask: Array | None) -> Array:

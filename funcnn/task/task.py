@@ -12,7 +12,7 @@ from funcnn.types import Array, Batch, Key, Params, PyTree, Shape, Shaped
 
 # (outputs of the model, targets) -> the loss of each row, (B,) or (B, ...).
 Losses = Callable[[PyTree, Array], Array]
-# (model, params, batch, key) -> scalar, or (scalar, {name: scalar}).
+# (model, params, batch, key) -> the losses of rows, or a pair of them and {name: scalar}.
 Objective = Callable[[Layer, Params, Batch, Key | None], PyTree]
 # (shapes of the outputs of one row, of its targets, classes of the data) -> what is wrong, or "".
 Check = Callable[[PyTree, Shaped, int | None], str]
@@ -38,8 +38,8 @@ class Task:
         metrics: those by name: files of `funcnn.task.metrics`.
         check: what is wrong with outputs of these shapes, in one line.
         ignored: the label that does not count, in the loss and in the metrics.
-        objective: a loss of one's own instead of `loss`, of the model itself and a whole batch: for
-            derivatives by x, several passes, draws.
+        objective: in the place of a loss, the losses of rows from the model itself and a whole
+            batch: for derivatives by x, several passes, draws.
 
     >>> Task(targets="x", loss="squared_error", metrics=("mse",)).inputs
     'x'
@@ -60,9 +60,10 @@ class Task:
         return tuple(batch[name] for name in self.inputs)
 
     def names(self) -> tuple[str, ...]:
-        """The arrays that it needs."""
+        """The arrays that it needs; what an objective takes beside the inputs is its own matter."""
         inputs = (self.inputs,) if isinstance(self.inputs, str) else self.inputs
-        return tuple(dict.fromkeys((*inputs, *((self.targets,) if self.loss else ()))))
+        has_targets = self.objective is None or self.metrics
+        return tuple(dict.fromkeys((*inputs, *((self.targets,) if has_targets else ()))))
 
 
 def check_logits(outputs: PyTree, targets: Shaped, classes: int | None) -> str:

@@ -4,18 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from idx_folder import tiny_images, write_idx, write_idx_folder
+from told import told
 
-from funcnn.data import DataError, idx, read_idx
+from funcnn.data import idx, read_idx
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist-t10k"
-
-
-def error_of(call, *args, **keywords):
-    with pytest.raises(DataError) as caught:
-        call(*args, **keywords)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 @pytest.mark.parametrize("gz", [True, False])
@@ -94,7 +87,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, name, change, wanted):
     folder = write_idx_folder(tmp_path, gz=False)
     damage(folder, name, change)
-    text = error_of(idx, folder, classes=10)
+    text = told(idx, folder, classes=10)
     assert text.startswith(f"{folder / name}: ")
     assert wanted in text
 
@@ -104,11 +97,11 @@ def test_mislabelled_files(tmp_path):
     (folder / IMAGES).rename(folder / "kept")
     (folder / LABELS).rename(folder / IMAGES)
     (folder / "kept").rename(folder / LABELS)
-    text = error_of(idx, folder)
+    text = told(idx, folder)
     assert text.startswith(f"{folder / IMAGES}: is an array of rank 1 and type uint8; images have")
     write_idx_folder(folder, gz=False)
     write_idx(folder / LABELS, np.zeros(60, "f4"))
-    text = error_of(idx, folder)
+    text = told(idx, folder)
     assert text.startswith(
         f"{folder / LABELS}: is an array of rank 1 and type float32; labels have"
     )
@@ -116,30 +109,30 @@ def test_mislabelled_files(tmp_path):
 
 def test_gzip_by_name_only(tmp_path):
     path = write_idx(tmp_path / "labels.gz", np.zeros(3, "u1"))
-    assert error_of(read_idx, path) == f"{path}: not gzipped although its name ends in .gz"
+    assert told(read_idx, path) == f"{path}: not gzipped although its name ends in .gz"
 
 
 def test_gzip_of_nothing(tmp_path):
     path = tmp_path / "labels.gz"
     path.write_bytes(gzip.compress(b""))
-    assert error_of(read_idx, path).startswith(f"{path}: is empty")
+    assert told(read_idx, path).startswith(f"{path}: is empty")
 
 
 def test_missing_and_wrong_places(tmp_path):
-    assert "no such folder; it must hold train-images" in error_of(idx, tmp_path / "nowhere")
-    assert f"nowhere: no such folder in {Path.cwd()}; it must" in error_of(idx, "nowhere")
-    assert "no IDX files; it must hold train-images-idx3-ubyte" in error_of(idx, tmp_path)
+    assert "no such folder; it must hold train-images" in told(idx, tmp_path / "nowhere")
+    assert f"nowhere: no such folder in {Path.cwd()}; it must" in told(idx, "nowhere")
+    assert "no IDX files; it must hold train-images-idx3-ubyte" in told(idx, tmp_path)
     file = write_idx(tmp_path / "file", np.zeros(3, "u1"))
-    assert "is a file, not a folder" in error_of(idx, file)
-    assert error_of(read_idx, tmp_path / "none") == f"{tmp_path / 'none'}: no such file"
-    assert "cannot be read" in error_of(read_idx, tmp_path)
+    assert "is a file, not a folder" in told(idx, file)
+    assert told(read_idx, tmp_path / "none") == f"{tmp_path / 'none'}: no such file"
+    assert "cannot be read" in told(read_idx, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["images-idx3", "labels-idx1"])
 def test_half_a_pair(tmp_path, kind):
     folder = write_idx_folder(tmp_path, gz=False)
     (folder / f"train-{kind}-ubyte").unlink()
-    assert f"train-{kind}-ubyte[.gz] must stand beside it" in error_of(idx, folder)
+    assert f"train-{kind}-ubyte[.gz] must stand beside it" in told(idx, folder)
 
 
 def test_a_cut_test_split_is_said(tmp_path):
@@ -171,7 +164,7 @@ def test_a_pair_of_another_name_is_not_replaced_in_silence(tmp_path, name, absen
     train, test = (None, 60) if absent == "train" else (60, None)
     folder = write_idx_folder(tmp_path, train, test, gz=False)
     (folder / name).touch()
-    text = error_of(idx, folder)
+    text = told(idx, folder)
     assert text.startswith(f"{folder / name}: belongs to the {absent}- pair by its name, but is")
 
 
@@ -190,7 +183,7 @@ def test_a_link_that_leads_nowhere(tmp_path, names):
         path.unlink()
         path.symlink_to("/no/such/file")
     path = folder / "t10k-images-idx3-ubyte"
-    assert error_of(idx, folder) == f"{path}: a link to /no/such/file, which is not there"
+    assert told(idx, folder) == f"{path}: a link to /no/such/file, which is not there"
 
 
 def test_a_folder_by_the_name_of_a_file_is_passed_over(tmp_path):
@@ -203,19 +196,19 @@ def test_a_folder_by_the_name_of_a_file_is_passed_over(tmp_path):
 def test_too_many_dimensions(tmp_path, rank):
     path = tmp_path / "many"
     path.write_bytes(bytes([0, 0, 8, rank]) + rank * b"\0\0\0\1" + b"\7")
-    assert f"{path}: damaged: its header has {rank} dimensions" in error_of(read_idx, path)
+    assert f"{path}: damaged: its header has {rank} dimensions" in told(read_idx, path)
 
 
 def test_dimensions_that_make_no_array(tmp_path):
     path = tmp_path / "none"
     path.write_bytes(bytes([0, 0, 8, 4]) + 3 * b"\xff\xff\xff\xff" + 4 * b"\0")
-    assert f"{path}: damaged: its dimensions make no array" in error_of(read_idx, path)
+    assert f"{path}: damaged: its dimensions make no array" in told(read_idx, path)
 
 
 def test_sizes_of_train_and_test_differ(tmp_path):
     write_idx_folder(tmp_path, test=None)
     write_idx_folder(tmp_path, train=None, shape=(8, 9))
-    text = error_of(idx, tmp_path)
+    text = told(idx, tmp_path)
     assert "t10k-images-idx3-ubyte.gz: images of 8x9 pixels, but train-images" in text
     assert text.endswith("has 8x8 pixels; both must be of one size")
 
@@ -223,14 +216,14 @@ def test_sizes_of_train_and_test_differ(tmp_path):
 def test_classes_from_the_training_labels(tmp_path):
     write_idx_folder(tmp_path, test=None, classes=4)
     write_idx_folder(tmp_path, train=None, classes=6)
-    assert "label 4 at position 4 is not one of the 4 classes (0 to 3)" in error_of(idx, tmp_path)
+    assert "label 4 at position 4 is not one of the 4 classes (0 to 3)" in told(idx, tmp_path)
     assert idx(tmp_path, classes=6).classes == 6
 
 
 def test_negative_label(tmp_path):
     folder = write_idx_folder(tmp_path, gz=False)
     write_idx(folder / LABELS, np.full(60, -1, "i1"))
-    assert "label -1 at position 0 is not one of the 10" in error_of(idx, folder, classes=10)
+    assert "label -1 at position 0 is not one of the 10" in told(idx, folder, classes=10)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 255.0])
@@ -239,7 +232,7 @@ def test_float_pixels_outside_their_range(tmp_path, value):
     x, _ = tiny_images(60, 0, dtype="f4")
     x[17, 3, 4] = value
     write_idx(folder / IMAGES, x)
-    text = error_of(idx, folder)
+    text = told(idx, folder)
     assert text.startswith(f"{folder / IMAGES}: image 17 holds {value} at row 3, column 4; ")
 
 
@@ -251,7 +244,7 @@ def test_levels_may_be_integers_of_any_type(tmp_path, dtype):
     assert np.array_equal(idx(folder).train.x, bytes_of.train.x)
     levels[2, 7, 1] = 256
     write_idx(folder / IMAGES, levels)
-    assert error_of(idx, folder) == (
+    assert told(idx, folder) == (
         f"{folder / IMAGES}: image 2 holds 256 at row 7, column 1; pixels that are integers must "
         "lie between 0 and 255"
     )
@@ -274,16 +267,16 @@ def test_coloured_images(tmp_path, name):
 
 
 def test_coloured_images_of_another_layout(tmp_path):
-    text = error_of(idx, coloured(tmp_path / "first", lambda x: x.transpose(0, 3, 1, 2)))
+    text = told(idx, coloured(tmp_path / "first", lambda x: x.transpose(0, 3, 1, 2)))
     assert text.endswith(
         "train-images-idx4-ubyte: its dimensions are (60, 3, 8, 8); coloured images are "
         "(N, H, W, 3), with red, green and blue last"
     )
     folder = coloured(tmp_path / "float", lambda x: x.astype("f4"))
-    assert " at row 0, column 0, channel 0; pixels that are floats" in error_of(idx, folder)
+    assert " at row 0, column 0, channel 0; pixels that are floats" in told(idx, folder)
     write_idx(folder / "train-images-idx4-ubyte", np.zeros((60, 8, 8, 3), "u1"))
     write_idx(folder / "t10k-images-idx4-ubyte", np.zeros((30, 8, 8, 1), "u1"))
-    text = error_of(idx, folder)
+    text = told(idx, folder)
     assert "images of 8x8 pixels, but train-images-idx4-ubyte has 8x8 pixels and 3 channels" in text
 
 
@@ -317,24 +310,24 @@ def test_other_parts_of_emnist(tmp_path, name, classes, last):
 
 def test_bad_emnist(tmp_path):
     folder = write_emnist(tmp_path / "zero", first=0)
-    assert error_of(idx, folder) == (
+    assert told(idx, folder) == (
         f"{folder / 'emnist-letters-train-labels-idx1-ubyte.gz'}: label 0 at position 0 is not "
         "one of the 26 classes (1 to 26)"
     )
     write_emnist(folder, "balanced", 47, 0)
-    text = error_of(idx, folder)
+    text = told(idx, folder)
     assert text == f"{folder}: holds emnist-balanced, emnist-letters; say which one as variant"
     assert idx(folder, "emnist-balanced").classes == 47
-    text = error_of(idx, folder, "emnist-leters")
+    text = told(idx, folder, "emnist-leters")
     assert '"emnist-leters" (did you mean "emnist-letters"?); fashion, emnist-balanced' in text
-    text = error_of(idx, folder, "emnist-mnist")
+    text = told(idx, folder, "emnist-mnist")
     assert "no IDX files; it must hold emnist-mnist-train-images-idx3-ubyte[.gz] and" in text
     (folder / "emnist-letters-test-images-idx3-ubyte.gz").unlink()
-    text = error_of(idx, folder, "emnist-letters")
+    text = told(idx, folder, "emnist-letters")
     assert "emnist-letters-test-images-idx3-ubyte[.gz] must stand beside it and does not" in text
     labels = folder / "emnist-letters-test-labels-idx1-ubyte.gz"
     labels.rename(folder / "emnist-letters-test-label")
-    text = error_of(idx, folder, "emnist-letters")
+    text = told(idx, folder, "emnist-letters")
     assert "emnist-letters-test-label: belongs to the emnist-letters-test- pair by its name" in text
 
 
@@ -354,15 +347,15 @@ def test_the_clothes_of_fashion_mnist(tmp_path):
 
 def test_no_pixels(tmp_path):
     folder = write_idx_folder(tmp_path, gz=False, train=0)
-    assert "holds no pixel: its dimensions are (0, 8, 8)" in error_of(idx, folder)
+    assert "holds no pixel: its dimensions are (0, 8, 8)" in told(idx, folder)
 
 
 def test_too_few_images_to_split(tmp_path):
     folder = write_idx_folder(tmp_path / "few", train=20, test=None)
-    text = error_of(idx, folder, test_fraction=0.2)
+    text = told(idx, folder, test_fraction=0.2)
     assert text.startswith(f"{folder / LABELS}.gz: cannot be split: 20 rows of 10 classes")
     folder = write_idx_folder(tmp_path / "rare", train=11, test=None)
-    assert "class 1 has 1 row, and each class needs 2" in error_of(idx, folder)
+    assert "class 1 has 1 row, and each class needs 2" in told(idx, folder)
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"the MNIST test files are not in {MNIST}")

@@ -72,3 +72,11 @@ def built(name):
 def rows(x, numbers):
     """These rows of an input, of each of its arrays."""
     return jax.tree.map(lambda a: a[np.asarray(numbers)], x)
+
+
+def difference(found, expected):
+    """The largest difference, in units of the largest number; NaN at the same places only."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    return np.nanmax(np.abs(found - expected)) / np.nanmax(np.abs(expected))

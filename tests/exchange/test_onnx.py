@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from exported_models import MODELS, built, rows
+from exported_models import MODELS, built, difference, rows
 
 import funcnn as fnn
 
@@ -23,14 +23,6 @@ def runtime(path):
         return session.run(None, dict(zip(names, arrays, strict=True)))
 
     return predict, session
-
-
-def difference(found, expected):
-    """The largest difference, in units of the largest number; NaN at the same places only."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
-    return np.nanmax(np.abs(found - expected)) / np.nanmax(np.abs(expected))
 
 
 @pytest.mark.parametrize("name", MODELS)

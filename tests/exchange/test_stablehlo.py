@@ -8,21 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exported_models import MODELS, built, rows
+from exported_models import MODELS, built, difference, rows
 
 import funcnn as fnn
 
 
 def read(path):
     return jax.export.deserialize(path.read_bytes())
-
-
-def difference(found, expected):
-    """The largest difference, in units of the largest number; NaN at the same places only."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
-    return np.nanmax(np.abs(found - expected)) / np.nanmax(np.abs(expected))
 
 
 @pytest.mark.parametrize("name", MODELS)

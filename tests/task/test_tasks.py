@@ -41,6 +41,10 @@ def loader():
     return {"train": parts, "test": {"x": rows, "y": target}}
 
 
+def generator():
+    return {"train": (loader()["train"][i % 5] for i in range(400)), "test": arrays()}
+
+
 def absolute(outputs, targets, power=1):
     return jnp.abs(outputs[:, 0] - targets) ** power
 
@@ -62,7 +66,11 @@ def slope():
         gradient = jax.vmap(jax.grad(lambda x: model(params, x[None])[0, 0]))(batch["x"])
         return jnp.sum((gradient - wanted[None]) ** 2, -1), {"steepest": jnp.max(jnp.abs(gradient))}
 
-    return fnn.Task(objective=objective, loss="squared_error")
+    return fnn.Task(objective=objective)
+
+
+def inputs():
+    return {"x": rows}
 
 
 def nothing():
@@ -103,13 +111,14 @@ def experiment(tmp_path, monkeypatch):
 
 def trained(made):
     size = made.config.train.steps_per_call
+    made.batches()(0, size)  # as a command does, which looks at the shapes first
     step = make_step(made.loss, made.optimizer, steps_per_call=size)
     steps = made.config.train.steps
     state, history = fit(step, made.first_state(), made.batches(), steps=steps, log_every=steps)
     return made.evaluation(made.dataset.test)(state.params), history[-1]
 
 
-@pytest.mark.parametrize("data", ["arrays", "of_steps", "loader"])
+@pytest.mark.parametrize("data", ["arrays", "of_steps", "loader", "generator"])
 def test_a_table_of_ones_own_is_fitted(experiment, data):
     found, last = trained(
         experiment(TABLE + f'[data]\nbatch_size = 8\nfunction = "own_task:{data}"')
@@ -138,7 +147,7 @@ def test_loss_metrics_and_optimizer_of_ones_own(experiment):
 
 def test_an_objective_of_ones_own_may_differentiate_by_x(experiment):
     text = TABLE.replace('name = "regression"', 'function = "own_task:slope"')
-    made = experiment(text + '[data]\nfunction = "own_task:arrays"')
+    made = experiment(text + '[data]\nfunction = "own_task:inputs"')  # it has no targets
     found, last = trained(made)
     assert list(found) == ["loss"]
     assert found["loss"] < 1e-3  # the square of Adam's step
@@ -231,6 +240,7 @@ def test_tokens_that_are_ignored_do_not_thin_the_mean():
             ["loss.function=own_task:number"],
             "loss: must give something for each row, (B, ...), found",
         ),
+        (["task.function=own_task:slope", "loss.name=logistic"], "loss: the task has an objective"),
         (["loss.name=squared_eror"], "loss.name: unknown 'squared_eror' (did you mean 'squared_er"),
         (["metrics.names=['mea']"], "metrics.names: unknown 'mea' (did you mean 'm"),
         (["metrics.names=['accuracy']"], "metric 'accuracy': does not fit outputs"),
