@@ -17,6 +17,7 @@ from typing import Any
 import docstring
 import listing
 import measured
+import public_names
 import shown
 from docutils import nodes
 from sphinx.domains import Domain
@@ -29,16 +30,6 @@ import funcnn as fnn
 logger = logging.getLogger(__name__)
 
 _SHORT = 36  # lines of code that a screen 900 pixels high has room for
-
-HOMES = {
-    "": fnn,
-    "models": fnn.models,
-    "augment": fnn.augment,
-    "data": fnn.data,
-    "task": fnn.task,
-    "train": fnn.train,
-    "testing": fnn.testing,
-}
 
 
 class FuncnnDomain(Domain):
@@ -138,7 +129,7 @@ class Api(SphinxDirective):
         domain: Any = self.env.get_domain("funcnn")
         short = name.removeprefix("fnn.")
         home, _, last = short.rpartition(".")
-        value = getattr(HOMES[home], last)
+        value = getattr(public_names.HOMES[home], last)
         domain.places["api", short] = (self.env.docname, f"api-{short}")
         self.env.note_dependency(str(sys.modules[fnn.__name__].__file__))
         if isinstance(value, fnn.Layer):
@@ -233,22 +224,8 @@ class Benchmarks(SphinxDirective):
         return nodes.image(uri=relative, alt=alt)
 
 
-def missing(places: Any) -> list[str]:
-    """The rules and the public names that stand on no page."""
-    names = [
-        f"{home}.{name}".lstrip(".")
-        for home, module in HOMES.items()
-        for name in module.__all__
-        if not inspect.ismodule(getattr(module, name))
-    ]
-    ours = [name for name in fnn.registered_rules() if "." not in name]
-    return [f"the rule {n}" for n in ours if ("rule", n) not in places] + [
-        f"fnn.{n}" for n in names if ("api", n) not in places
-    ]
-
-
 def _check(app: Any, env: Any) -> None:
-    for name in missing(env.get_domain("funcnn").places):
+    for name in public_names.missing(env.get_domain("funcnn").places):
         logger.warning("%s stands on no page of the documentation", name)
 
 

@@ -54,7 +54,7 @@ def mean_of(
     *,
     ignored: int | None = None,
     higher_is_better: bool = False,
-    after: Callable[[float], float] = float,
+    after: Callable[[float], float] | None = None,
 ) -> Metric:
     """The mean of the numbers that `numbers(outputs, targets)` gives, (B, ...), over all of them.
 
@@ -62,7 +62,7 @@ def mean_of(
         numbers: a row may have several, one a token or one a pixel.
         ignored: an integer target whose number does not count.
         higher_is_better: which of two means is the better one.
-        after: what is done to the mean, as a root.
+        after: what is done to the mean, as a root; the figure is then no mean.
 
     >>> error = mean_of(lambda outputs, targets: abs(outputs - targets), ignored=-1)
     >>> error.of(jnp.array([[1, 5], [2, 9]]), jnp.array([[0, 5], [0, -1]]))
@@ -71,7 +71,7 @@ def mean_of(
     return Metric(
         functools.partial(_sums, numbers, ignored),
         functools.partial(_mean, after),
-        is_mean=after is float,
+        is_mean=after is None,
         higher_is_better=higher_is_better,
     )
 
@@ -89,9 +89,11 @@ def _sums(
     return jnp.stack(list(each), axis=-1)  # (B, 2)
 
 
-def _mean(after: Callable[[float], float], rows: np.ndarray) -> float:
+def _mean(after: Callable[[float], float] | None, rows: np.ndarray) -> float:
     total, count = (math.fsum(column.tolist()) for column in rows.T)
-    return after(total / count) if count else math.nan
+    if not count:
+        return math.nan
+    return total / count if after is None else after(total / count)
 
 
 def in_training(metric: Metric, outputs: PyTree, targets: Array, mask: Array | None) -> Array:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import listing
+import public_names
 
 import funcnn as fnn
 
@@ -33,6 +34,21 @@ def test_every_rule_has_a_page():
     assert without_a_page(pages, ours) == []
     others = [page for page in pages if "{rules} softmax" not in page]
     assert "softmax" in without_a_page(others, ours)
+
+
+def names_without_a_page(pages):
+    """As the site checks its public names, read off the sources of its pages."""
+    lines = [line for text in pages for line in re.findall(r"^```{api} (.*)$", text, re.M)]
+    listed = {("api", name.removeprefix("fnn.")) for line in lines for name in line.split()}
+    rules = {("rule", name) for name in fnn.registered_rules()}
+    return public_names.missing(listed | rules)
+
+
+def test_every_public_name_has_a_page():
+    pages = [page.read_text("utf-8") for page in DOCS.rglob("*.md")]
+    assert names_without_a_page(pages) == []
+    others = [page for page in pages if "fnn.task.Metric" not in page]
+    assert "fnn.task.Metric" in names_without_a_page(others)
 
 
 def too_long(text):
