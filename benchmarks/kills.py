@@ -50,8 +50,8 @@ Event = tuple[str, Callable[[Path], bool], float]
 def early(seconds: float) -> list[Event]:
     """Most of these fall before the first checkpoint, which is there after so many seconds."""
     return [
-        ("folder made", lambda folder: folder.exists(), 0.9 * seconds),
-        ("config written", lambda folder: (folder / "config.toml").exists(), 0.4 * seconds),
+        ("folder made", lambda folder: folder.exists(), 0.6 * seconds),
+        ("config written", lambda folder: (folder / "config.toml").exists(), 0.2 * seconds),
         ("save begun", lambda folder: any((folder / "checkpoints").glob("unfinished-*")), 0.1),
         ("logging", lambda folder: lines(folder) >= 1, 0.05),
     ]
