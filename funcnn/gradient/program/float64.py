@@ -173,7 +173,9 @@ def _rounds(y: Any) -> bool:
 
 def _terms(eqn: Equation) -> int:
     """How many numbers an equation adds up into one of its results."""
-    first: Aval = eqn.invars[0].aval if eqn.invars else eqn.outvars[0].aval
+    if not eqn.invars:
+        return 1
+    first: Aval = eqn.invars[0].aval
     name, params = eqn.primitive.name, eqn.params
     if name == "dot_general":
         return math.prod(first.shape[axis] for axis in params["dimension_numbers"][0][0])

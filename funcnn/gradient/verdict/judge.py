@@ -31,6 +31,7 @@ ZERO = "the true gradient is zero everywhere"
 NOT_FINITE = "the truth is not finite"
 OVERFLOW = "the truth is beyond the largest number of the dtype"
 ELEMENTS = "single elements"
+OTHER_DTYPE = "its dtype"
 UNCERTAIN = "the truth itself is uncertain"
 
 
@@ -122,11 +123,18 @@ def judge_gradient(
     >>> row = judge_gradient("w", right * np.float32([7, 1]), right, truth, [truth])
     >>> row.verdict, row.note
     ('WRONG', 'single elements: worst at [0]: manual 7e-05, automatic 1e-05, truth 1e-05')
+    >>> judge_gradient("w", truth.astype(np.int32), right, truth, [truth]).note
+    'its dtype is int32, and that of the argument float32'
     """
+    manual, automatic = np.asarray(manual), np.asarray(automatic)
+    if manual.dtype != automatic.dtype:
+        note = f"{OTHER_DTYPE} is {manual.dtype}, and that of the argument {automatic.dtype}"
+        nan = math.nan
+        return Row(leaf, manual.shape, str(manual.dtype), nan, nan, nan, "WRONG", note)
     row = judge_rounding(leaf, manual, automatic, truth, moved)
     if row.verdict in {"WRONG", "INCONCLUSIVE"}:
         return row
-    manual, automatic, truth = (np.asarray(g) for g in (manual, automatic, truth))
+    truth = np.asarray(truth)
     noise = np.max([np.abs(t - truth) for t in moved], axis=0) if moved else 0.0
     by_autodiff = np.minimum(np.nan_to_num(np.abs(automatic - truth)), np.abs(truth) / 2)
     allowed = allowed_of_elements(manual, truth, noise) + 2 * by_autodiff
@@ -168,6 +176,8 @@ def is_doubtful(row: Row) -> bool:
     >>> is_doubtful(Row("w", (), "float32", 0.0, 0.0, 0.0, "INCONCLUSIVE", ZERO))
     True
     """
+    if row.note.startswith(OTHER_DTYPE):
+        return False
     return row.verdict == "WRONG" or row.note in {ZERO, NOT_FINITE}
 
 
