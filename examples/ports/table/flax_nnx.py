@@ -27,7 +27,7 @@ RUN = Path("runs/ports/table_flax_nnx")
 TABLE = Path("runs/ports/table.csv")
 CATEGORIES = ["sex"]
 BATCH_SIZE = 32
-EVALUATE_EVERY, PATIENCE = 10, 10
+EVALUATE_EVERY, PATIENCE = 10, 30
 SAVE_EVERY = 100
 
 
