@@ -22,6 +22,6 @@ def digits(seed: int = 0) -> Dataset:
 
     pixels, labels = load_digits(return_X_y=True)
     x = (pixels / 16).astype(np.float32).reshape(-1, 8, 8, 1)  # (1797, 8, 8, 1)
-    split = Split(x=x, y=labels.astype(np.int32))
+    split = Split(x=x, y=np.asarray(labels, np.int32))
     train, test = cut(split, TEST_IMAGES, seed, by="y")
     return Dataset(train, test, "digits", classes=10)
