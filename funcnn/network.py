@@ -52,7 +52,7 @@ def network_of(config: Config, known: Known) -> Network:
     >>> row = {"x": jax.ShapeDtypeStruct((1, 3), "float32"), "y": jax.ShapeDtypeStruct((1,), "int")}
     >>> network = network_of(Config(model=ModelConfig(name="mlp")), Known(row, classes=2))
     >>> network.params["dense_0"]["w"].shape, network.params["dense_2"]["w"].shape
-    ((3, 64), (64, 2))
+    ((3, 64), (32, 2))
     """
     task = chosen_task(config)
     augmenting, model = chosen_augmenting(config, task), chosen_model(config, known)

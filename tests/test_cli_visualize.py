@@ -199,7 +199,7 @@ def test_wrong_options_are_one_line(mlp, tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(
     mlp, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("funcnn.commands.visualize.restore_run", None)
+    monkeypatch.setattr("funcnn.commands.visualize.opened", None)
     for out in ("/proc/pictures", tmp_path / "new" / (300 * "a")):
         code, stdout, err = run(capsys, "visualize", mlp, "--out", out)
         assert (code, stdout) == (2, "")

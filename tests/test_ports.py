@@ -9,16 +9,19 @@ import jax
 import numpy as np
 import pytest
 
+from funcnn import load_run
+from funcnn.cli import main
+
 HOME = Path(__file__).parent.parent / "examples" / "ports"
 TASKS = ("resnet", "text", "vae", "table", "physics", "fine_tuning")
-# What a program needs that the tests do not install; the weights to be fine-tuned are PyTorch's.
+# What a program needs that the tests do not install.
 NEEDS = {
     **{f"{task}/pytorch": ("torch",) for task in TASKS},
-    "fine_tuning/flax_nnx": ("torch",),
     "table/flax_nnx": ("pandas",),
     "table/pytorch": ("torch", "pandas"),
 }
 PROGRAMS = [f"{task}/{side}" for task in TASKS for side in ("flax_nnx", "pytorch")]
+PROGRAMS.append("fine_tuning/with_funcnn")  # the other five are trained from the command line
 
 
 def load(path, monkeypatch):
@@ -48,7 +51,10 @@ def program(request, monkeypatch, tmp_path):
 
 def interrupt_at_each_save(program, patch):
     """Have the program be interrupted whenever its library has saved."""
-    library = program.ocp.CheckpointManager if hasattr(program, "ocp") else program.torch
+    libraries = {"ocp": "CheckpointManager", "Checkpoints": None, "torch": None}
+    name = next(name for name in libraries if hasattr(program, name))
+    library = getattr(program, name)
+    library = getattr(library, libraries[name]) if libraries[name] else library
     save = library.save
 
     def save_and_stop(*args, **kwargs):
@@ -91,6 +97,35 @@ def test_a_port_goes_on_where_it_was_interrupted(program, monkeypatch, tmp_path,
     assert losses(capsys.readouterr().out) == said
     for number, resumed in zip(numbers, saved(program), strict=True):
         np.testing.assert_allclose(resumed, number, rtol=1e-5, atol=1e-6)
+
+
+QUICK = ("vae", "table")
+CONFIGS = [
+    pytest.param(task, marks=() if task in QUICK else pytest.mark.slow)
+    for task in TASKS
+    if task != "fine_tuning"
+]
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_a_port_to_funcnn_trains_from_the_command_line_and_goes_on(task, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    sys.modules.pop("with_funcnn", None)
+    if task == "table":
+        make_table = load(HOME / "table" / "make_table.py", monkeypatch).make_table
+        make_table(Path("runs/ports/table.csv"))
+    short = ["train.steps_per_call=2", "train.evaluate_every=2", "train.checkpoint_every=2"]
+    command = ["train", str(HOME / task / "funcnn.toml")]
+    for change in short:
+        command += ["--set", change]
+    assert main([*command, "--set", "train.steps=4", "--out", "whole"]) == 0
+    assert main([*command, "--set", "train.steps=2", "--out", "parts"]) == 0
+    assert main([*command, "--set", "train.steps=4", "--out", "parts", "--resume"]) == 0
+    whole, parts = (load_run(run) for run in ("whole", "parts"))
+    assert parts.step == whole.step
+    jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
+    sys.modules.pop("with_funcnn", None)
 
 
 SOURCE = '''"""A module

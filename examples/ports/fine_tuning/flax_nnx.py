@@ -14,13 +14,12 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from flax import nnx
-from pretrain import pretrain
 from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 RUN = Path("runs/ports/fine_tuning_flax_nnx")
-WEIGHTS = Path("runs/ports/pretrained.safetensors")
+WEIGHTS = Path(__file__).with_name("digits_0_to_4.safetensors")
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 SAVE_EVERY = 100
@@ -95,8 +94,6 @@ def train_step(model, optimizer, x, y):
 
 def main(steps: int = 600) -> float:
     """Train for so many steps, or what is left of them; the accuracy on the test images."""
-    if not WEIGHTS.exists():
-        pretrain(WEIGHTS)
     x_train, x_test, y_train, y_test = load_data()
     rows = list(zip(x_train, y_train, strict=True))
     batches = grain.MapDataset.source(rows).seed(0).shuffle().repeat().batch(BATCH_SIZE)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pretrain import pretrain
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -19,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 RUN = Path("runs/ports/fine_tuning_pytorch.pt")
-WEIGHTS = Path("runs/ports/pretrained.safetensors")
+WEIGHTS = Path(__file__).with_name("digits_0_to_4.safetensors")
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 SAVE_EVERY = 100
@@ -82,8 +81,6 @@ def set_up(model: Network, frozen: bool) -> torch.optim.Optimizer:
 def main(steps: int = 600) -> float:
     """Train for so many steps, or what is left of them; the accuracy on the test images."""
     torch.manual_seed(0)
-    if not WEIGHTS.exists():
-        pretrain(WEIGHTS)
     x_train, x_test, y_train, y_test = load_data()
     model = Network()
     load_body(model, WEIGHTS)
