@@ -39,6 +39,8 @@ from funcnn.gradient.sites.census import census as census
 from funcnn.layers import *
 from funcnn.models import *
 from funcnn.rules import registered_rules as registered_rules
+from funcnn.runs.loaded import LoadedRun as LoadedRun
+from funcnn.runs.loaded import load_run as load_run
 from funcnn.task import *
 from funcnn.train.statistics import fold_statistics as fold_statistics
 from funcnn.version import __version__ as __version__

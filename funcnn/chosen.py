@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import optax
@@ -14,14 +14,17 @@ from funcnn.config import Config, ConfigError, check_known
 from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
 from funcnn.data.dataset import SplitError
+from funcnn.data.known import Known
 from funcnn.data.loading import SETS, finished, load
 from funcnn.data.own import as_dataset
 from funcnn.foreign import build_foreign, built_by, call_foreign, check_builder, find
 from funcnn.names import files, named, parameters
+from funcnn.task.augmenting import Augment, Augmenting
 from funcnn.task.metric import Metric, mean_of
 from funcnn.task.task import Losses, Task
 from funcnn.train import make_optimizer, make_schedule
 
+AUGMENT = "funcnn.augment"
 LOSSES, METRICS, TASKS = "funcnn.task.losses", "funcnn.task.metrics", "funcnn.task.kinds"
 Made = TypeVar("Made")
 
@@ -76,30 +79,96 @@ def _built_data(config: Config, function: str, general: Mapping[str, Any]) -> An
 
 
 def _located(config: Config) -> str | None:
-    """The place of the data: a relative one from the current folder, then from those of search."""
     path = config.data.path
-    if path is None or os.path.isabs(path):
+    if path is None:
+        return None
+    found = located(path, config.run.search)
+    if found is None:
+        raise data.DataError(f"no such folder in {' or in '.join(_places(config.run.search))}")
+    return found
+
+
+def located(path: str, search: Sequence[str]) -> str | None:
+    """Where a path of a config leads: from the current folder, then from those of `search`.
+
+    >>> located("no/such/file", ["/tmp"]) is None, located("/no/such/file", [])
+    (True, '/no/such/file')
+    """
+    if os.path.isabs(path):
         return path
-    places = dict.fromkeys([os.getcwd(), *map(os.path.abspath, config.run.search)])
-    existing = [place for place in places if os.path.exists(os.path.join(place, path))]
+    existing = [p for p in _places(search) if os.path.exists(os.path.join(p, path))]
     if not existing:
-        raise data.DataError(f"no such folder in {' or in '.join(places)}")
+        return None
     return path if existing[0] == os.getcwd() else os.path.join(existing[0], path)
 
 
-def chosen_model(config: Config) -> Layer:
-    """The model.
+def _places(search: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([os.getcwd(), *map(os.path.abspath, search)]))
+
+
+def chosen_model(config: Config, known: Known) -> Layer:
+    """The model; one that takes `classes` or `vocabulary` has those of the data.
 
     >>> from funcnn.config import Config, ModelConfig
-    >>> chosen_model(Config(model=ModelConfig(name="mlp", options={"hidden": []})))
+    >>> config = Config(model=ModelConfig(name="mlp", options={"hidden": []}))
+    >>> chosen_model(config, Known({}, classes=3))
     chain(flatten_0=flatten, dense_0=dense)
     """
-    options = dict(config.model.options)
+    options, given = dict(config.model.options), known.given()
     if config.model.function is not None:
-        return build_foreign(config.model.function, options, config.run.search)
+        return build_foreign(config.model.function, options, config.run.search, given)
     name = config.model.name or ""
     check_known("model.name", name, models.__all__)
-    return built_by(getattr(models, name), options, f"model.name = {name!r}")
+    return built_by(getattr(models, name), options, f"model.name = {name!r}", given)
+
+
+def chosen_augmenting(config: Config, task: Task) -> Augmenting | None:
+    """What is done to the inputs of a step, or None.
+
+    >>> from funcnn.config import AugmentConfig, Config, ModelConfig
+    >>> flipped = Config(model=ModelConfig(name="mlp"), augment=AugmentConfig(names=["flip"]))
+    >>> chosen_augmenting(flipped, chosen_task(flipped)).mixed is None
+    True
+    """
+    chosen = config.augment
+    known = [name for name in files(AUGMENT) if name != "augmentation"]
+    for option in chosen.options:
+        check_known("augment.options", option, chosen.names)
+    steps: list[Augment] = []
+    mixed: Mapping[str, Any] | None = None
+    for name in chosen.names:
+        check_known("augment.names", name, known)
+        options = _options_of_name("augment", chosen.options, name)
+        for option in options:
+            takes = [p for p in parameters(AUGMENT, name) if p not in ("key", "x", "y")]
+            check_known(f"augment: options of {name}", option, takes)
+        if name == "mixup":
+            mixed = options
+        else:
+            steps.append(functools.partial(named(AUGMENT, name), **options))
+    steps += _own_augmentations(config)
+    if not steps and mixed is None:
+        return None
+    if not isinstance(task.inputs, str):
+        raise ConfigError([f"augment: the task takes several arrays, {', '.join(task.inputs)}"])
+    if mixed is not None and (task.objective is not None or config.data.last == "pad"):
+        why = "the task has an objective" if task.objective else 'data.last = "pad" fills batches'
+        raise ConfigError([f"augment: mixup mixes rows and their targets, and {why}"])
+    return Augmenting(tuple(steps), mixed)
+
+
+def _own_augmentations(config: Config) -> list[Augment]:
+    function = config.augment.function
+    if function is None:
+        return []
+    made = call_foreign("augment.function", function, {}, config.run.search)
+    several = list(made) if isinstance(made, list | tuple) else [made]
+    for one in several:
+        if not callable(one):
+            wanted = "a function f(key, x), or a list of them"
+            found = type(one).__name__
+            raise ConfigError([f"augment.function = {function!r}: must return {wanted}: {found}"])
+    return several
 
 
 def chosen_task(config: Config) -> Task:
@@ -154,18 +223,24 @@ def chosen_metrics(config: Config, task: Task) -> dict[str, Metric]:
     names = task.metrics if chosen.names is None else chosen.names
     own: Mapping[str, Any] = {}
     if chosen.function is not None:
-        own = call_foreign("metrics.function", chosen.function, {}, config.run.search)
+        options = {n: x for n, x in chosen.options.items() if n not in names}
+        own = call_foreign("metrics.function", chosen.function, options, config.run.search)
         own = _checked_metrics(own, f"metrics.function = {chosen.function!r}")
-    for name in chosen.options:
+    for name in chosen.options if chosen.function is None else ():
         check_known("metrics.options", name, list(names))
     made = {}
     for name in names:
         given = {"ignored": task.ignored} if "ignored" in _takes(METRICS, "metrics", name) else {}
-        options = chosen.options.get(name, {})
-        if not isinstance(options, dict):
-            raise ConfigError([f"metrics.options.{name}: expected a table, found {options!r}"])
+        options = _options_of_name("metrics", chosen.options, name)
         made[name] = _of_ours(METRICS, "metrics", name, options, given)
     return made | dict(own)
+
+
+def _options_of_name(table: str, options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    of_name = options.get(name, {})
+    if not isinstance(of_name, dict):
+        raise ConfigError([f"{table}.options.{name}: expected a table, found {of_name!r}"])
+    return of_name
 
 
 def _checked_metrics(own: Any, source: str) -> dict[str, Metric]:

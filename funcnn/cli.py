@@ -11,7 +11,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcnn.commands.values import path, positive, seed
+from funcnn.commands.options import (
+    bench_options,
+    check_options,
+    export_options,
+    foreign_option,
+    init_options,
+    predict_options,
+    run_argument,
+    target_options,
+    visualize_options,
+)
+from funcnn.commands.values import path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,9 +98,33 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    from funcnn.commands.train import evaluate_run
+    from funcnn.commands.evaluate import evaluate_run
 
     return evaluate_run(options.run, foreign=not options.no_foreign_code, as_json=options.json)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from funcnn.commands.predict import predict
+
+    foreign = not options.no_foreign_code
+    return predict(
+        options.run, options.input, out=options.out, foreign=foreign, as_json=options.json
+    )
+
+
+def _export(options: argparse.Namespace) -> int:
+    from funcnn.commands.export import export
+
+    foreign = not options.no_foreign_code
+    return export(
+        options.run, options.format, out=options.out, foreign=foreign, as_json=options.json
+    )
+
+
+def _init(options: argparse.Namespace) -> int:
+    from funcnn.commands.init import init
+
+    return init(options.name, out=options.out, as_json=options.json)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -205,114 +240,29 @@ def _parser() -> argparse.ArgumentParser:
             default=[],
             help="change one key of the config: --set train.steps=100; may be repeated",
         )
-        _foreign_option(sub)
+        foreign_option(sub)
         return sub
 
-    train = configured("train", _train, "train a network, print its test accuracy")
+    init_options(command("init", _init, "write a commented config; without a name, list them"))
+    train = configured("train", _train, "train a network, print its test figures")
     train.add_argument("--out", metavar="DIR", type=path, help="the folder of the run")
     train.add_argument(
         "--resume", action="store_true", help="continue the run in its folder, or begin it there"
     )
-    evaluate = command("eval", _eval, "the test accuracy of the latest checkpoint of a run")
-    _run_argument(evaluate)
-    _visualize_options(
-        command("visualize", _visualize, "pictures of a trained run, as PNG and SVG")
-    )
+    evaluate = command("eval", _eval, "the test figures of a run: its latest or best checkpoint")
+    run_argument(evaluate)
+    predict_options(command("predict", _predict, "what a trained run says of further rows"))
+    export_options(command("export", _export, "the model of a run as a file for other programs"))
+    visualize_options(command("visualize", _visualize, "pictures of a trained run, as PNG and SVG"))
     compare = "the gradient by hand against the automatic one, for each parameter and rule"
-    _target_options(configured("compare", _compare, compare, nargs="?"))
+    target_options(configured("compare", _compare, compare, nargs="?"))
     census = "every hand-written rule that a program calls: what it keeps, how far off it is"
-    _target_options(configured("census", _census, census, nargs="?"))
+    target_options(configured("census", _census, census, nargs="?"))
     check = command(
         "check", _check, "is a hand-written gradient right? funcnn's rules, or a function of yours"
     )
-    _check_options(check)
-    _target_options(check)
-    _bench_options(command("bench", _bench, "time and memory beside autodiff and other libraries"))
+    check_options(check)
+    target_options(check)
+    bench_options(command("bench", _bench, "time and memory beside autodiff and other libraries"))
     command("doctor", _doctor, "versions, devices and settings of this machine")
     return parser
-
-
-def _bench_options(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument(
-        "names",
-        metavar="NAME",
-        nargs="*",
-        help="a benchmark; by default, on a GPU all called large_, elsewhere all others",
-    )
-    bench.add_argument(
-        "--rounds", type=positive, default=15, metavar="N", help="times each is run; 15"
-    )
-    kept = bench.add_mutually_exclusive_group()
-    kept.add_argument("--out", metavar="FILE", help="write the results there, as JSON lines")
-    kept.add_argument(
-        "--config", metavar="CONFIG", help="instead, recommend its train.steps_per_call"
-    )
-    _foreign_option(bench)
-    bench.set_defaults(set=[])
-
-
-def _run_argument(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("run", metavar="RUN", help="the folder that a run was trained in", type=path)
-    _foreign_option(sub)
-
-
-def _foreign_option(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--no-foreign-code",
-        action="store_true",
-        help="import no function that a config names (model.function): refuse it",
-    )
-
-
-def _visualize_options(visualize: argparse.ArgumentParser) -> None:
-    _run_argument(visualize)
-    visualize.add_argument(
-        "--out", metavar="DIR", type=path, help="where to put them; RUN/pictures"
-    )
-    choice = visualize.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--images",
-        type=positive,
-        default=6,
-        metavar="N",
-        help="how many test images; 6, at most 12",
-    )
-    choice.add_argument(
-        "--image", metavar="FILE.npy", help="show this image instead, an array (H, W, C)"
-    )
-
-
-def _check_options(check: argparse.ArgumentParser) -> None:
-    check.add_argument("rules", metavar="RULE", nargs="*", help="a rule of funcnn; by default all")
-    check.add_argument(
-        "--level",
-        choices=("fast", "full", "release"),
-        default="fast",
-        help="fast; full adds transformations, precisions, edge values; release mutants and cost",
-    )
-    check.add_argument(
-        "--strict",
-        action="store_true",
-        help="what is a NOTE, wrong in another setting alone, fails",
-    )
-    check.add_argument("--case", metavar="NAME", help="only this case of one rule")
-    check.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
-    )
-    check.add_argument(
-        "--processes",
-        type=positive,
-        metavar="N",
-        help="rules checked at once; one a core, at most 8",
-    )
-
-
-def _target_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--target", metavar="MODULE:NAME", help="a function of yours, instead")
-    sub.add_argument(
-        *("--args", "--arguments"),
-        dest="arguments",
-        metavar="MODULE:NAME",
-        help="a function that takes nothing and returns the tuple of the target's arguments",
-    )
-    sub.add_argument("--html", metavar="FILE", help="write the report there, too, as one page")

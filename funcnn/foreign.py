@@ -103,8 +103,15 @@ def _stopped(stop: SystemExit, who: str) -> str:
     return f"{who} called sys.exit({stop.code!r}), which would end the command without a result"
 
 
-def build_foreign(function: str, options: dict[str, Any], search: Sequence[str] = ()) -> Layer:
+def build_foreign(
+    function: str,
+    options: dict[str, Any],
+    search: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> Layer:
     """The model that the function `package.module:build` builds from `options`.
+
+    It gets what it takes of `given`, too, where the options do not say it.
 
     Raises:
         ConfigError: it cannot be imported, does not take the options, or builds no model.
@@ -119,7 +126,7 @@ def build_foreign(function: str, options: dict[str, Any], search: Sequence[str] 
         if options:
             raise ConfigError([f"{source}: is a layer and takes no model.options"])
         return build
-    return built_by(build, options, source)
+    return built_by(build, options, source, given)
 
 
 def call_foreign(
@@ -147,8 +154,7 @@ def call_foreign(
     source = f"{key} = {function!r}"
     check_builder(function, key)
     build = find(function, source, search)
-    taken = {n: x for n, x in (given or {}).items() if n in _named_parameters(build)}
-    arguments = {**taken, **options}
+    arguments = _with_given(build, options, given)
     _check_options(build, arguments, source)
     with no_exit(source):
         try:
@@ -176,8 +182,20 @@ def check_builder(function: str, key: str = "model.function") -> None:
         raise ConfigError([f"{key} = {function!r}: {reason}"])
 
 
-def built_by(build: Function, options: dict[str, Any], source: str) -> Layer:
-    """What a builder builds from `options`, as a layer.
+def _with_given(
+    build: Function, options: Mapping[str, Any], given: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    taken = {n: x for n, x in (given or {}).items() if n in _named_parameters(build)}
+    return {**taken, **options}
+
+
+def built_by(
+    build: Function,
+    options: dict[str, Any],
+    source: str,
+    given: Mapping[str, Any] | None = None,
+) -> Layer:
+    """What a builder builds from `options`, and from what it takes of `given`, as a layer.
 
     Raises:
         ConfigError: it does not take the options, or what it returns is no model.
@@ -187,6 +205,7 @@ def built_by(build: Function, options: dict[str, Any], source: str) -> Layer:
     >>> built_by(build, {"width": 2}, "mine").kind
     'function'
     """
+    options = _with_given(build, options, given)
     _check_options(build, options, source)
     try:
         with no_exit(source):

@@ -97,7 +97,7 @@ def parameters(folder: str, name: str) -> list[str]:
     """What such a function takes; its file is read and not imported.
 
     >>> parameters("funcnn.data.sets", "digits")
-    ['seed']
+    ['seed', 'pixels']
     """
     arguments = _arguments(folder, name)
     return [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]

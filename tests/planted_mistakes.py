@@ -1101,14 +1101,14 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     # commands
     _mistake(
-        "commands/folder.py",
+        "runs/folder.py",
         "            if before.get(key) != now.get(key)\n",
         "            if key in before and before[key] != now.get(key)\n",
         "test_runs.py::test_an_option_that_the_run_did_not_have_cannot_be_given_on_resume",
         "a key that the run did not have may be set on resume",
     ),
     _mistake(
-        "commands/lock.py",
+        "runs/lock.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         "test_runs.py::test_a_second_process_ends_with_one_line_and_writes_nothing[anew]",

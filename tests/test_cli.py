@@ -48,7 +48,8 @@ def test_every_config_trains(config, tmp_path, capsys):
     assert code == 0, stderr
     assert stdout.startswith("test accuracy 0.")
     names = {path.name for path in out.iterdir()}
-    assert {"config.toml", "versions.json", "metrics.jsonl", "checkpoints", "curves.png"} == names
+    files = {"config.toml", "versions.json", "data.json", "metrics.jsonl", "curves.png"}
+    assert files | {"checkpoints"} == names
     assert [record["step"] for record in read_metrics(out / "metrics.jsonl")] == [2, 3]
     assert "conv_1" in stderr or "mlp" in config.stem  # the summary table
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from funcnn.cli import main
-from funcnn.commands.folder import RunFolder
 from funcnn.commands.visualize import _curves, read_image
 from funcnn.config import ConfigError, load_config
+from funcnn.data.known import Known
 from funcnn.experiment import build_experiment
+from funcnn.runs.folder import RunFolder
 from funcnn.train import Checkpoints, MetricsLog
 
 ROOT = Path(__file__).parent.parent
@@ -30,8 +31,9 @@ def a_run(folder, config, *settings):
     """A run of no steps: its pictures are drawn as those of any other, in less time."""
     made = RunFolder(folder)
     resolved = load_config(ROOT / "configs" / config, [*settings])
-    made.begin(resolved, "cpu")
-    Checkpoints(made.checkpoints).save(build_experiment(resolved).first_state())
+    experiment = build_experiment(resolved)
+    made.begin(resolved, "cpu", Known.of(experiment.dataset))
+    Checkpoints(made.checkpoints).save(experiment.first_state())
     log = MetricsLog(made.metrics)
     log.write({"step": 2, "loss": 2.0, "accuracy": 0.5})
     log.write({"step": 4, "loss": 1.0, "accuracy": 0.7, "evaluation_loss": 1.5})
@@ -173,7 +175,7 @@ def test_a_wrong_run_is_one_line(mlp, tmp_path, capsys):
     refused(capsys, tmp_path, "holds no run (no config.toml)", tmp_path)
     refused(capsys, tmp_path, "holds no run (no config.toml)", tmp_path / "absent")
     without = RunFolder(tmp_path / "run")
-    without.begin(load_config(mlp / "config.toml"), "cpu")
+    without.begin(load_config(mlp / "config.toml"), "cpu", Known({}))
     refused(capsys, tmp_path, f"no checkpoint in {without.checkpoints}", without.path)
 
 
@@ -197,7 +199,7 @@ def test_wrong_options_are_one_line(mlp, tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(
     mlp, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("funcnn.commands.visualize.restore_run", None)
+    monkeypatch.setattr("funcnn.commands.visualize.opened", None)
     for out in ("/proc/pictures", tmp_path / "new" / (300 * "a")):
         code, stdout, err = run(capsys, "visualize", mlp, "--out", out)
         assert (code, stdout) == (2, "")

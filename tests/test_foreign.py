@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import pytest
 
 from funcnn.cli import main
-from funcnn.commands.folder import RunFolder
 from funcnn.config import Config, ConfigError, ModelConfig, RunConfig, load_config
+from funcnn.data.known import Known
 from funcnn.experiment import announce_foreign, build_experiment
 from funcnn.foreign import file_of, find
+from funcnn.runs.folder import RunFolder
 from funcnn.train import Checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -207,8 +208,9 @@ def a_run(own, tmp_path_factory):
     config.write_text('[model]\nfunction = "own_nets:pair"\n')
     folder = RunFolder(tmp_path_factory.mktemp("run") / "run")
     resolved = load_config(config)
-    folder.begin(resolved, "cpu")
-    Checkpoints(folder.checkpoints).save(build_experiment(resolved).first_state())
+    experiment = build_experiment(resolved)
+    folder.begin(resolved, "cpu", Known.of(experiment.dataset))
+    Checkpoints(folder.checkpoints).save(experiment.first_state())
     return folder.path
 
 

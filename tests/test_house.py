@@ -35,7 +35,17 @@ ORDER = {
             "pictures",
             "train",
         ),
-        *("gradient", "exchange", "testing", "bench", "foreign", "chosen", "experiment"),
+        *(
+            "gradient",
+            "exchange",
+            "testing",
+            "bench",
+            "foreign",
+            "chosen",
+            "network",
+            "experiment",
+            "runs",
+        ),
         *("commands", "cli", "__main__"),
     ],
     "funcnn.core": [
@@ -61,7 +71,7 @@ ORDER = {
 }
 # What has no place here comes after all that have one, and none of these imports another.
 OPEN = {"funcnn.rules"}
-BESIDE = {"config": ("foreign", "chosen", "experiment", "commands", "cli")}
+BESIDE = {"config": ("foreign", "chosen", "network", "experiment", "runs", "commands", "cli")}
 
 
 def module_of(path):

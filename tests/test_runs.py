@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from funcnn.cli import main
-from funcnn.commands import folder as folders
-from funcnn.commands import lock as locks
 from funcnn.commands import train as commands
+from funcnn.commands.streams import warn
 from funcnn.config import ConfigError, load_config
+from funcnn.data.known import Known
+from funcnn.runs import folder as folders
+from funcnn.runs import lock as locks
 from funcnn.train import Checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -97,7 +99,7 @@ def test_a_folder_of_something_else_is_not_resumed(tmp_path, capsys):
 def test_an_option_that_the_run_did_not_have_cannot_be_given_on_resume(tmp_path):
     path, folder = tmp_path / "run.toml", folders.RunFolder(tmp_path / "run")
     path.write_text('[model]\nname = "mlp"\n')
-    folder.begin(load_config(path), "a device")
+    folder.begin(load_config(path), "a device", Known({}))
     folder.check_resumable(load_config(path, ["train.steps=7"]))
     with pytest.raises(ConfigError, match=r"options\.dropout was None in this run and is 0\.5 now"):
         folder.check_resumable(load_config(path, ["model.options.dropout=0.5"]))
@@ -135,7 +137,7 @@ def test_where_there_are_no_locks_a_run_goes_on_with_a_warning(run, capsys, monk
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr("fcntl.flock", none)
-    with folders.RunFolder(run).held():
+    with folders.RunFolder(run).held(warn):
         assert "cannot be locked here" in capsys.readouterr().err
 
 

@@ -8,9 +8,9 @@ import platform
 
 import jax
 
-from funcnn.commands.folder import version
 from funcnn.core.errors import first_line
 from funcnn.report import table
+from funcnn.runs.folder import version
 
 _PACKAGES = ("funcnn", "jax", "jaxlib", "numpy", "optax", "chex", "orbax-checkpoint")
 _GPU_PACKAGES = ("jax-cuda13-plugin", "jax-cuda13-pjrt")

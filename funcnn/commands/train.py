@@ -1,8 +1,7 @@
-"""funcnn train and funcnn eval."""
+"""funcnn train."""
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -11,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.commands.folder import RunFolder, restore_run
+from funcnn.commands.evaluate import report_test
 from funcnn.commands.platform import choose_platform
 from funcnn.commands.streams import Log, say, warn
 from funcnn.config import Config, ConfigError
 from funcnn.core.summary import summary
 from funcnn.core.usage import MissingStatistics
+from funcnn.data.known import Known
 from funcnn.experiment import Experiment, build_experiment
 from funcnn.report import counted
+from funcnn.runs.folder import RunFolder
+from funcnn.runs.start import starting_params
+from funcnn.runs.training import chosen_checkpoints, chosen_hooks, result_step
 from funcnn.train import (
     CheckpointError,
     Checkpoints,
@@ -29,10 +32,10 @@ from funcnn.train import (
     keep_freed_memory,
     learning_curves,
     make_progress,
-    make_step,
 )
 from funcnn.train.evaluation import Evaluation
 from funcnn.train.guard import check_start
+from funcnn.train.hooks import Hooks
 from funcnn.train.step import Step
 
 _USES = {"train": "train", "validation": "watch", "test": "test"}
@@ -41,7 +44,7 @@ _USES = {"train": "train", "validation": "watch", "test": "test"}
 def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int:
     """Train as the config says; print the test's figures. The exit code, 128 + n after signal n."""
     folder = RunFolder(config.run.folder)
-    with folder.held():
+    with folder.held(warn):
         begun = resume and folder.holds_run()
         if begun:
             folder.check_resumable(config)
@@ -50,27 +53,28 @@ def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int
         device = choose_platform(config.run.platform)
         keep_freed_memory()
         experiment = build_experiment(config)
-        checkpoints = Checkpoints(folder.checkpoints, config.train.keep_checkpoints, warn)
-        state = experiment.first_state()
+        checkpoints = chosen_checkpoints(experiment, folder, warn)
+        hooks = chosen_hooks(experiment)
         if begun and checkpoints.latest() is not None:
-            state = _restore(checkpoints, state)
-        step = make_step(
-            experiment.loss, experiment.optimizer, steps_per_call=config.train.steps_per_call
-        )
+            state = _restore(checkpoints, experiment.first_state())
+        else:
+            state = experiment.first_state(starting_params(config, experiment.params))
+        step = experiment.step()
         evaluate = experiment.evaluation(experiment.dataset.watched)
         _check_start(experiment, step, state, evaluate)
         if not begun:
-            folder.begin(config, device)
+            folder.begin(config, device, Known.of(experiment.dataset))
         _announce(experiment, device, int(state.step), resume)
         if begun and int(state.step) > config.train.steps:
-            return _past_its_end(experiment, folder, state, as_json)
-        return _run(experiment, folder, checkpoints, step, state, evaluate, as_json)
+            return _past_its_end(experiment, folder, checkpoints, state, as_json)
+        return _run(experiment, folder, checkpoints, hooks, step, state, evaluate, as_json)
 
 
 def _run(
     experiment: Experiment,
     folder: RunFolder,
     checkpoints: Checkpoints,
+    hooks: Hooks,
     step: Step,
     state: TrainState,
     evaluate: Evaluation,
@@ -92,20 +96,49 @@ def _run(
             checkpoint_every=config.checkpoint_every,
             progress=make_progress(Log()),
             stop=lambda: bool(received),
+            on_step=hooks.on_step,
+            on_evaluation=hooks.on_evaluation,
+            on_save=hooks.on_save,
         )
     seconds = time.perf_counter() - start
-    if folder.metrics.exists():
-        try:
-            learning_curves(folder.metrics, folder.curves)
-        except (OSError, ValueError) as error:  # the run itself is whole
-            warn(f"{folder.curves} could not be drawn: {getattr(error, 'strerror', error)}")
-    if received and int(state.step) < config.steps:
-        say(f"stopped at step {int(state.step)}; go on with --resume --out {folder.path}")
+    _draw_curves(folder)
+    last = int(state.step)
+    if received and last < config.steps:
+        say(f"stopped at step {last}; go on with --resume --out {folder.path}")
         return 128 + received[0]
-    _report(experiment, state, seconds, folder, as_json)
+    if last < config.steps:
+        why = "early stopping" if config.early_stopping else "a hook"
+        say(f"ended at step {last} of {config.steps} by {why}")
+    _report(experiment, folder, checkpoints, state, seconds, as_json)
     if not as_json:
-        say(f"{_work(first, int(state.step), seconds)}; results in {folder.path}")
+        say(f"{_work(first, last, seconds)}; results in {folder.path}")
     return 0
+
+
+def _draw_curves(folder: RunFolder) -> None:
+    if not folder.metrics.exists():
+        return
+    try:
+        learning_curves(folder.metrics, folder.curves)
+    except (OSError, ValueError) as error:  # the run itself is whole
+        warn(f"{folder.curves} could not be drawn: {getattr(error, 'strerror', error)}")
+
+
+def _report(
+    experiment: Experiment,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    seconds: float | None,
+    as_json: bool,
+) -> None:
+    """What the result of the run, the last state or the best one, makes of the test."""
+    best = result_step(experiment.config, checkpoints)
+    if best is not None and best != int(state.step):
+        state = checkpoints.restore(experiment.first_state(), best)
+    if best is not None:
+        say(f"the best checkpoint by {experiment.config.train.best} is that of step {best}")
+    report_test(experiment, state, seconds, folder, as_json)
 
 
 def _work(first: int, last: int, seconds: float) -> str:
@@ -119,21 +152,14 @@ def _work(first: int, last: int, seconds: float) -> str:
 def _past_its_end(
     experiment: Experiment,
     folder: RunFolder,
+    checkpoints: Checkpoints,
     state: TrainState,
     as_json: bool,
 ) -> int:
     """A run that has done more steps than are asked for: it is reported as it is."""
     step, wanted = int(state.step), experiment.config.train.steps
     say(f"nothing to do: the run is at step {step}, past train.steps = {wanted}")
-    _report(experiment, state, None, folder, as_json)
-    return 0
-
-
-def evaluate_run(path: str, *, foreign: bool = True, as_json: bool = False) -> int:
-    """Print what the latest checkpoint of a run makes of the test split."""
-    folder = RunFolder(path)
-    experiment, state = restore_run(folder, foreign=foreign)
-    _report(experiment, state, None, folder, as_json)
+    _report(experiment, folder, checkpoints, state, None, as_json)
     return 0
 
 
@@ -175,31 +201,6 @@ def _announce(experiment: Experiment, device: str, step: int, resume: bool) -> N
     say(summary(experiment.model, experiment.params, row))
     if resume:
         say(f"resumed at step {step}" if step else "no state to resume from: starts at step 0")
-
-
-def _report(
-    experiment: Experiment,
-    state: TrainState,
-    seconds: float | None,
-    folder: RunFolder,
-    as_json: bool,
-) -> None:
-    test = experiment.dataset.test
-    result = experiment.evaluation(test)(state.evaluation_params())
-    if as_json:
-        row = {"step": int(state.step), **{f"test_{k}": v for k, v in result.items()}}
-        row |= {"run": str(folder.path)}
-        print(json.dumps({**row, **({} if seconds is None else {"seconds": round(seconds, 3)})}))
-        return
-    words = {name: f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.items()}
-    targets = test.get(experiment.task.targets)
-    if "accuracy" in result and targets is not None and targets.ndim == 1:
-        right = round(result["accuracy"] * test.rows)
-        words["accuracy"] += f" ({right} of {test.rows})"
-    # The loss comes last: it says least to whoever reads one line.
-    print(
-        f"test {', '.join(words[name] for name in sorted(words, key=lambda name: name == 'loss'))}"
-    )
 
 
 @contextmanager

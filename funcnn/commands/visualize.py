@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcnn.commands.folder import RunFolder, restore_run
+from funcnn.commands.opened import opened
 from funcnn.config import ConfigError
 from funcnn.experiment import Experiment
 from funcnn.pictures.activations import convolution_outputs, draw_activations
@@ -22,6 +22,7 @@ from funcnn.pictures.network import probabilities
 from funcnn.pictures.occlusion import draw_occlusion, occlusion_maps
 from funcnn.pictures.saliency import draw_saliency, image_gradient
 from funcnn.pictures.style import save_figure
+from funcnn.runs.folder import RunFolder
 from funcnn.train import read_metrics
 from funcnn.train.metrics_log import EVALUATION
 
@@ -92,7 +93,7 @@ def visualize(
     target = folder.pictures if out is None else Path(out)
     if folder.holds_run():  # else the next line says that it holds none
         _check_folder(target)
-    experiment, state = restore_run(folder, foreign=foreign)
+    experiment, state = opened(folder, foreign=foreign)
     params = state.evaluation_params()
     if not _are_images(experiment):
         if image is not None:

@@ -10,6 +10,7 @@ text means; toml: the way back to text.
 
 from funcnn.config.load import ConfigError, check_known, load_config
 from funcnn.config.schema import (
+    AugmentConfig,
     Config,
     DataConfig,
     LossConfig,
@@ -24,6 +25,7 @@ from funcnn.config.schema import (
 )
 
 __all__ = [
+    "AugmentConfig",
     "Config",
     "ConfigError",
     "DataConfig",

@@ -140,10 +140,39 @@ class TaskConfig(Chosen):
     usual: ClassVar[str | None] = "classification"
 
 
+class AugmentConfig(Table):
+    """[augment]: what is done to the inputs of a step, by names of `funcnn.augment`, in order.
+
+    `function` returns further ones, f(key, x) or a list of them. `options` has a table for each
+    name. Where the model predicts, only what draws nothing is done, as "normalise".
+    """
+
+    names: list[Name] = Field(default_factory=list)
+    function: FunctionPath | None = None
+    options: Options = Field(default_factory=dict)
+
+
+class InitFromConfig(Table):
+    """[model.init_from]: params that a new run starts from, of `fnn.load_weights`.
+
+    `path` is a safetensors file, or the folder of a run; a relative one is looked for as data are.
+    """
+
+    path: Place
+    rename: dict[str, str] = Field(default_factory=dict)
+    only: list[Name] | None = None
+    strict: bool = True
+
+
 class ModelConfig(Chosen):
-    """[model]: a model of funcnn by name, or the user's own by "package.module:build"."""
+    """[model]: a model of funcnn by name, or the user's own by "package.module:build".
+
+    A builder that takes `classes` or `vocabulary` gets that of the data where `options` say
+    nothing.
+    """
 
     function: FunctionPath | None = Field(default=None, validate_default=True)
+    init_from: InitFromConfig | None = None
 
     @field_validator("function")
     @classmethod
@@ -160,7 +189,8 @@ class LossConfig(Chosen):
 class MetricsConfig(Table):
     """[metrics]: what is measured; that of the task where nothing is named.
 
-    `function` returns further ones, {name: Metric}. `options` has a table for each name.
+    `function` returns further ones, {name: Metric}. `options` has a table for each name; what else
+    it has is for the function.
     """
 
     names: list[Name] | None = None
@@ -198,8 +228,33 @@ class OptimizerConfig(Chosen):
         return rate
 
 
+class EarlyStoppingConfig(Table):
+    """[train.early_stopping]: a run ends after `patience` evaluations that are no better.
+
+    `metric` is one of the evaluation, "loss" or one of the metrics.
+    """
+
+    metric: Name = "loss"
+    patience: Count
+    smallest_change: Annotated[float, Field(ge=0)] = 0.0
+
+
+class HooksConfig(Table):
+    """[train.hooks]: functions of the user's own that `fnn.train.fit` calls at its events."""
+
+    on_step: FunctionPath | None = None
+    on_evaluation: FunctionPath | None = None
+    on_save: FunctionPath | None = None
+
+
 class TrainConfig(Table):
-    """[train]: how long, and how often to log, evaluate and save (in steps; 0: only at the end)."""
+    """[train]: how long, and how often to log, evaluate and save (in steps; 0: only at the end).
+
+    `average` is the decay of an average of the params that is evaluated in their place. `carry`
+    hands what a recurrent model carries from batch to batch, in data of the order "streams".
+    `best` is a metric of the evaluation: the checkpoint that is best by it is kept, and is the
+    result of the run.
+    """
 
     steps: Count = 1500
     steps_per_call: Count = 8
@@ -207,6 +262,11 @@ class TrainConfig(Table):
     evaluate_every: Annotated[int, Field(ge=0)] = 500
     checkpoint_every: Annotated[int, Field(ge=0)] = 500
     keep_checkpoints: Count = 2
+    average: Annotated[float, Field(ge=0, lt=1)] | None = None
+    carry: bool = False
+    best: Name | None = None
+    early_stopping: EarlyStoppingConfig | None = None
+    hooks: HooksConfig | None = None
 
 
 class Config(Table):
@@ -219,6 +279,7 @@ class Config(Table):
 
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig(name="digits")
+    augment: AugmentConfig = AugmentConfig()
     task: TaskConfig = TaskConfig(name="classification")
     model: ModelConfig
     loss: LossConfig = LossConfig()
@@ -229,8 +290,10 @@ class Config(Table):
     def functions(self) -> dict[str, str]:
         """The user's own functions that it names: {"model.function": "package.module:build"}."""
         named = {"data": self.data, "task": self.task, "model": self.model, "loss": self.loss}
-        named |= {"metrics": self.metrics, "optimizer": self.optimizer}
+        named |= {"metrics": self.metrics, "optimizer": self.optimizer, "augment": self.augment}
         chosen = {f"{table}.function": choice.function for table, choice in named.items()}
+        hooks = self.train.hooks.model_dump() if self.train.hooks else {}
+        chosen |= {f"train.hooks.{event}": function for event, function in hooks.items()}
         return {key: path for key, path in chosen.items() if path is not None}
 
 

@@ -168,6 +168,30 @@ def read_column(rows: Rows, name: str, categorical: bool) -> Column:
     return Column(np.array([codes.get(text, math.nan) for text in texts]), categories)
 
 
+def read_known_column(rows: Rows, name: str, like: Column) -> Column:
+    """A column of further rows, with the categories of `like`, the same column of other rows.
+
+    Raises `DataError` for a category that is none of them, or something that is no number.
+
+    >>> known = Column(np.array([0.0, 1.0]), ("Bonn", "Ulm"))
+    >>> read_known_column(Rows(Path("b.csv"), {"city": ["Ulm"]}, [2]), "city", known).values
+    array([1.])
+    >>> read_known_column(Rows(Path("b.csv"), {"city": ["Ulm", "Köln"]}, [2, 3]), "city", known)
+    Traceback (most recent call last):
+    funcnn.data.dataset.DataError: b.csv: line 3: city holds 'Köln', and was one of Bonn, Ulm
+    """
+    texts = rows.columns[name]
+    codes = {text: float(code) for code, text in enumerate(like.categories)}
+    values = []
+    for row, text in enumerate(texts):
+        value = math.nan if text in MISSING else (codes.get(text) if codes else _number(text))
+        if value is None:
+            was = f"one of {', '.join(like.categories[:5])}" if codes else "a number"
+            raise DataError(f"{rows.place(row)}: {name} holds {text!r}, and was {was}")
+        values.append(value)
+    return Column(np.array(values), like.categories)
+
+
 def _number(text: str) -> float | None:
     """The number, finite, that a text is."""
     try:

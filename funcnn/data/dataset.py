@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -104,6 +105,8 @@ class Dataset:
         classes: how many classes `y` tells apart, 0 to `classes` - 1; None where it tells none.
         labels: the names of the classes, where they have any.
         vocabulary: what each token stands for, where the rows are text.
+        read: reads the inputs of further rows from a file, as those of the data were read; None
+            where the data have no such files.
         stream: the batches themselves, where they are a function of the step and not rows that are
             all known; `train` then has the rows of the first one.
 
@@ -120,6 +123,7 @@ class Dataset:
     labels: tuple[str, ...] = ()
     vocabulary: Sequence[str] = ()
     stream: Batches | None = None
+    read: Callable[[Path], np.ndarray] | None = None
 
     @property
     def watched(self) -> Split:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -22,13 +23,15 @@ def make_table(
     seed: int = 0,
     test_fraction: float = 0.2,
     validation_fraction: float = 0.0,
+    read: Callable[[Path], np.ndarray] | None = None,
 ) -> Dataset:
     """A table x (N, D), NaN where a value is missing, and its target y (N,), cut into splits.
 
     With `labels` y are classes, and each is in each split in its share; without, y are numbers and
     become float32. A missing value is the mean of its column; with `standardise`, a column that
     `numbers` (D,) calls one has its mean taken off and is divided by its standard deviation, or by
-    1 where that is 0. Means and deviations are those of the training rows alone.
+    1 where that is 0. Means and deviations are those of the training rows alone. `read` takes x of
+    further rows (M, D) from a file, which are then treated as these.
 
     Raises `DataError` for a column, called as in `columns`, with no value in the training rows, and
     what `cut` raises.
@@ -49,15 +52,20 @@ def make_table(
                 f"{name}: {column} has no value in any of the {len(seen)} rows to train"
             )
     mean, deviation = np.nanmean(seen, axis=0), np.nanstd(seen, axis=0)  # (D,)
-    x = np.where(np.isnan(x), mean, x)
-    if standardise:
-        scaled = (x - mean) / np.where(deviation == 0, 1.0, deviation)
-        x = np.where(numbers, scaled, x)
-    with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
+    scaled = np.logical_and(standardise, numbers)  # (D,)
+    shift = np.where(scaled, mean, 0.0)
+    scale = np.where(scaled & (deviation != 0), deviation, 1.0)
+
+    def treated(x: np.ndarray) -> np.ndarray:
+        x = np.where(np.isnan(x), mean, x)
+        with np.errstate(over="ignore"):
+            return ((x - shift) / scale).astype(np.float32)
+
+    x = treated(x)
     splits = {split: Split(x=x[index], y=y[index]) for split, index in rows.items()}
     train, test, validation = splits["train"], splits["test"], splits.get("validation")
-    return Dataset(train, test, name, validation, len(labels) or None, labels)
+    further = None if read is None else lambda path: treated(read(path))
+    return Dataset(train, test, name, validation, len(labels) or None, labels, read=further)
 
 
 def bundled_table(

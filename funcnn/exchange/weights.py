@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +15,8 @@ from funcnn.core.given import check_flag, described
 from funcnn.core.usage import in_a_word
 from funcnn.exchange.patterns import matching, renamed, some, unknown_names
 from funcnn.report.files import in_place_of, require_writable
+from funcnn.train.checkpoint import Checkpoints
+from funcnn.train.manifest import CheckpointError
 from funcnn.train.signature import leaf_names
 from funcnn.types import Array, Params, Shaped
 
@@ -68,11 +70,14 @@ def load_weights(
 ) -> Params:
     """The tree of `like` with the arrays of a safetensors file, also of one from elsewhere.
 
+    A run gives its params alone, whatever its optimizer was: those of its best checkpoint where one
+    was kept, else of the newest, and their averages where there are some.
+
     Each leaf gets the array of its own name; shapes and dtypes must be those of `like`. Patterns of
     names hold stars, each for any run of characters: `encoder/*` is all that is below `encoder`.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a run.
         like: arrays, or `jax.ShapeDtypeStruct` such as those of `jax.eval_shape(model.init, ...)`.
             An array that lies on chosen devices gives its placement to the loaded one.
         rename: from patterns of names in the file to names of leaves, {"encoder.*": "backbone/*"};
@@ -120,13 +125,38 @@ def load_weights(
     return jax.tree.unflatten(jax.tree.structure(like), loaded)
 
 
+class _OfRun(NamedTuple):
+    """The params of a run by name, as an open file has them."""
+
+    arrays: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> _OfRun:
+        folder = os.path.join(path, "checkpoints")
+        if not os.path.isdir(folder):
+            what = "neither a safetensors file nor the folder of a run"
+            raise IsADirectoryError(f"load_weights: {path} is a folder, {what}")
+        checkpoints = Checkpoints(folder)
+        try:
+            return cls(checkpoints.params(checkpoints.best_step()))
+        except CheckpointError as error:
+            raise ValueError(f"load_weights: {first_line(error)}") from error
+
+    def keys(self) -> list[str]:
+        return list(self.arrays)
+
+    def get_tensor(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """A safetensors file, whose arrays are read when they are asked for."""
+    """A safetensors file, whose arrays are read when they are asked for; or those of a run."""
     from safetensors import SafetensorError, safe_open
 
     if os.path.isdir(path):
-        raise IsADirectoryError(f"load_weights: {path} is a folder, not a safetensors file")
+        yield _OfRun.read(path)
+        return
     if not os.path.exists(path):
         raise FileNotFoundError(f"load_weights: there is no file {path}")
     try:

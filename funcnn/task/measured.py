@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 
-from funcnn.core.layer import Layer
+from funcnn.augment.mixup import MixedLabels, mixed_losses
+from funcnn.core.layer import Layer, Statistics
 from funcnn.data.batches import MASK
+from funcnn.data.streams import FIRST
+from funcnn.task.augmenting import Augmenting
 from funcnn.task.metric import Metric, in_training, mean_of
 from funcnn.task.task import Losses, Task
 from funcnn.types import Array, Key, Params, PyTree
+
+CARRY = "carry"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Measured:
         task: what the model takes of a batch, and what its outputs are held against.
         losses: (outputs, targets) -> (B,) or (B, ...); of no use where the task has an objective.
         metrics: by name.
+        augmenting: what is done to the inputs first, or None.
 
     >>> import jax, funcnn as fnn
     >>> from funcnn.task.losses.squared_error import squared_error
@@ -40,19 +47,63 @@ class Measured:
     task: Task
     losses: Losses
     metrics: Mapping[str, Metric]
+    augmenting: Augmenting | None = None
 
     def loss(
         self, params: Params, batch: Mapping[str, Array], key: Key | None
     ) -> tuple[Array, dict[str, PyTree]]:
         """The mean loss of a batch, and its metrics: what `make_step` takes."""
         mask = batch.get(MASK)
+        batch, key = self._augmented(batch, key)
         if self.task.objective is not None:
             losses, found = _checked(self.task.objective(self.model, params, batch, key))
             return _mean(losses, jnp.ones_like(losses), mask), found
         outputs, taken = self.model.value_and_statistics(params, self.task.taken(batch), key)
-        targets = batch[self.task.targets]
-        losses = self.losses(outputs, targets)
-        found = {
+        return self._mean_and_metrics(outputs, taken, batch[self.task.targets], mask)
+
+    def carrying_loss(
+        self, params: Params, batch: Mapping[str, Array], key: Key | None, extra: PyTree
+    ) -> tuple[Array, dict[str, PyTree]]:
+        """`loss` of a model that goes on from `extra["carry"]`, of which the next is returned.
+
+        The carry starts again in the rows that are the first of their stream: truncated
+        backpropagation through time. Evaluation starts anew in each row.
+        """
+        first = batch[FIRST]
+        carry = jax.tree.map(lambda c: jnp.where(_beside(first, c), 0, c), extra[CARRY])
+        inputs = carry, self.task.taken(batch)
+        (carry, outputs), taken = self.model.value_and_statistics(params, inputs, key)
+        targets, mask = batch[self.task.targets], batch.get(MASK)
+        value, found = self._mean_and_metrics(outputs, taken, targets, mask)
+        return value, {**found, "extra": {**extra, CARRY: jax.lax.stop_gradient(carry)}}
+
+    def predict(self, params: Params, inputs: PyTree) -> PyTree:
+        """The outputs of the model for the inputs of some rows, as in evaluation."""
+        if self.augmenting is not None:
+            inputs = self.augmenting.of_inputs(None, inputs)
+        return self.model(params, inputs)
+
+    def _augmented(
+        self, batch: Mapping[str, Array], key: Key | None
+    ) -> tuple[Mapping[str, PyTree], Key | None]:
+        """The batch, and the key that is left for the model."""
+        if self.augmenting is None:
+            return batch, key
+        inputs, targets = str(self.task.inputs), self.task.targets
+        if key is None:
+            return {**batch, inputs: self.augmenting.of_inputs(None, batch[inputs])}, None
+        drawing, key = jax.random.split(key)
+        return self.augmenting.of_batch(drawing, batch, inputs, targets), key
+
+    def _mean_and_metrics(
+        self, outputs: PyTree, taken: Statistics, targets: PyTree, mask: Array | None
+    ) -> tuple[Array, dict[str, PyTree]]:
+        if isinstance(targets, MixedLabels):
+            losses = mixed_losses(self.losses, outputs, targets)
+            targets = targets.y  # a metric asks for what an image shows most of
+        else:
+            losses = self.losses(outputs, targets)
+        found: dict[str, PyTree] = {
             name: in_training(metric, outputs, targets, mask)
             for name, metric in self.metrics.items()
             if metric.is_mean
@@ -63,6 +114,7 @@ class Measured:
     def rows(self, params: Params, batch: Mapping[str, Array]) -> dict[str, Array]:
         """What each row gives to the loss and to each metric, (B, ...), in evaluation."""
         found = {}
+        batch, _ = self._augmented(batch, None)
         if self.task.objective is not None:
             losses, _ = _checked(self.task.objective(self.model, params, batch, None))
             found["loss"] = self._loss_metric().rows(losses, losses)
@@ -105,3 +157,8 @@ def _mean(losses: Array, counts: Array, mask: Array | None) -> Array:
         known = jnp.broadcast_to(mask.reshape(-1, *[1] * (losses.ndim - 1)), losses.shape)
         losses, counts = jnp.where(known, losses, 0), jnp.where(known, counts, 0)
     return jnp.sum(losses) / jnp.maximum(jnp.sum(counts), 1)
+
+
+def _beside(first: Array, carry: Array) -> Array:
+    """(B,) as (B, 1, ...), with as many axes as the carry."""
+    return first.reshape(first.shape + (1,) * (carry.ndim - 1))

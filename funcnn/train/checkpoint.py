@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
+from funcnn.train.averages import AVERAGES
 from funcnn.train.best import Values, metric_of, read_values, write_values
+from funcnn.train.extra import EXTRA
 from funcnn.train.manifest import CheckpointError, DamagedCheckpoint, read_manifest
-from funcnn.train.signature import Signature, first_of, signature
+from funcnn.train.signature import Leaf, Signature, first_of, signature
 from funcnn.train.state import TrainState
-from funcnn.train.storage import read_state, reason, sync, write_state
+from funcnn.train.storage import read_arrays, read_state, reason, remove_for_good, sync, write_state
 
 UNFINISHED = "unfinished-"
-_LOOKS = 40  # until a folder that was removed stays away
-_BETWEEN_LOOKS = 0.05  # seconds
 
 
 class Checkpoints:
@@ -107,7 +109,7 @@ class Checkpoints:
             write_state(unfinished, state, record)
             self._publish(unfinished, self._path(step))
         except Exception as error:  # whatever orbax, the disk or the system raises
-            _remove_for_good(unfinished)
+            remove_for_good(unfinished)
             message = f"could not save step {step} to {self.folder}: {reason(error)}"
             raise CheckpointError(message) from error
         self._remove_old()
@@ -116,7 +118,8 @@ class Checkpoints:
         """The state of `step`, or of the newest whole one, with the tree and placement of `like`.
 
         `like` is a TrainState of the same model and optimizer, or the same tree of
-        `jax.ShapeDtypeStruct`. Without `step`, a damaged checkpoint is passed over, with a warning
+        `jax.ShapeDtypeStruct`; a field that is None there, as `optimizer_state` may be, is not
+        read. Without `step`, a damaged checkpoint is passed over, with a warning
         that says so, for the one before it.
 
         Raises CheckpointError when there is no such checkpoint or no whole one, when a byte of it
@@ -139,6 +142,23 @@ class Checkpoints:
             f"no checkpoint is whole: {first_of(list(damaged.values()))}; "
             f"to start anew remove {self.folder} and resume, or take another folder"
         )
+
+    def params(self, step: int | None = None) -> dict[str, np.ndarray]:
+        """The params of `step`, or of the newest checkpoint, by name: `dense_0/w`.
+
+        They are the averages where the state holds some. Nothing need be known of the model, nor of
+        its optimizer. Raises CheckpointError as `restore` does; a damaged one is not passed over.
+        """
+        path = self._path(self._existing_steps()[-1] if step is None else self._existing(step))
+        leaves = read_manifest(path).leaves
+        prefix = f"{EXTRA}/{AVERAGES}/"
+        if not any(name.startswith(prefix) for name in leaves):
+            prefix = "params/"
+        like = {n: Leaf.of(leaf) for n, leaf in leaves.items() if n.startswith(prefix)}
+        shapes = {n: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for n, leaf in like.items()}
+        arrays = read_arrays(path, shapes)
+        own = {n: Leaf.of(leaves["params/" + n.removeprefix(prefix)]).dtype for n in arrays}
+        return {n.removeprefix(prefix): np.asarray(a, own[n]) for n, a in arrays.items()}
 
     def best_step(self) -> int | None:
         """The step of the best checkpoint that there is, None where none has been evaluated.
@@ -207,7 +227,10 @@ class Checkpoints:
 
     def _restore(self, like: TrainState, step: int) -> TrainState:
         path = self._path(step)
-        phrases = _differences(read_manifest(path).leaves, signature(like))
+        leaves = read_manifest(path).leaves
+        unread = {field for field, tree in like._asdict().items() if tree is None}
+        wanted = {n: leaf for n, leaf in leaves.items() if n.partition("/")[0] not in unread}
+        phrases = _differences(wanted, signature(like))
         if phrases:
             raise CheckpointError(f"{path} does not fit the state to fill: {first_of(phrases)}")
         state = read_state(path, like)
@@ -272,17 +295,6 @@ class Checkpoints:
         else:
             unfinished.rename(path)
         sync(self.folder)
-
-
-def _remove_for_good(folder: Path) -> None:
-    """Remove what a failed save has written, and what the threads of the library still write."""
-    absent = 0
-    for _ in range(_LOOKS):
-        absent = 0 if folder.exists() else absent + 1
-        if absent > 2:
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(_BETWEEN_LOOKS)
 
 
 def _differences(saved: dict[str, str], like: Signature) -> list[str]:

@@ -6,12 +6,17 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from funcnn.types import PyTree, Shape
 
 
 class Leaf(NamedTuple):
-    """What `jax.jit` compiles for, of one array. `str` gives `float32[4, 3]`."""
+    """What `jax.jit` compiles for, of one array. `str` gives `float32[4, 3]`.
+
+    >>> Leaf.of("bfloat16[4, 3]").shape, str(Leaf.of("float32[]"))
+    ((4, 3), 'float32[]')
+    """
 
     shape: Shape
     dtype: Any
@@ -20,6 +25,13 @@ class Leaf(NamedTuple):
     def __str__(self) -> str:
         weak = " (weak type)" if self.weak_type else ""
         return f"{self.dtype}{list(self.shape)}{weak}"
+
+    @classmethod
+    def of(cls, text: str) -> Leaf:
+        """What `str` gives, read back."""
+        dtype, _, sizes = text.partition("[")
+        inside = sizes.partition("]")[0]
+        return cls(tuple(map(int, inside.split(", "))) if inside else (), jnp.dtype(dtype))
 
 
 class Signature(NamedTuple):

@@ -9,6 +9,7 @@ import funcnn as fnn
 from funcnn.chosen import chosen_model
 from funcnn.config import Config, ModelConfig
 from funcnn.core.layer import parameter_count
+from funcnn.data.known import Known
 
 
 def drawn(seed, *shape):
@@ -143,7 +144,7 @@ def test_backprop_goes_through_it(name, key):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_config_finds_it_by_name(name):
-    assert list(chosen_model(Config(model=ModelConfig(name=name))).parts)
+    assert list(chosen_model(Config(model=ModelConfig(name=name)), Known({})).parts)
 
 
 def test_a_residual_network_is_evaluated_with_folded_statistics(key):

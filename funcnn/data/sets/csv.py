@@ -8,7 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from funcnn.data.columns import Column, Rows, check_columns, read_column, read_rows
+from funcnn.data.columns import (
+    Column,
+    Rows,
+    check_columns,
+    read_column,
+    read_known_column,
+    read_rows,
+)
 from funcnn.data.dataset import DataError, Dataset
 from funcnn.data.tables import make_table
 from funcnn.spelling import did_you_mean
@@ -72,7 +79,12 @@ def csv(
     _check_missing(rows, {**features, target: wanted}, missing, target)
     if len(wanted.categories) == 1:
         raise DataError(f"{path}: target: {target} is {wanted.categories[0]!r} in every row")
-    encoded = {name: c.encoded(encoding == "one_hot") for name, c in features.items()}
+    one_hot = encoding == "one_hot"
+    encoded = {name: c.encoded(one_hot) for name, c in features.items()}
+
+    def read(path: Path) -> np.ndarray:
+        return _further(path, separator, features, one_hot, missing == "mean")
+
     return make_table(
         str(path),
         np.concatenate(list(encoded.values()), axis=1),  # (N, D)
@@ -84,7 +96,22 @@ def csv(
         seed=seed,
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
+        read=read,
     )
+
+
+def _further(
+    path: Path, separator: str, features: dict[str, Column], one_hot: bool, fills: bool
+) -> np.ndarray:
+    """x (M, D) of the rows in another file, which need no target."""
+    rows = read_rows(path, separator)
+    check_columns(rows, "columns", *features)
+    columns = {name: read_known_column(rows, name, like) for name, like in features.items()}
+    for name, column in columns.items():
+        gap = np.isnan(column.values)
+        if gap.any() and (column.categories or not fills):
+            raise DataError(f"{rows.place(int(gap.argmax()))}: {name} is missing")
+    return np.concatenate([c.encoded(one_hot) for c in columns.values()], axis=1)
 
 
 def _check_choice(path: str | Path, option: str, value: str, known: tuple[str, ...]) -> None:

@@ -60,7 +60,11 @@ def images(
             folder, splits["train"], test_fraction, seed, by="y"
         )
     train, test, validation = splits["train"], splits["test"], splits.get("validation")
-    return Dataset(train, test, str(folder), validation, len(labels), labels)
+
+    def read(path: Path) -> np.ndarray:
+        return _images(list(shown(path)) if path.is_dir() else [path], form)
+
+    return Dataset(train, test, str(folder), validation, len(labels), labels, read=read)
 
 
 def _size(folder: Path, size: int | Sequence[int] | None) -> tuple[int, int] | None:
@@ -97,5 +101,10 @@ def _files(place: Path, labels: tuple[str, ...]) -> list[tuple[Path, int]]:
 
 
 def _split(files: list[tuple[Path, int]], form: Form) -> Split:
-    x = np.stack([read_image(file, form) for file, _ in files])  # (N, H, W, C)
-    return Split(x=x / np.float32(255), y=np.array([label for _, label in files], np.int32))
+    x = _images([file for file, _ in files], form)
+    return Split(x=x, y=np.array([label for _, label in files], np.int32))
+
+
+def _images(files: list[Path], form: Form) -> np.ndarray:
+    x = np.stack([read_image(file, form) for file in files])  # (N, H, W, C)
+    return x / np.float32(255)

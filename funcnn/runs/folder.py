@@ -1,4 +1,4 @@
-"""A run folder: the resolved config, the versions, metrics.jsonl, checkpoints and pictures."""
+"""A run folder: the resolved config, what is known of the data, versions, metrics, checkpoints."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import json
 import os
 import platform
 import stat
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from funcnn.commands.lock import InUse, locked
-from funcnn.commands.platform import choose_platform
-from funcnn.commands.streams import warn
 from funcnn.config import Config, ConfigError, dump_config, load_config
-from funcnn.experiment import Experiment, announce_foreign, build_experiment
+from funcnn.core.errors import first_line
+from funcnn.data.known import Known
 from funcnn.report.files import UNFINISHED, in_place_of
-from funcnn.train import CheckpointError, Checkpoints, MetricsError, MetricsLog, TrainState
+from funcnn.runs.lock import InUse, locked
+from funcnn.train import MetricsError, MetricsLog
 
 # What may change between a run and its resumption: how long, how often, where, on what.
 _MAY_CHANGE = {"train", "run.platform", "run.folder", "run.search"}
 _LOCK = ".funcnn-lock"
 # What a run that was killed before it began may have left behind.
 _LEFTOVERS = {
-    *(_LOCK, "versions.json"),
-    *(f"{name}{UNFINISHED}" for name in ("versions.json", "config.toml")),
+    *(_LOCK, "versions.json", "data.json"),
+    *(f"{name}{UNFINISHED}" for name in ("versions.json", "data.json", "config.toml")),
 }
 
 
@@ -40,13 +41,14 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         self.config = self.path / "config.toml"
+        self.data = self.path / "data.json"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.curves = self.path / "curves.png"
         self.pictures = self.path / "pictures"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, warn: Callable[[str], Any] = warnings.warn) -> Iterator[None]:
         """Inside, the folder is there, and this process alone works in it.
 
         What was made for it is removed again where no run has begun inside. A run in a folder that
@@ -63,7 +65,7 @@ class RunFolder:
         made = _make_folder(self.path)
         try:
             with ExitStack() as stack:
-                self._lock(stack)
+                self._lock(stack, warn)
                 yield
         finally:
             if not self.config.exists():
@@ -71,7 +73,7 @@ class RunFolder:
                     with suppress(OSError):  # something else is in it
                         folder.rmdir()
 
-    def _lock(self, stack: ExitStack) -> None:
+    def _lock(self, stack: ExitStack, warn: Callable[[str], Any]) -> None:
         try:
             if not stack.enter_context(locked(self.path / _LOCK)):
                 warn(f"{self.path}: cannot be locked here; see that nobody else trains in it")
@@ -113,41 +115,39 @@ class RunFolder:
         except MetricsError as error:
             raise ConfigError([f"{error}; remove this line to go on"]) from error
 
-    def begin(self, config: Config, device: str) -> None:
-        """Write the resolved config and the versions."""
+    def read(self, *, foreign: bool = True) -> Config:
+        """The config of the run inside; without `foreign`, one that names no function.
+
+        Raises:
+            ConfigError: it holds no run, or its config names functions and must not.
+
+        >>> RunFolder("no/such/run").read()
+        Traceback (most recent call last):
+        funcnn.config.load.ConfigError: no/such/run: holds no run (no config.toml)
+        """
+        if not self.holds_run():
+            raise ConfigError([f"{self.path}: holds no run (no config.toml)"])
+        return load_config(self.config, foreign=foreign)
+
+    def known(self) -> Known:
+        """What is known of the data of the run inside; ConfigError where that cannot be read."""
+        try:
+            return Known.from_json(self.data.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            message = "no such file; train --resume would not write it, a new run does"
+            raise ConfigError([f"{self.data}: {message}"]) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise ConfigError([f"{self.data}: {reason}"]) from error
+
+    def begin(self, config: Config, device: str, known: Known) -> None:
+        """Write the versions, what is known of the data, and the resolved config."""
         self.path.mkdir(parents=True, exist_ok=True)
         versions = {name: version(name) for name in ("funcnn", "jax", "jaxlib", "optax", "numpy")}
         versions |= {"python": platform.python_version(), "device": device}
         _write(self.path / "versions.json", json.dumps(versions, indent=2) + "\n")
+        _write(self.data, known.to_json())
         _write(self.config, dump_config(config))  # the last: with it a run has begun
-
-
-def restore_run(folder: RunFolder, *, foreign: bool = True) -> tuple[Experiment, TrainState]:
-    """What a run trained, and its newest checkpoint; without `foreign`, of funcnn's models only.
-
-    Raises:
-        ConfigError: the folder holds no run, or no checkpoint that fits its config.
-
-    >>> restore_run(RunFolder("no/such/run"))
-    Traceback (most recent call last):
-    funcnn.config.load.ConfigError: no/such/run: holds no run (no config.toml)
-    """
-    if not folder.config.is_file():
-        raise ConfigError([f"{folder.path}: holds no run (no config.toml)"])
-    config = load_config(folder.config, foreign=foreign)
-    announce_foreign(config)
-    choose_platform(config.run.platform)
-    experiment = build_experiment(config)
-
-    def warn_of_older(text: str) -> None:
-        warn(f"{text}; train --resume makes what comes after it again")
-
-    try:
-        checkpoints = Checkpoints(folder.checkpoints, warn=warn_of_older)
-        state = checkpoints.restore(experiment.first_state())
-    except CheckpointError as error:
-        raise ConfigError([str(error)]) from error
-    return experiment, state
 
 
 def version(package: str) -> str:

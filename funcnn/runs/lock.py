@@ -37,7 +37,7 @@ def locked(path: Path) -> Iterator[bool]:
     ...     with locked(path):
     ...         pass
     Traceback (most recent call last):
-    funcnn.commands.lock.InUse
+    funcnn.runs.lock.InUse
     >>> path.exists()
     False
     """

@@ -1,0 +1,126 @@
+"""What each command takes, for the parser; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+
+from funcnn.commands.values import path, positive, seed
+
+
+def bench_options(bench: argparse.ArgumentParser) -> None:
+    """What `funcnn bench` takes."""
+    bench.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="a benchmark; by default, on a GPU all called large_, elsewhere all others",
+    )
+    bench.add_argument(
+        "--rounds", type=positive, default=15, metavar="N", help="times each is run; 15"
+    )
+    kept = bench.add_mutually_exclusive_group()
+    kept.add_argument("--out", metavar="FILE", help="write the results there, as JSON lines")
+    kept.add_argument(
+        "--config", metavar="CONFIG", help="instead, recommend its train.steps_per_call"
+    )
+    foreign_option(bench)
+    bench.set_defaults(set=[])
+
+
+def run_argument(sub: argparse.ArgumentParser) -> None:
+    """The folder of a run."""
+    sub.add_argument("run", metavar="RUN", help="the folder that a run was trained in", type=path)
+    foreign_option(sub)
+
+
+def init_options(init: argparse.ArgumentParser) -> None:
+    """What `funcnn init` takes."""
+    init.add_argument("name", metavar="NAME", nargs="?", help="of the config")
+    init.add_argument("--out", metavar="FILE", type=path, help="where to write it; NAME.toml")
+
+
+def predict_options(predict: argparse.ArgumentParser) -> None:
+    """What `funcnn predict` takes."""
+    run_argument(predict)
+    predict.add_argument(
+        "input",
+        metavar="INPUT",
+        type=path,
+        help="rows: .npy, .npz, or what the data were read from (.csv, an image, a folder of them)",
+    )
+    predict.add_argument(
+        "--out", metavar="FILE", type=path, help="FILE.npy, .csv or .jsonl; else text on stdout"
+    )
+
+
+def export_options(export: argparse.ArgumentParser) -> None:
+    """What `funcnn export` takes."""
+    run_argument(export)
+    export.add_argument("--format", choices=("safetensors", "stablehlo", "onnx"), required=True)
+    export.add_argument("--out", metavar="FILE", type=path, help="RUN/model.FORMAT")
+
+
+def foreign_option(sub: argparse.ArgumentParser) -> None:
+    """Whether functions that a config names are refused."""
+    sub.add_argument(
+        "--no-foreign-code",
+        action="store_true",
+        help="import no function that a config names (model.function): refuse it",
+    )
+
+
+def visualize_options(visualize: argparse.ArgumentParser) -> None:
+    """What `funcnn visualize` takes."""
+    run_argument(visualize)
+    visualize.add_argument(
+        "--out", metavar="DIR", type=path, help="where to put them; RUN/pictures"
+    )
+    choice = visualize.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--images",
+        type=positive,
+        default=6,
+        metavar="N",
+        help="how many test images; 6, at most 12",
+    )
+    choice.add_argument(
+        "--image", metavar="FILE.npy", help="show this image instead, an array (H, W, C)"
+    )
+
+
+def check_options(check: argparse.ArgumentParser) -> None:
+    """What `funcnn check` takes beside a target."""
+    check.add_argument("rules", metavar="RULE", nargs="*", help="a rule of funcnn; by default all")
+    check.add_argument(
+        "--level",
+        choices=("fast", "full", "release"),
+        default="fast",
+        help="fast; full adds transformations, precisions, edge values; release mutants and cost",
+    )
+    check.add_argument(
+        "--strict",
+        action="store_true",
+        help="what is a NOTE, wrong in another setting alone, fails",
+    )
+    check.add_argument("--case", metavar="NAME", help="only this case of one rule")
+    check.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
+    )
+    check.add_argument(
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="rules checked at once; one a core, at most 8",
+    )
+
+
+def target_options(sub: argparse.ArgumentParser) -> None:
+    """A function of somebody's own, with its arguments."""
+    sub.add_argument("--target", metavar="MODULE:NAME", help="a function of yours, instead")
+    sub.add_argument(
+        *("--args", "--arguments"),
+        dest="arguments",
+        metavar="MODULE:NAME",
+        help="a function that takes nothing and returns the tuple of the target's arguments",
+    )
+    sub.add_argument("--html", metavar="FILE", help="write the report there, too, as one page")

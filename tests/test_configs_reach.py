@@ -1,0 +1,38 @@
+"""Each config of the package that needs no data of one's own trains to a figure."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from funcnn.cli import main
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+# The figure of the test split, and what it must reach: measured from five seeds (see the page on
+# benchmarks), less a margin for other processors and versions of JAX.
+REACHED = {
+    "digits_mlp": ("accuracy", 0.95),
+    "digits_cnn": ("accuracy", 0.975),
+    "digits_resnet18": ("accuracy", 0.96),
+    "digits_autoencoder": ("mse", 0.02),
+    "digits_vae": ("loss", 24.0),
+    "digits_unet": ("accuracy", 0.85),
+    "diabetes_mlp": ("r2", 0.3),
+    "python_char_rnn": ("bits_per_character", 3.0),
+}
+LESS_IS_BETTER = ("mse", "loss", "bits_per_character")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REACHED)
+def test_a_config_reaches_its_figure(name, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "run"), "--json"]
+    assert main(["train", str(CONFIGS / f"{name}.toml"), *out]) == 0
+    figure, wanted = REACHED[name]
+    reached = json.loads(capsys.readouterr().out)[f"test_{figure}"]
+    assert reached < wanted if figure in LESS_IS_BETTER else reached > wanted, reached
+
+
+def test_no_config_is_left_out():
+    own_data = {"mnist_cnn"}
+    assert {path.stem for path in CONFIGS.glob("*.toml")} == REACHED.keys() | own_data

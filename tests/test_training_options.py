@@ -1,0 +1,280 @@
+"""What a config adds to a run: augmentation, averages, carries, hooks, its end, what is best."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import funcnn as fnn
+from funcnn.cli import main
+from funcnn.config import ConfigError, load_config
+from funcnn.experiment import build_experiment
+from funcnn.task.augmenting import Augmenting
+from funcnn.train import read_metrics
+
+IMAGES = """
+[data]
+validation_fraction = 0.2
+[model]
+name = "mlp"
+options = {hidden = []}
+[train]
+steps = 12
+steps_per_call = 2
+evaluate_every = 2
+checkpoint_every = 4
+"""
+TEXT = """
+[data]
+name = "text"
+options = {length = 8, limit = 2000}
+batch_size = 4
+order = "streams"
+[task]
+name = "language"
+[model]
+name = "char_rnn"
+options = {width = 3, hidden = [4, 5]}
+[train]
+steps = 6
+steps_per_call = 3
+carry = true
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(text):
+        (tmp_path / "run.toml").write_text(text)
+        return tmp_path / "run.toml"
+
+    return write
+
+
+def experiment(path, *changes):
+    return build_experiment(load_config(path, changes))
+
+
+def train(capsys, path, *changes):
+    more = [part for change in changes for part in ("--set", change)]
+    code = main(["train", str(path), *more])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refused(path, *changes):
+    with pytest.raises(ConfigError) as caught:
+        experiment(path, *changes)
+    (line,) = caught.value.problems
+    return line
+
+
+def arrays(batch):
+    return jax.tree.map(jnp.asarray, batch)
+
+
+def test_augmentation_acts_in_a_step_and_not_where_nothing_is_drawn(write):
+    path = write(IMAGES)
+    crop = ['augment.names=["crop"]', "augment.options.crop.padding=2"]
+    plain, cropped = experiment(path), experiment(path, *crop)
+    batch, key = plain.batches()(0), jax.random.key(3)
+    drawing, rest = jax.random.split(key)
+    (own,) = jax.random.split(jax.random.split(drawing)[0], 1)
+    moved = {**batch, "x": fnn.augment.crop(own, jnp.asarray(batch["x"]), padding=2)}
+    loss, _ = cropped.loss(cropped.params, batch, key)
+    assert float(loss) == float(plain.loss(plain.params, moved, rest)[0])
+    assert float(loss) != float(plain.loss(plain.params, batch, rest)[0])
+    whole, again = (e.measured.rows(e.params, arrays(batch)) for e in (plain, cropped))
+    np.testing.assert_array_equal(whole["loss"], again["loss"])
+
+
+def test_what_draws_nothing_acts_in_evaluation_too(write):
+    path = write(IMAGES)
+    names = 'augment={names=["normalise"], options={normalise={mean=0.5, std=2.0}}}'
+    plain, scaled = experiment(path), experiment(path, names)
+    batch = plain.batches()(0)
+    moved = {**batch, "x": (batch["x"] - np.float32(0.5)) / np.float32(2)}
+    found = scaled.measured.rows(scaled.params, arrays(batch))["loss"]
+    expected = plain.measured.rows(plain.params, arrays(moved))["loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_mixed_rows_have_the_loss_of_both_labels(write):
+    path = write(IMAGES)
+    mixed = experiment(path, 'augment.names=["mixup"]', "augment.options.mixup.alpha=1.0")
+    batch, key = mixed.batches()(0), jax.random.key(5)
+    loss, _ = mixed.loss(mixed.params, batch, key)
+    drawing, _ = jax.random.split(key)
+    mixing = Augmenting(mixed={"alpha": 1.0}).of_batch(drawing, batch, "x", "y")
+    labels, p = mixing["y"], jax.nn.log_softmax(mixed.model(mixed.params, mixing["x"]))
+    each = [-jnp.take_along_axis(p, y[:, None], 1)[:, 0] for y in (labels.y, labels.other)]
+    expected = jnp.mean(labels.weight * each[0] + (1 - labels.weight) * each[1])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert 0.01 < float(labels.weight.min()) < 0.9
+
+
+OWN = """
+import jax.numpy as jnp
+def darker(): return lambda key, x: x if key is None else 0 * x
+def several(): return [darker(), darker()]
+def wrong(): return 3
+calls = []
+def on_step(state, metrics): calls.append(int(state.step))
+def on_save(state, record): return int(state.step) >= 8
+"""
+
+
+def test_an_augmentation_of_ones_own(write, tmp_path):
+    (tmp_path / "own_options.py").write_text(OWN)
+    path = write(IMAGES)
+    for name in ("darker", "several"):
+        dark = experiment(path, f"augment.function=own_options:{name}")
+        batch = dark.batches()(0)
+        loss, _ = dark.loss(dark.params, batch, jax.random.key(0))
+        np.testing.assert_allclose(loss, np.log(10), rtol=1e-5)  # a bias of zeros says nothing
+        assert "augment.function" in load_config(path, [f"augment.function=m:{name}"]).functions()
+    message = "must return a function f(key, x), or a list of them: int"
+    assert message in refused(path, "augment.function=own_options:wrong")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ('augment.names=["flop"]', "augment.names: unknown 'flop' (did you mean 'flip'?)"),
+        ("augment.options.flip.p=0.5", "augment.options: unknown 'flip'; known: none"),
+        (
+            'augment={names=["crop"], options={crop={pad=3}}}',
+            "augment: options of crop: unknown 'pad' (did you mean 'padding'?)",
+        ),
+        ('augment={names=["crop"], options={crop=3}}', "augment.options.crop: expected a table"),
+        (
+            'augment={names=["crop"], options={crop={padding=0}}}',
+            "augment: does not fit inputs of (8, 8, 1): crop: padding",
+        ),
+        ("train.carry=true", 'train.carry = true: needs data.order = "streams"'),
+    ],
+)
+def test_wrong_options_are_one_line(write, change, message):
+    assert message in refused(write(IMAGES), change)
+
+
+def test_rows_that_only_fill_a_batch_are_not_mixed(write):
+    line = refused(write(IMAGES), 'augment.names=["mixup"]', "data.last=pad")
+    assert line.endswith('mixup mixes rows and their targets, and data.last = "pad" fills batches')
+
+
+def test_averages_are_kept_and_evaluated(write, capsys):
+    path = write(IMAGES)
+    code, out, _ = train(capsys, path, "train.average=0.0")
+    average = out
+    assert code == 0
+    code, out, _ = train(capsys, path, "run.folder=other")
+    assert (code, out) == (0, average)  # with nothing kept of what was before
+    code, out, _ = train(capsys, path, "run.folder=third", "train.average=0.9")
+    assert code == 0
+    assert out != average
+
+
+def test_a_carry_goes_from_batch_to_batch_and_starts_again(write):
+    path = write(TEXT)
+    carried = experiment(path)
+    state, batches = carried.first_state(), carried.batches()
+    assert [c.shape for pair in state.extra["carry"] for c in pair] == [(4, 4)] * 2 + [(4, 5)] * 2
+    carry, losses = None, []
+    step = carried.step()
+    for call in range(2):
+        start = jax.tree.map(np.asarray, state.params)  # the step donates its own
+        state, metrics = step(state, batches(3 * call, 3))
+        losses.append(float(metrics["loss"][0]))
+        x, y = (jnp.asarray(batches(3 * call)[name]) for name in "xy")
+        if call == 0:
+            carry, logits = carried.model(start, (None, x))
+            p = jax.nn.log_softmax(logits)
+            expected = -jnp.take_along_axis(p, y[..., None], -1).mean()
+            np.testing.assert_allclose(losses[0], expected, rtol=1e-5)
+    leaves = jax.tree.leaves(state.extra["carry"])
+    assert all(np.abs(c).max() > 0 for c in leaves)
+    # Where all streams begin anew the carry is that of zeros.
+    batch = {**batches(1), "first": np.ones(4, bool)}
+    fresh, _ = carried.loss(carried.params, batch, None)
+    again, _ = carried.loss(carried.params, batch, None, state.extra)
+    batch["first"] = np.zeros(4, bool)
+    other, _ = carried.loss(carried.params, batch, None, state.extra)
+    assert float(fresh) == float(again) != float(other)
+
+
+def test_text_gives_the_model_its_vocabulary_and_a_run_resumes_with_its_carry(write, capsys):
+    path = write(TEXT)
+    assert train(capsys, path, "train.steps=6", "run.folder=whole")[0] == 0
+    assert train(capsys, path, "train.steps=3", "run.folder=parts")[0] == 0
+    assert main(["train", str(path), "--resume", "--out", "parts"]) == 0
+    capsys.readouterr()
+    whole, parts = (fnn.load_run(f) for f in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
+    classes = len(whole.known.vocabulary)
+    assert whole.params["head"]["w"].shape == (5, classes)
+    assert classes > 20
+
+
+def test_a_run_stops_early_and_says_so_and_does_not_go_on(write, capsys):
+    path = write(IMAGES)
+    slow = ["optimizer.learning_rate=1e-30", "train.early_stopping={patience=2}"]
+    code, _, err = train(capsys, path, *slow)
+    assert code == 0
+    assert "ended at step 6 of 12 by early stopping" in err
+    assert [r["step"] for r in read_metrics("runs/run/metrics.jsonl")][-1] == 6
+    arguments = [part for change in slow for part in ("--set", change)]
+    assert main(["train", str(path), "--resume", *arguments]) == 0
+    assert "ended at step 6 of 12" in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_is_the_result_of_a_run(write, capsys):
+    path = write(IMAGES)
+    growing = "{init_value=0.1, transition_steps=1, decay_rate=4.0}"  # too large at the end
+    schedule = f"{{name='exponential_decay', options={growing}}}"
+    rising = ["optimizer.name=sgd", f"optimizer.schedule={schedule}", "train.best=loss"]
+    code, out, err = train(capsys, path, *rising, "train.keep_checkpoints=1")
+    assert code == 0
+    records = read_metrics("runs/run/metrics.jsonl")
+    best = min((r["evaluation_loss"], r["step"]) for r in records if "evaluation_loss" in r)[1]
+    assert best < 12
+    assert f"the best checkpoint by loss is that of step {best}" in err
+    assert main(["eval", "runs/run", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["step"] == best
+    assert f"{row['test_loss']:.4f}" in out
+    assert fnn.load_run("runs/run").step == best
+    fresh = experiment(path).params
+    weights = fnn.load_weights("runs/run", fresh)
+    jax.tree.map(np.testing.assert_array_equal, weights, fnn.load_run("runs/run").params)
+
+
+@pytest.mark.parametrize("key", ["train.best=accuracy", "train.early_stopping={patience=1}"])
+def test_nothing_is_chosen_by_the_test(write, capsys, key, tmp_path):
+    code, _, err = train(capsys, write(IMAGES), key, "data.validation_fraction=0.0")
+    assert code == 2
+    assert "would choose by the test split" in err
+    code, _, err = train(capsys, write(IMAGES), "train.best=accurate")
+    assert "train.best: unknown 'accurate' (did you mean 'accuracy'?)" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_hooks_of_ones_own_are_called_and_may_end_the_run(write, capsys, tmp_path):
+    (tmp_path / "own_hooks.py").write_text(OWN)
+    path = write(IMAGES)
+    hooks = ["train.hooks.on_step=own_hooks:on_step", "train.hooks.on_save=own_hooks:on_save"]
+    code, _, err = train(capsys, path, *hooks)
+    assert code == 0
+    assert "ended at step 8 of 12 by a hook" in err
+    import own_hooks  # type: ignore[import-not-found]
+
+    assert own_hooks.calls == [2, 4, 6, 8]
+    code, _, err = train(capsys, path, "train.hooks.on_step=own_hooks:absent", "run.folder=b")
+    assert code == 2
+    assert "train.hooks.on_step = 'own_hooks:absent'" in err
+    with pytest.raises(ConfigError, match="refused, as foreign code"):
+        load_config(path, hooks, foreign=False)
