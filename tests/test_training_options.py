@@ -181,21 +181,18 @@ def test_averages_are_kept_and_evaluated(write, capsys):
 
 def test_a_carry_goes_from_batch_to_batch_and_starts_again(write):
     path = write(TEXT)
-    carried = experiment(path)
+    carried = experiment(path, "train.steps_per_call=1")
     state, batches = carried.first_state(), carried.batches()
     assert [c.shape for pair in state.extra["carry"] for c in pair] == [(4, 4)] * 2 + [(4, 5)] * 2
-    carry, losses = None, []
-    step = carried.step()
-    for call in range(2):
+    carry, step = None, carried.step()
+    for place in range(3):
         start = jax.tree.map(np.asarray, state.params)  # the step donates its own
-        state, metrics = step(state, batches(3 * call, 3))
-        losses.append(float(metrics["loss"][0]))
-        x, y = (jnp.asarray(batches(3 * call)[name]) for name in "xy")
-        if call == 0:
-            carry, logits = carried.model(start, (None, x))
-            p = jax.nn.log_softmax(logits)
-            expected = -jnp.take_along_axis(p, y[..., None], -1).mean()
-            np.testing.assert_allclose(losses[0], expected, rtol=1e-5)
+        batch = batches(place)
+        state, metrics = step(state, batch)
+        carry, logits = carried.model(start, (carry, jnp.asarray(batch["x"])))
+        p, y = jax.nn.log_softmax(logits), jnp.asarray(batch["y"])
+        expected = -jnp.take_along_axis(p, y[..., None], -1).mean()
+        np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
     leaves = jax.tree.leaves(state.extra["carry"])
     assert all(np.abs(c).max() > 0 for c in leaves)
     # Where all streams begin anew the carry is that of zeros.

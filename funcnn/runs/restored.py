@@ -29,7 +29,7 @@ def restored(
 def result_of(
     folder: RunFolder, config: Config, like: TrainState, warn: Callable[[str], Any] = warnings.warn
 ) -> TrainState:
-    """The state that is the result of a run: the best, where its config says by what, or the newest.
+    """The state that is the result of a run: the best where its config says by what, or the newest.
 
     Raises:
         ConfigError: there is no checkpoint that fits.
