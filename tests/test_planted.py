@@ -45,7 +45,18 @@ def test_there_are_many_in_every_room():
     assert len(MISTAKES) >= 40
     assert len({(m.file, m.old, m.new) for m in MISTAKES}) == len(MISTAKES)
     assert {
-        *("core", "rules", "layers", "data", "train", "config", "report", "runs", "pictures"),
+        *(
+            "core",
+            "rules",
+            "layers",
+            "data",
+            "train",
+            "config",
+            "report",
+            "runs",
+            "commands",
+            "pictures",
+        ),
         *("bench", "gradient/program", "gradient/cost", "gradient/verdict", "gradient/case"),
         *("gradient/truth", "gradient/checks", "gradient/mutation", "gradient/diagnosis"),
         *("gradient/sites", "gradient/comparison"),
