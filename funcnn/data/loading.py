@@ -86,7 +86,7 @@ def _checked(
     }
     for key in options:
         if key not in takes:
-            what = f"it takes {', '.join(takes)}" if takes else "it has no options"
+            what = f"it takes {', '.join(takes)}"
             raise DataError(f'data "{name}" takes no {key}{did_you_mean(key, takes)}; {what}')
     for key, parameter in takes.items():
         if parameter.default is parameter.empty and key not in options:
@@ -94,11 +94,9 @@ def _checked(
     types, checked = get_type_hints(source), {}
     for key, value in options.items():
         try:
-            checked[key] = TypeAdapter(types[key]).validate_python(value)
+            checked[key] = TypeAdapter(types[key]).validate_python(value, strict=True)
         except ValidationError as error:
-            wanted = takes[key].annotation
-            wanted = wanted if isinstance(wanted, str) else inspect.formatannotation(wanted)
-            message = f"{key} = {value!r}: {error.errors()[0]['msg']}; it is {wanted}"
+            message = f"{key} = {value!r}: {error.errors()[0]['msg']}"
             raise DataError(f'data "{name}": {message}') from None
     return checked
 

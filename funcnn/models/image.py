@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from funcnn import layers
 from funcnn.core.composition import chain
 from funcnn.core.layer import Layer
+from funcnn.models.shared import sizes
 
 
 def _activation(name: str) -> Layer:
@@ -20,12 +21,6 @@ def _activation(name: str) -> Layer:
             f"activation: a layer without options is wanted, such as 'relu', found {name!r}"
         )
     return layer
-
-
-def _widths(model: str, name: str, values: object) -> Sequence[int]:
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f"{model}: {name} is one width for each layer, [64, 32], found {values!r}")
-    return values
 
 
 def mlp(
@@ -47,7 +42,7 @@ def mlp(
     ['flatten_0', 'dense_0', 'relu_0', 'dense_1']
     """
     sequence = [layers.flatten]
-    for width in _widths("mlp", "hidden", hidden):
+    for width in sizes("mlp", "hidden", hidden):
         sequence += [layers.dense(width), _activation(activation)]
         sequence += [layers.dropout(dropout)] if dropout else []
     return chain(*sequence, layers.dense(classes))
@@ -77,7 +72,7 @@ def lenet(
     ['conv_0', 'relu_0', 'max_pool_0', 'flatten_0', 'dense_0', 'relu_1', 'dense_1']
     """
     sequence = []
-    for width in _widths("lenet", "channels", channels):
+    for width in sizes("lenet", "channels", channels):
         sequence += [layers.conv(width, (3, 3), bias=not batch_norm)]
         sequence += [layers.batch_norm()] if batch_norm else []
         sequence += [layers.relu, layers.max_pool((2, 2))]
