@@ -17,6 +17,7 @@ from funcnn.cli import main
 from funcnn.train import read_metrics
 
 ROOT = Path(__file__).parent.parent
+QUICK = ("digits_mlp", "digits_cnn", "digits_vae", "diabetes_mlp")
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
 SHORT = ["--set", "train.steps=3", "--set", "train.steps_per_call=2", "--set", "train.log_every=1"]
 
@@ -35,7 +36,7 @@ def train_mlp(capsys, folder, *more):
 
 @pytest.mark.parametrize(
     "config",
-    [pytest.param(c, marks=pytest.mark.slow if c.stem == "mnist_cnn" else ()) for c in CONFIGS],
+    [pytest.param(c, marks=() if c.stem in QUICK else pytest.mark.slow) for c in CONFIGS],
     ids=lambda path: path.stem,
 )
 def test_every_config_trains(config, tmp_path, capsys):
@@ -46,12 +47,13 @@ def test_every_config_trains(config, tmp_path, capsys):
     out = tmp_path / "run"
     code, stdout, stderr = run(capsys, "train", config, "--out", out, *SHORT, *data)
     assert code == 0, stderr
-    assert stdout.startswith("test accuracy 0.")
+    assert stdout.startswith("test ")
     names = {path.name for path in out.iterdir()}
     files = {"config.toml", "versions.json", "data.json", "metrics.jsonl", "curves.png"}
     assert files | {"checkpoints"} == names
     assert [record["step"] for record in read_metrics(out / "metrics.jsonl")] == [2, 3]
-    assert "conv_1" in stderr or "mlp" in config.stem  # the summary table
+    assert "parameters" in stderr  # the summary table
+    assert "conv_1" in stderr or "cnn" not in config.stem
 
 
 def test_train_then_eval_agree(tmp_path, capsys):

@@ -39,6 +39,7 @@ class LoadedRun:
         measured: the model at its task, with loss and metrics.
 
     >>> import jax.numpy as jnp
+    >>> from funcnn.config import ModelConfig
     >>> config = Config(model=ModelConfig(name="mlp", options={"hidden": []}))
     >>> known = Known({name: jax.ShapeDtypeStruct((1, 2), jnp.float32) for name in "xy"}, classes=3)
     >>> known.arrays["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)

@@ -8,6 +8,7 @@ import pytest
 from funcnn.gradient.program.float64 import (
     NoTruth,
     evaluate_raised,
+    evaluate_shaken,
     perturbed,
     raise_function,
     raised,
@@ -225,3 +226,16 @@ def test_perturbed_moves_each_float_by_about_one_unit_and_nothing_else(key):
     assert k is key
     np.testing.assert_array_equal(perturbed([x], 0.25, seed=0)[0], moved)
     assert not np.array_equal(perturbed([x], 0.25, seed=1)[0], moved)
+
+
+def test_an_equation_that_takes_and_gives_nothing_adds_up_nothing():
+    def f(x):
+        jax.jit(lambda: ())()
+        return 2.0 * x
+
+    x = jnp.ones(3)
+    closed = jax.make_jaxpr(f)(x)
+    assert any(not (e.invars or e.outvars) for e in closed.jaxpr.eqns)
+    with jax.enable_x64(True):
+        y = np.asarray(*evaluate_shaken(closed, [np.ones(3)], 2.0**-20, 0))
+    assert 0 < np.abs(y - 2.0).max() < 1e-5

@@ -86,6 +86,20 @@ def test_digits_that_the_truth_has_lost_prove_nothing(factor, right):
     assert check(custom(jax.nn.sigmoid, backward), x).ok is right
 
 
+@pytest.mark.parametrize(
+    ("x", "in_the_tail", "ok"),
+    [([-40, -3, 0, 5, 40], 1, True), ([39.5, 40], 1, False), ([-40, -3, 0, 5, 40], 1e6, False)],
+)
+def test_what_is_lost_is_left_out_beside_what_was_compared(x, in_the_tail, ok):
+    def backward(x, dy):
+        slope = dy * jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+        return (jnp.where(x > 39, jnp.asarray(in_the_tail, dy.dtype) * slope, slope),)
+
+    rule = custom(jax.nn.sigmoid, backward)
+    reports = [check(rule, np.array(x, np.float32), seed=seed) for seed in range(3)]
+    assert [report.ok for report in reports] == [ok] * 3, "\n".join(map(str, reports))
+
+
 def test_a_side_that_rounding_has_chosen_is_no_rounding():
     with jax.enable_x64(True):
         f = lambda x: [jnp.abs(3.0 * x - 3.0)]  # noqa: E731, at its kink but for rounding
