@@ -7,6 +7,7 @@ for the caller to say. What goes wrong on the way is one line that names the fun
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import importlib
 import importlib.util
 import inspect
@@ -45,6 +46,8 @@ def find(path: str, source: str, search: Sequence[str] = ()) -> Function:
     if not (module and colon and name):
         raise ConfigError([f"{source}: give it as package.module:name"])
     _put_on_path(search)
+    if there := _taken_by(module.split(".")[0]):
+        raise ConfigError([f"{source}: {there}"])
     try:
         target = importlib.import_module(module)
         for part in name.split("."):
@@ -63,6 +66,18 @@ def find(path: str, source: str, search: Sequence[str] = ()) -> Function:
     if not callable(target):
         raise ConfigError([f"{source}: is not a function but {type(target).__name__}"])
     return target
+
+
+def _taken_by(top: str) -> str:
+    """What is wrong where another module of this name is imported already; "" for the same text."""
+    file = getattr(sys.modules.get(top), "__file__", None)
+    spec = PathFinder.find_spec(top) if file else None
+    if not (file and spec and spec.origin and os.path.isfile(file) and os.path.isfile(spec.origin)):
+        return ""
+    if filecmp.cmp(file, spec.origin, shallow=False):
+        return ""
+    wanted = f"the one here is {spec.origin}; load it in a process of its own, or rename it"
+    return f"another module {top} is imported already, from {file}, and {wanted}"
 
 
 def file_of(path: str, search: Sequence[str] = ()) -> str | None:

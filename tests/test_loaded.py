@@ -313,3 +313,11 @@ def test_init_lists_the_configs_and_writes_one(tmp_path, capsys, monkeypatch):
         assert (code, len(err)) == (2, 1)
         assert message in err[0]
     assert (tmp_path / "digits_mlp.toml").read_text() == text
+
+
+def test_a_module_of_the_same_name_elsewhere_is_not_taken_for_the_one_of_a_run(images, tmp_path):
+    fnn.load_run(images)  # which imports the module loaded_nets beside its config
+    (tmp_path / "loaded_nets.py").write_text("net = 3")
+    (tmp_path / "net.toml").write_text('[model]\nfunction = "loaded_nets:net"\n')
+    with pytest.raises(ConfigError, match="another module loaded_nets is imported already, from"):
+        build_experiment(load_config(tmp_path / "net.toml"))
