@@ -4,7 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from funcnn.gradient.program.influence import rules_never_run, rules_not_differentiated
+from funcnn.gradient.program.influence import (
+    rules_never_run,
+    rules_not_differentiated,
+    rules_without_influence,
+)
 from funcnn.gradient.program.without_rules import trace
 
 X, W = np.array([0.5, -1.0, 2.0], np.float32), np.array(1.5, np.float32)
@@ -87,3 +91,16 @@ def test_a_leaf_that_reaches_a_rule_in_a_later_step(f):
 def test_a_leaf_that_stands_beside_a_rule(f):
     assert not_reached_by(0, f) == ["relu"]
     assert not_reached_by(1, f) == []
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [jax.lax.stop_gradient, jax.numpy.floor, jax.numpy.ceil, jax.numpy.round, jax.numpy.sign],
+)
+def test_a_rule_that_is_only_rounded_has_no_influence(flat):
+    def without(f):
+        return [site.name for site in rules_without_influence(trace(f, (X,), {}))]
+
+    assert without(lambda x: x + flat(jax.nn.relu(x))) == ["relu"]
+    assert without(jax.jit(lambda x: x + flat(2 * jax.nn.relu(x)))) == ["relu"]
+    assert without(lambda x: flat(x) + jax.nn.relu(x)) == []
