@@ -8,17 +8,18 @@ import pytest
 from funcnn.cli import main
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-# The figure of the test split, and what it must reach: measured from five seeds (see the page on
-# benchmarks), less a margin for other processors and versions of JAX.
+# The figure of the test split, and what it must reach: that of seed 0 (autoencoder 0.0165, vae 22.9,
+# unet 0.950, diabetes 0.329, text 2.47 on jax 0.10.2, Python 3.11), less a margin for other
+# processors, versions of JAX, and of Python, whose sources are the text.
 REACHED = {
     "digits_mlp": ("accuracy", 0.95),
     "digits_cnn": ("accuracy", 0.975),
     "digits_resnet18": ("accuracy", 0.96),
     "digits_autoencoder": ("mse", 0.02),
     "digits_vae": ("loss", 24.0),
-    "digits_unet": ("accuracy", 0.85),
-    "diabetes_mlp": ("r2", 0.3),
-    "python_char_rnn": ("bits_per_character", 3.0),
+    "digits_unet": ("accuracy", 0.9),
+    "diabetes_mlp": ("r2", 0.25),
+    "python_char_rnn": ("bits_per_character", 2.8),
 }
 LESS_IS_BETTER = ("mse", "loss", "bits_per_character")
 
