@@ -5,8 +5,9 @@ by hand and the one that JAX derives; the tools compare the two.
 
 core, rules, layers and models are what a network is made of; augment, data, task, train and
 pictures are for training it; exchange takes networks out and in; gradient compares, testing does so
-in your tests, bench measures. experiment makes all of it from a config, chosen what the config
-chooses, foreign finds what it names, commands and cli are the command line, report prints. types
+in your tests, bench measures. experiment makes all of it from a config, network the model on shapes
+alone, chosen what the config chooses, foreign finds what it names and modules says where that is;
+runs has what a training leaves behind, commands and cli are the command line, report prints. types
 has the words of signatures, names finds what has a name, spelling what was meant by one that nobody
 knows, version the version.
 

@@ -18,7 +18,8 @@ from funcnn.config import Config, ConfigError
 from funcnn.core.layer import Layer
 from funcnn.data.dataset import Batches, Split
 from funcnn.data.known import Known
-from funcnn.foreign import check_builder, file_of
+from funcnn.foreign import check_builder
+from funcnn.modules import file_of
 from funcnn.network import Network, network_of
 from funcnn.task.measured import CARRY, Measured
 from funcnn.task.task import Task

@@ -7,14 +7,10 @@ for the caller to say. What goes wrong on the way is one line that names the fun
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import importlib
-import importlib.util
 import inspect
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.machinery import PathFinder
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,6 +18,7 @@ import jax.numpy as jnp
 from funcnn.config import ConfigError, check_known
 from funcnn.core.errors import first_line
 from funcnn.core.layer import Init, Layer, as_layer
+from funcnn.modules import folders, put_on_path, taken_by
 from funcnn.types import Array, Function, Key, PyTree, Shaped
 
 BUILDS = (
@@ -45,15 +42,15 @@ def find(path: str, source: str, search: Sequence[str] = ()) -> Function:
     module, colon, name = path.partition(":")
     if not (module and colon and name):
         raise ConfigError([f"{source}: give it as package.module:name"])
-    _put_on_path(search)
-    if there := _taken_by(module.split(".")[0]):
+    put_on_path(search)
+    if there := taken_by(module.split(".")[0]):
         raise ConfigError([f"{source}: {there}"])
     try:
         target = importlib.import_module(module)
         for part in name.split("."):
             target = getattr(target, part)
     except ModuleNotFoundError as error:
-        places = ", ".join(_folders(search))
+        places = ", ".join(folders(search))
         where = f" in {places}, nor installed" if error.name == module.split(".")[0] else ""
         raise ConfigError([f"{source}: {first_line(error)}{where}"]) from error
     except (ImportError, AttributeError) as error:
@@ -66,37 +63,6 @@ def find(path: str, source: str, search: Sequence[str] = ()) -> Function:
     if not callable(target):
         raise ConfigError([f"{source}: is not a function but {type(target).__name__}"])
     return target
-
-
-def _taken_by(top: str) -> str:
-    """What is wrong where another module of this name is imported already; "" for the same text."""
-    file = getattr(sys.modules.get(top), "__file__", None)
-    spec = PathFinder.find_spec(top) if file else None
-    if not (file and spec and spec.origin and os.path.isfile(file) and os.path.isfile(spec.origin)):
-        return ""
-    if filecmp.cmp(file, spec.origin, shallow=False):
-        return ""
-    wanted = f"the one here is {spec.origin}; load it in a process of its own, or rename it"
-    return f"another module {top} is imported already, from {file}, and {wanted}"
-
-
-def file_of(path: str, search: Sequence[str] = ()) -> str | None:
-    """The file that `package.module:name` would be imported from; nothing is imported for it.
-
-    >>> os.path.basename(file_of("funcnn.rules.linear:linear") or "")
-    'linear.py'
-    """
-    _put_on_path(search)
-    top, *rest = path.partition(":")[0].split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-        for part in rest:
-            inside = spec and spec.submodule_search_locations
-            top = f"{top}.{part}"
-            spec = PathFinder.find_spec(top, inside) if inside else None
-    except (ImportError, ValueError):
-        return None
-    return spec.origin if spec else None
 
 
 @contextlib.contextmanager
@@ -322,12 +288,3 @@ def _check_options(build: Function, options: Mapping[str, Any], source: str) -> 
     if missing:
         problem = f"{table}.{missing[0]} is missing; it is called as a builder, with the options"
         raise ConfigError([f"{source}: {problem}"])
-
-
-def _folders(search: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys([os.getcwd(), *map(os.path.abspath, search)]))
-
-
-def _put_on_path(search: Sequence[str]) -> None:
-    """Python's search path as for a script that stands in these folders."""
-    sys.path[:0] = [folder for folder in _folders(search) if folder not in sys.path]

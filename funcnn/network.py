@@ -49,8 +49,9 @@ def network_of(config: Config, known: Known) -> Network:
         ConfigError: a name or an option that does not exist, or a model that does not fit.
 
     >>> from funcnn.config import Config, ModelConfig
-    >>> row = {"x": jax.ShapeDtypeStruct((1, 3), "float32"), "y": jax.ShapeDtypeStruct((1,), "int")}
-    >>> network = network_of(Config(model=ModelConfig(name="mlp")), Known(row, classes=2))
+    >>> x, y = jax.ShapeDtypeStruct((1, 3), "float32"), jax.ShapeDtypeStruct((1,), "int32")
+    >>> known = Known({"x": x, "y": y}, classes=2)
+    >>> network = network_of(Config(model=ModelConfig(name="mlp")), known)
     >>> network.params["dense_0"]["w"].shape, network.params["dense_2"]["w"].shape
     ((3, 64), (32, 2))
     """

@@ -14,7 +14,8 @@ from funcnn.cli import main
 from funcnn.config import Config, ConfigError, ModelConfig, RunConfig, load_config
 from funcnn.data.known import Known
 from funcnn.experiment import announce_foreign, build_experiment
-from funcnn.foreign import file_of, find
+from funcnn.foreign import find
+from funcnn.modules import file_of
 from funcnn.runs.folder import RunFolder
 from funcnn.train import Checkpoints
 

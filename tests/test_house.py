@@ -40,6 +40,7 @@ ORDER = {
             "exchange",
             "testing",
             "bench",
+            "modules",
             "foreign",
             "chosen",
             "network",

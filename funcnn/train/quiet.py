@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -44,8 +45,10 @@ def orbax_silenced() -> Iterator[None]:
         # Tasks that failed are reported when they are collected: here, where nobody hears it.
         traceback.clear_frames(error.__traceback__)
         gc.collect()
-        # Writes that are still under way end at some later time, so this hook stays.
+        # Writes that are still under way end at some later time, so this hook stays, and so does
+        # the filter: of a write that was never begun Python warns when it is collected.
         unraisable_hook = sys.unraisablehook
+        warnings.filterwarnings("ignore", "coroutine '.*write_fragment' was never", RuntimeWarning)
         raise
     finally:
         threading.excepthook, sys.unraisablehook = thread_hook, unraisable_hook

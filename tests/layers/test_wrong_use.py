@@ -63,7 +63,7 @@ OPTIONS = {
     "epsilon": (lambda: fnn.layer_norm("a"), "layer_norm: epsilon is a number, found 'a'"),
     "activation": (lambda: fnn.rnn(4, "sigmoid"), "rnn: activation is 'tanh' or 'relu'"),
     "constructor": (lambda: fnn.bidirectional(fnn.gru), "write gru(...)"),
-    "widths": (lambda: fnn.models.mlp(hidden=8), "mlp: hidden is one width for each layer"),
+    "widths": (lambda: fnn.models.mlp(hidden=8), "mlp: hidden is several sizes"),
 }
 CHAINS = {
     "a tuple": (lambda: fnn.chain((DENSE,)), "found tuple: give its layers one by one"),
