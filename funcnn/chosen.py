@@ -18,6 +18,7 @@ from funcnn.data.known import Known
 from funcnn.data.loading import SETS, finished, load
 from funcnn.data.own import as_dataset
 from funcnn.foreign import build_foreign, built_by, call_foreign, check_builder, find
+from funcnn.modules import folders
 from funcnn.names import files, named, parameters
 from funcnn.task.augmenting import Augment, Augmenting
 from funcnn.task.metric import Metric, mean_of
@@ -84,7 +85,7 @@ def _located(config: Config) -> str | None:
         return None
     found = located(path, config.run.search)
     if found is None:
-        raise data.DataError(f"no such folder in {' or in '.join(_places(config.run.search))}")
+        raise data.DataError(f"no such folder in {' or in '.join(folders(config.run.search))}")
     return found
 
 
@@ -96,14 +97,10 @@ def located(path: str, search: Sequence[str]) -> str | None:
     """
     if os.path.isabs(path):
         return path
-    existing = [p for p in _places(search) if os.path.exists(os.path.join(p, path))]
+    existing = [p for p in folders(search) if os.path.exists(os.path.join(p, path))]
     if not existing:
         return None
     return path if existing[0] == os.getcwd() else os.path.join(existing[0], path)
-
-
-def _places(search: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys([os.getcwd(), *map(os.path.abspath, search)]))
 
 
 def chosen_model(config: Config, known: Known) -> Layer:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from funcnn.commands.platform import choose_platform
+from funcnn.commands.streams import warn
 from funcnn.commands.target import check_writable
 from funcnn.config import ConfigError
 from funcnn.core.errors import first_line
@@ -14,9 +15,6 @@ from funcnn.exchange.stablehlo import export_stablehlo
 from funcnn.exchange.weights import save_weights
 from funcnn.runs.folder import RunFolder
 from funcnn.runs.loaded import LoadedRun, loaded_from
-
-# What is written of each: the name after the dot.
-FORMATS = ("safetensors", "stablehlo", "onnx")
 
 
 def export(
@@ -40,7 +38,7 @@ def export(
     path = Path(out) if out is not None else folder.path / f"model.{form}"
     check_writable("--out", str(path))
     choose_platform(config.run.platform)
-    loaded = loaded_from(folder, foreign=foreign)
+    loaded = loaded_from(folder, warn, foreign=foreign)
     try:
         _write(path, form, loaded)
     except (TypeError, ValueError, NotImplementedError, ImportError) as error:

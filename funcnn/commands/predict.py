@@ -14,6 +14,7 @@ import numpy as np
 
 from funcnn.chosen import chosen_data
 from funcnn.commands.platform import choose_platform
+from funcnn.commands.streams import warn
 from funcnn.commands.target import check_writable
 from funcnn.config import ConfigError
 from funcnn.core.errors import first_line
@@ -48,7 +49,7 @@ def predict(
         raise ConfigError([f"--out {out}: expected a name that ends in {', '.join(FORMATS)}"])
     folder = RunFolder(run)
     choose_platform(folder.read(foreign=foreign).run.platform)
-    loaded = loaded_from(folder, foreign=foreign)
+    loaded = loaded_from(folder, warn, foreign=foreign)
     try:
         outputs = loaded.predict(_rows(loaded, Path(source)))
     except (TypeError, ValueError) as error:

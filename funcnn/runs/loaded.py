@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -118,9 +120,13 @@ def load_run(path: str | os.PathLike[str], *, trust: bool = True) -> LoadedRun:
 
 
 def loaded_from(
-    folder: RunFolder, *, foreign: bool = True, refusal: str = "--no-foreign-code"
+    folder: RunFolder,
+    warn: Callable[[str], Any] = warnings.warn,
+    *,
+    foreign: bool = True,
+    refusal: str = "--no-foreign-code",
 ) -> LoadedRun:
-    """`load_run` for a command, which has another word for `trust`."""
+    """`load_run` for a command, which has another word for `trust` and warns in its own way."""
     config = folder.read(foreign=foreign)
     known = folder.known()
     announce_foreign(config, refusal)
@@ -128,7 +134,7 @@ def loaded_from(
     extra = jax.eval_shape(lambda p: first_extra(config, network, p), network.params)
     step, seed = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.uint32)
     like = TrainState(network.params, None, step, seed, network.statistics, extra)
-    state = result_of(folder, config, like)
+    state = result_of(folder, config, like, warn)
     return LoadedRun(config, state.evaluation_params(), int(state.step), known, network.measured)
 
 
