@@ -94,6 +94,7 @@ def own(tmp_path_factory):
     (folder / "own_script.py").write_text("import sys\nsys.exit(0)\n")
     (folder / "own_broken.py").write_text("1 / 0\n")
     (folder / "own_needs.py").write_text("import no_such_package\n")
+    (folder / "own.toml").write_text('[model]\nfunction = "own_nets:pair"\n')
     before = sys.path.copy()
     yield folder
     sys.path[:] = before
@@ -205,10 +206,8 @@ def test_a_file_is_found_and_not_run(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def a_run(own, tmp_path_factory):
     """A run of no steps of a config that stands beside its module, begun from elsewhere."""
-    config = own / "own.toml"
-    config.write_text('[model]\nfunction = "own_nets:pair"\n')
     folder = RunFolder(tmp_path_factory.mktemp("run") / "run")
-    resolved = load_config(config)
+    resolved = load_config(own / "own.toml")
     experiment = build_experiment(resolved)
     folder.begin(resolved, "cpu", Known.of(experiment.dataset))
     Checkpoints(folder.checkpoints).save(experiment.first_state())
