@@ -5,6 +5,7 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,16 @@ def pytest_sessionstart(session):
     importlib.import_module("funcnn.layers")
     importlib.import_module("funcnn.models")
     importlib.import_module("funcnn.augment")
+
+
+@pytest.hookimpl(tryfirst=True)  # before those of another marker are left out
+def pytest_collection_modifyitems(items):
+    """The tests that took long when they were measured, tests/long_tests.py, have their marker."""
+    listed = Path(__file__).parent / "tests" / "long_tests.txt"
+    long = set(listed.read_text("utf-8").splitlines()) if listed.exists() else set()
+    for item in items:
+        if item.nodeid in long:
+            item.add_marker("long")
 
 
 def is_known(flag):

@@ -68,7 +68,8 @@ def quick_flags(conftest: Path) -> str:
 
 def run_tests(folder: Path, programs: Path, tests: Sequence[str], *options: str) -> tuple[int, str]:
     """The exit code of pytest in a copy, and what it printed."""
-    plain = ("-q", "-p", "no:cacheprovider", "--tb=no", "-rfE")
+    long_too = ("-m", "not slow and not battery")
+    plain = ("-q", "-p", "no:cacheprovider", "--tb=no", "-rfE", *long_too)
     command = [sys.executable, "-m", "pytest", *plain, *options, *tests]
     try:
         done = subprocess.run(

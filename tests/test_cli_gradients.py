@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from funcnn.cli import main
+from funcnn.commands.check import _was_interrupted
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/digits_cnn.toml"
@@ -280,6 +281,23 @@ def test_workers_that_were_interrupted_are_an_interrupt():
         os.kill(worker, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, b"funcnn: interrupted\n")
+
+
+class Reaped:
+    """A worker for which another thread has waited: its exit code is known at the third look."""
+
+    def __init__(self, code):
+        self.codes = iter((None, None, code, code))
+
+    exitcode = property(lambda self: next(self.codes))
+
+    def join(self, timeout):
+        pass
+
+
+def test_the_end_of_a_worker_is_waited_for():
+    assert _was_interrupted(Reaped(-signal.SIGINT))
+    assert not _was_interrupted(Reaped(1))
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks into /proc")

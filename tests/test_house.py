@@ -283,6 +283,30 @@ def test_a_file_that_has_moved_is_noticed():
     assert absent_files(path, "as in precision.py and shared/windows.py") == {"precision.py"}
 
 
+def absent_tests(listed, root):
+    """The node ids of a list whose file, or whose function in it, is not there."""
+    absent = []
+    for test in listed:
+        path, _, name = test.partition("::")
+        function = name.partition("[")[0].rpartition("::")[2]
+        source = (root / path).read_text("utf-8") if (root / path).exists() else ""
+        # An example in a docstring has the dotted name of what it explains.
+        if not re.search(rf"\b(def|class) {function.rpartition('.')[2]}\b", source):
+            absent.append(test)
+    return absent
+
+
+def test_the_tests_that_are_called_long_are_there():
+    listed = (PACKAGE.parent / "tests" / "long_tests.txt").read_text("utf-8").splitlines()
+    assert len(listed) > 100
+    assert absent_tests(listed, PACKAGE.parent) == []
+
+
+def test_a_long_test_that_was_renamed_is_noticed():
+    here, gone = "tests/test_house.py::test_lazy_names_are_all_there", "tests/test_house.py::test_x"
+    assert absent_tests([here, gone], PACKAGE.parent) == [gone]
+
+
 # Ideas of which a second copy would drift: their home, the words that give a copy away, and one.
 SAID_ONCE = {
     "spelling.py": (r"get_close_matches", "difflib.get_close_matches(name, known, 1)"),

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -192,6 +193,10 @@ def _checked(
 
 def _was_interrupted(worker: BaseProcess) -> bool:
     worker.join(timeout=1)
+    # Where the pool's own thread has waited for it first, the code is known a moment later.
+    deadline = time.monotonic() + 1
+    while worker.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.01)
     return worker.exitcode == -signal.SIGINT
 
 
