@@ -21,7 +21,7 @@ def long_tests(durations: str, seconds: float = SECONDS) -> list[str]:
     >>> long_tests("0.40s setup    test_a.py::test_b[2]\\n0.30s call     test_a.py::test_b[2]")
     ['test_a.py::test_b[2]']
     """
-    taken: collections.Counter[str] = collections.Counter()
+    taken: dict[str, float] = collections.defaultdict(float)
     for line in durations.splitlines():
         row = re.match(r"\s*([\d.]+)s (?:setup|call)\s+(\S.*)", line)
         if row:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock, PropertyMock
 
 import pytest
 
@@ -283,21 +284,12 @@ def test_workers_that_were_interrupted_are_an_interrupt():
     assert (process.returncode, err) == (130, b"funcnn: interrupted\n")
 
 
-class Reaped:
-    """A worker for which another thread has waited: its exit code is known at the third look."""
-
-    def __init__(self, code):
-        self.codes = iter((None, None, code, code))
-
-    exitcode = property(lambda self: next(self.codes))
-
-    def join(self, timeout):
-        pass
-
-
-def test_the_end_of_a_worker_is_waited_for():
-    assert _was_interrupted(Reaped(-signal.SIGINT))
-    assert not _was_interrupted(Reaped(1))
+@pytest.mark.parametrize("code", [-signal.SIGINT, 1])
+def test_the_end_of_a_worker_is_waited_for(code):
+    """Another thread has waited for it, and its exit code is known at the third look."""
+    worker = Mock()
+    type(worker).exitcode = PropertyMock(side_effect=[None, None, code, code])
+    assert _was_interrupted(worker) == (code == -signal.SIGINT)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks into /proc")
