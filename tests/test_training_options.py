@@ -9,6 +9,7 @@ import pytest
 
 import funcnn as fnn
 from funcnn.cli import main
+from funcnn.commands.gradients import subject_of_config
 from funcnn.config import ConfigError, load_config
 from funcnn.experiment import build_experiment
 from funcnn.task.augmenting import Augmenting
@@ -215,6 +216,39 @@ def test_text_gives_the_model_its_vocabulary_and_a_run_resumes_with_its_carry(wr
     classes = len(whole.known.vocabulary)
     assert whole.params["head"]["w"].shape == (5, classes)
     assert classes > 20
+
+
+def test_text_is_predicted_from_a_file_in_the_tokens_of_training(write, tmp_path, capsys):
+    (tmp_path / "own.txt").write_text("abcdefgh, " * 60)
+    path = write(TEXT.replace("length = 8", f'length = 8, path = "{tmp_path / "own.txt"}"'))
+    assert train(capsys, path, "run.folder=run")[0] == 0
+    (tmp_path / "new.txt").write_text("hagfebcd" * 2 + "abc")
+    predict = ["predict", "run", str(tmp_path / "new.txt"), "--out", "y.npy"]
+    assert main(predict) == 0
+    run = fnn.load_run("run")
+    numbers = {token: number for number, token in enumerate(run.known.vocabulary)}
+    row = [numbers[token] for token in "hagfebcd"]
+    np.testing.assert_array_equal(np.load("y.npy"), run.predict(np.array([row, row])))
+    for text, message in (
+        ("abcdefgX", "new.txt: 'X' is no token of the training's text"),
+        ("abc", "new.txt: 3 tokens, and one row has 8"),
+    ):
+        (tmp_path / "new.txt").write_text(text)
+        capsys.readouterr()
+        assert main(predict) == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "own.txt").write_text("other letters" * 60)
+    assert main(predict) == 2
+    assert "no longer those that the run was trained on" in capsys.readouterr().err
+
+
+def test_compare_takes_the_params_that_training_starts_from(write):
+    path = write(IMAGES)
+    drawn = experiment(path).params
+    fnn.save_weights("start.safetensors", jax.tree.map(lambda a: a + 1, drawn))
+    config = load_config(path, ['model.init_from={path="start.safetensors"}'])
+    params = subject_of_config(config).args[0]
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 1), params, drawn)
 
 
 def test_a_run_stops_early_and_says_so_and_does_not_go_on(write, capsys):

@@ -23,6 +23,7 @@ from funcnn.experiment import build_experiment
 from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.program.float64 import is_float
 from funcnn.report import Report
+from funcnn.runs.start import starting_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +44,12 @@ class Subject:
 
 
 def subject_of_config(config: Config) -> Subject:
-    """The loss of a config on its first batch."""
+    """The loss of a config on its first batch, at the params that its training starts from."""
     device = choose_platform(config.run.platform)
     experiment = build_experiment(config)
     batch = jax.tree.map(jax.numpy.asarray, experiment.batches()(0))
-    args = (experiment.params, batch, jax.random.key(config.run.seed))
+    params = starting_params(config, experiment.params)
+    args = (params, batch, jax.random.key(config.run.seed))
     rows = len(jax.tree.leaves(batch)[0])
     title = f"{experiment.dataset.name}, {rows} rows, on {device}"
     return Subject(experiment.loss, args, True, title)

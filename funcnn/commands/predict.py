@@ -19,6 +19,7 @@ from funcnn.commands.target import check_writable
 from funcnn.config import ConfigError
 from funcnn.core.errors import first_line
 from funcnn.data.dataset import DataError
+from funcnn.data.known import Known
 from funcnn.report import plain
 from funcnn.report.files import in_place_of
 from funcnn.runs.folder import RunFolder
@@ -36,7 +37,8 @@ def predict(
     Args:
         run: the folder of the run.
         source: .npy, an array as in training; .npz, arrays by the names that the task takes; or
-            what the data of the run were read from: a .csv file, an image, a folder of images.
+            what the data of the run were read from: a .csv file, an image, a folder of images, a
+            text.
         out: .npy, the outputs as they are; .csv or .jsonl, a line for each row.
         foreign: whether a function that the config of the run names may be imported.
         as_json: JSON lines on stdout.
@@ -94,12 +96,15 @@ def _rows(loaded: LoadedRun, source: Path) -> PyTree:
 
 def _as_the_data(loaded: LoadedRun, source: Path) -> np.ndarray:
     """Rows out of a file of the kind that the data of the run were read from."""
-    reader = chosen_data(loaded.config).read
-    if reader is None:
-        chosen = loaded.config.data
-        data = chosen.name or chosen.function
+    dataset = chosen_data(loaded.config)
+    chosen = loaded.config.data
+    data = chosen.name or chosen.function
+    if dataset.read is None:
         raise DataError(f"give the rows as .npy or .npz; data {data!r} reads no such files")
-    return reader(source)
+    if Known.of(dataset) != loaded.known:
+        changed = f"data {data!r} are no longer those that the run was trained on"
+        raise DataError(f"{changed}, and would be read otherwise: give the rows as .npy or .npz")
+    return dataset.read(source)
 
 
 def _lines(loaded: LoadedRun, outputs: PyTree) -> Iterator[dict[str, Any]]:

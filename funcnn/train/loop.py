@@ -55,8 +55,9 @@ def fit(
 
     After a call the loop saves, evaluates and logs, in this order, what is due. Something is due at
     the first end of a call at or after each multiple of its `..._every`, and at the end of the run;
-    0 stands for the end alone. A state whose evaluation raises is saved, due or not; a record that
-    a run had no time to log goes with the saved state, and is logged when the run goes on. A record
+    0 stands for the end alone. Where an evaluation raises, or a later batch (an iterator that
+    ends), the state is saved, due or not; a record that a run had no time to log goes with the
+    saved state, and is logged when the run goes on. A record
     is `{"step": updates made, "loss": ...}`, the metrics of that last update, and its
     `learning_rate` where the optimizer tells it, as `make_optimizer`'s do; with those of
     `evaluate(params) -> {name: float}` as `evaluation_NAME` when they are due; its `params` have
@@ -114,8 +115,11 @@ def fit(
                 run.save(state, metrics, position)
                 break
             count = min(size, steps - position)
-            batch = batches(position) if size == 1 else batches(position, count)
-            guard.check(state, batch, position, count)
+            # At the first step there is nothing yet that would be lost.
+            kept = run.saved_if_it_raises(state, metrics, position)
+            with kept if position > first else contextlib.nullcontext():
+                batch = batches(position) if size == 1 else batches(position, count)
+                guard.check(state, batch, position, count)
             if position == first:
                 check_start(step, state, batch, evaluate)
             state, metrics = step(state, batch)
@@ -185,7 +189,7 @@ class _Run:
         if self._progress is not None:
             self._progress.advance(position)
         record = self._new_record(metrics, position) if logging or evaluating else None
-        with self._saved_if_it_raises(state, metrics, position, record):
+        with self.saved_if_it_raises(state, metrics, position, record):
             self._ask("on_step", position, state, metrics)
         if saving:
             self.save(state, metrics, position, record)
@@ -210,7 +214,7 @@ class _Run:
     ) -> None:
         unevaluated = record
         if evaluating:
-            with self._saved_if_it_raises(state, metrics, record["step"], unevaluated):
+            with self.saved_if_it_raises(state, metrics, record["step"], unevaluated):
                 evaluation = self._evaluate(state.evaluation_params())
                 record = {**record, **{f"{EVALUATION}{name}": x for name, x in evaluation.items()}}
                 self._keep_best(state, metrics, unevaluated, record)
@@ -237,14 +241,14 @@ class _Run:
         self._checkpoints.note(record)
 
     def _evaluated(self, state: TrainState, metrics: Metrics, position: int) -> None:
-        with self._saved_if_it_raises(state, metrics, position):
+        with self.saved_if_it_raises(state, metrics, position):
             self._ask("on_evaluation", position, state, (*self._earlier, *self.history))
 
     def _ask(self, name: str, position: int, state: TrainState, seen: Any) -> None:
         self.stopped |= self._hooks.ask(name, position, state, seen)
 
     @contextlib.contextmanager
-    def _saved_if_it_raises(
+    def saved_if_it_raises(
         self,
         state: TrainState,
         metrics: Metrics,

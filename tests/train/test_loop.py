@@ -5,6 +5,7 @@ import optax
 import pytest
 from train_problems import assert_bit_equal, batches, compilations, mlp_loss, mlp_params
 
+from funcnn.data.dataset import DataError
 from funcnn.train import (
     Checkpoints,
     MetricsLog,
@@ -255,6 +256,25 @@ def test_params_that_are_not_finite_are_named_before_a_save(steps, tmp_path):
     with pytest.raises(TrainingError, match="step 1: params leaf 'w' is not finite"):
         fit(spoil, simple_state(), simple_batches, steps=1, checkpoints=Checkpoints(tmp_path))
     assert Checkpoints(tmp_path).latest() is None
+
+
+@pytest.mark.parametrize(("steps_per_call", "ends", "kept"), [(1, 5, 5), (4, 5, 4), (1, 0, None)])
+def test_batches_that_end_cost_no_step(steps, tmp_path, steps_per_call, ends, kept):
+    """What was trained before is saved; at the first step there is nothing, and nothing is left."""
+
+    def ending(step, count=None):
+        if step + (count or 1) > ends:
+            raise DataError("the iterator ended")
+        return simple_batches(step, count)
+
+    step, checkpoints = steps[steps_per_call], Checkpoints(tmp_path)
+    with pytest.raises(DataError, match="the iterator ended"):
+        fit(step, simple_state(), ending, steps=8, checkpoints=checkpoints)
+    assert checkpoints.latest() == kept
+    state = simple_state() if kept is None else checkpoints.restore(simple_state())
+    resumed, _ = fit(step, state, simple_batches, steps=8, checkpoints=checkpoints)
+    straight, _ = fit(step, simple_state(), simple_batches, steps=8)
+    assert_bit_equal(resumed, straight)
 
 
 def test_stop_saves_and_returns_early(steps, tmp_path):

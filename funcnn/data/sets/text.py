@@ -38,6 +38,7 @@ def text(
 
     The rows follow each other in the text; its end, `test_fraction` of it, is for the test, and
     before it `validation_fraction` of what is left for validation. No token is in two splits.
+    `Dataset.read` makes rows of another text, of the same tokens.
     Raises `DataError`, one line that names the file.
 
     >>> data = text(length=32, limit=10_000)
@@ -57,7 +58,28 @@ def text(
     splits = cut_windows(name, ids, length, test_fraction, validation_fraction)
     train, test, validation = splits["train"], splits["test"], splits.get("validation")
     classes = len(vocabulary)
-    return Dataset(train, test, name, validation, classes, vocabulary=vocabulary)
+
+    def read(path: Path) -> np.ndarray:
+        return _further(path, tokens, length, vocabulary)
+
+    return Dataset(train, test, name, validation, classes, vocabulary=vocabulary, read=read)
+
+
+def _further(path: Path, tokens: str, length: int, vocabulary: tuple[str, ...]) -> np.ndarray:
+    """x (M, T) of another text: rows that follow each other; an end that fills none is left out."""
+    name, files = _files(path)
+    ids, own = _tokens(name, files, tokens, None)
+    if own != vocabulary:
+        numbers = {token: number for number, token in enumerate(vocabulary)}
+        unknown = [token for token in own if token not in numbers]
+        if unknown:
+            raise DataError(
+                f"{name}: {unknown[0]!r} is not among the tokens of the training's text"
+            )
+        ids = np.array([numbers[token] for token in own], np.int32)[ids]
+    if len(ids) < length:
+        raise DataError(f"{name}: {len(ids)} tokens, and one row has {length}")
+    return ids[: len(ids) // length * length].reshape(-1, length)  # (M, T)
 
 
 def _files(path: str | Path | None) -> tuple[str, list[Path]]:
