@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from funcnn.types import PyTree
+from funcnn.core.devices import summed_to, varying
+from funcnn.types import DType, PyTree
 
 
 @jax.tree_util.register_static
@@ -33,13 +34,13 @@ class Contract:
     rule: str
     parameters: tuple[str, ...]
     tree: PyTree
-    avals: tuple[tuple[tuple[int, ...], Any] | None, ...]
+    avals: tuple[_Aval | None, ...]
 
     @classmethod
     def of(cls, rule: str, parameters: tuple[str, ...], args: tuple[Any, ...]) -> Contract:
         """The contract of one call of a rule with these arguments."""
         leaves, tree = jax.tree.flatten(args, is_leaf=_is_none)
-        avals = tuple(None if a is None else _shape_and_dtype(a) for a in leaves)
+        avals = tuple(None if a is None else _Aval.of(a) for a in leaves)
         return cls(rule, parameters, tree, avals)
 
     def enforce(self, cotangents: PyTree) -> tuple[Any, ...]:
@@ -78,31 +79,42 @@ def _is_none(x: PyTree) -> bool:
     return x is None
 
 
-def _shape_and_dtype(x: PyTree) -> tuple[tuple[int, ...], Any]:
-    aval = jax.typeof(x)
-    return tuple(aval.shape), aval.dtype
+class _Aval(NamedTuple):
+    """What a cotangent has in common with its argument."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+    varying: frozenset[str]
+
+    @classmethod
+    def of(cls, x: PyTree) -> _Aval:
+        aval = jax.typeof(x)
+        return cls(tuple(aval.shape), aval.dtype, varying(x))
+
+    def __str__(self) -> str:
+        return describe(self.shape, self.dtype)
 
 
-def _conform(where: str, aval: tuple[tuple[int, ...], Any] | None, cotangent: PyTree) -> PyTree:
+def _conform(where: str, aval: _Aval | None, cotangent: PyTree) -> PyTree:
     """One leaf of the contract: the cotangent, None for an argument without one, or an error."""
-    if aval is None or not jnp.issubdtype(aval[1], jnp.inexact):
+    if aval is None or not jnp.issubdtype(aval.dtype, jnp.inexact):
         if cotangent is None or jax.typeof(cotangent).dtype == jax.dtypes.float0:
             return None
-        given = describe(_shape_and_dtype(cotangent))
-        raise TypeError(f"{where}: {describe(aval)} has no cotangent: expected None, found {given}")
-    given = None if cotangent is None else _shape_and_dtype(cotangent)
-    if given != aval:
-        raise TypeError(f"{where}: expected {describe(aval)}, found {describe(given)}")
-    return cotangent
+        given = _Aval.of(cotangent)
+        raise TypeError(f"{where}: {aval} has no cotangent: expected None, found {given}")
+    given = None if cotangent is None else _Aval.of(cotangent)
+    if given is None or given[:2] != aval[:2]:
+        raise TypeError(f"{where}: expected {aval}, found {given}")
+    return summed_to(cotangent, aval.varying)
 
 
-def describe(aval: tuple[tuple[int, ...], Any] | None) -> str:
+def describe(shape: tuple[int, ...], dtype: DType) -> str:
     """Shape and dtype as one word.
 
-    >>> describe(((2, 3), "float32"))
+    >>> describe((2, 3), "float32")
     'float32[2, 3]'
     """
-    return "None" if aval is None else f"{aval[1]}[{', '.join(map(str, aval[0]))}]"
+    return f"{dtype}[{', '.join(map(str, shape))}]"
 
 
 def without_types(signature: inspect.Signature) -> inspect.Signature:
