@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from funcnn.core.devices import summed_to, varying
 from funcnn.types import DType, PyTree
@@ -45,6 +46,20 @@ class Contract:
 
     def enforce(self, cotangents: PyTree) -> tuple[Any, ...]:
         """The cotangents, or a TypeError that names rule, argument, expected and found."""
+        names = leaf_names(self.parameters, self.tree)
+        conformed = [
+            _conform(f"{self.rule}: cotangent of argument {name}", aval, leaf)
+            for name, aval, leaf in zip(names, self.avals, self._leaves(cotangents), strict=True)
+        ]
+        return jax.tree.unflatten(self.tree, conformed)
+
+    def shardings(self, cotangents: PyTree) -> tuple[Any, ...]:
+        """How cotangents lie, as their arguments do; of those that are None, nothing."""
+        leaves = zip(self._leaves(cotangents), self.avals, strict=True)
+        lying = [None if leaf is None or aval is None else aval.sharding for leaf, aval in leaves]
+        return jax.tree.unflatten(self.tree, lying)
+
+    def _leaves(self, cotangents: PyTree) -> list[Any]:
         if not isinstance(cotangents, tuple):
             raise TypeError(
                 f"{self.rule}: backward must return a tuple of cotangents, one for each of "
@@ -56,12 +71,7 @@ class Contract:
                 f"{self.rule}: backward must return cotangents in the tree of the arguments "
                 f"{self.parameters}: expected {self.tree}, found {tree}"
             )
-        names = leaf_names(self.parameters, tree)
-        conformed = [
-            _conform(f"{self.rule}: cotangent of argument {name}", aval, leaf)
-            for name, aval, leaf in zip(names, self.avals, leaves, strict=True)
-        ]
-        return jax.tree.unflatten(tree, conformed)
+        return leaves
 
 
 def leaf_names(parameters: tuple[str, ...], tree: PyTree) -> list[str]:
@@ -85,11 +95,12 @@ class _Aval(NamedTuple):
     shape: tuple[int, ...]
     dtype: DType
     varying: frozenset[str]
+    sharding: NamedSharding
 
     @classmethod
     def of(cls, x: PyTree) -> _Aval:
         aval = jax.typeof(x)
-        return cls(tuple(aval.shape), aval.dtype, varying(x))
+        return cls(tuple(aval.shape), aval.dtype, varying(x), aval.sharding)
 
     def __str__(self) -> str:
         return describe(self.shape, self.dtype)
