@@ -21,8 +21,8 @@ def pytest_configure(config):
     if hasattr(config, "workerinput") or config.option.markexpr == "gpu":
         return
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # The checks under shard_map need two devices.
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+    # What runs on many devices is tested on 1, 2 and 8.
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
     if "XLA_FLAGS" not in os.environ:
         os.environ["XLA_FLAGS"] = " ".join(filter(is_known, QUICKLY))
     keep_programs(config)

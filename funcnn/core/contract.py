@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
-from funcnn.types import PyTree
+from funcnn.core.devices import summed_to, varying
+from funcnn.types import DType, PyTree
 
 
 @jax.tree_util.register_static
@@ -33,17 +35,31 @@ class Contract:
     rule: str
     parameters: tuple[str, ...]
     tree: PyTree
-    avals: tuple[tuple[tuple[int, ...], Any] | None, ...]
+    avals: tuple[_Aval | None, ...]
 
     @classmethod
     def of(cls, rule: str, parameters: tuple[str, ...], args: tuple[Any, ...]) -> Contract:
         """The contract of one call of a rule with these arguments."""
         leaves, tree = jax.tree.flatten(args, is_leaf=_is_none)
-        avals = tuple(None if a is None else _shape_and_dtype(a) for a in leaves)
+        avals = tuple(None if a is None else _Aval.of(a) for a in leaves)
         return cls(rule, parameters, tree, avals)
 
     def enforce(self, cotangents: PyTree) -> tuple[Any, ...]:
         """The cotangents, or a TypeError that names rule, argument, expected and found."""
+        names = leaf_names(self.parameters, self.tree)
+        conformed = [
+            _conform(f"{self.rule}: cotangent of argument {name}", aval, leaf)
+            for name, aval, leaf in zip(names, self.avals, self._leaves(cotangents), strict=True)
+        ]
+        return jax.tree.unflatten(self.tree, conformed)
+
+    def shardings(self, cotangents: PyTree) -> tuple[Any, ...]:
+        """How cotangents lie, as their arguments do; of those that are None, nothing."""
+        leaves = zip(self._leaves(cotangents), self.avals, strict=True)
+        lying = [None if leaf is None or aval is None else aval.sharding for leaf, aval in leaves]
+        return jax.tree.unflatten(self.tree, lying)
+
+    def _leaves(self, cotangents: PyTree) -> list[Any]:
         if not isinstance(cotangents, tuple):
             raise TypeError(
                 f"{self.rule}: backward must return a tuple of cotangents, one for each of "
@@ -55,12 +71,7 @@ class Contract:
                 f"{self.rule}: backward must return cotangents in the tree of the arguments "
                 f"{self.parameters}: expected {self.tree}, found {tree}"
             )
-        names = leaf_names(self.parameters, tree)
-        conformed = [
-            _conform(f"{self.rule}: cotangent of argument {name}", aval, leaf)
-            for name, aval, leaf in zip(names, self.avals, leaves, strict=True)
-        ]
-        return jax.tree.unflatten(tree, conformed)
+        return leaves
 
 
 def leaf_names(parameters: tuple[str, ...], tree: PyTree) -> list[str]:
@@ -78,31 +89,43 @@ def _is_none(x: PyTree) -> bool:
     return x is None
 
 
-def _shape_and_dtype(x: PyTree) -> tuple[tuple[int, ...], Any]:
-    aval = jax.typeof(x)
-    return tuple(aval.shape), aval.dtype
+class _Aval(NamedTuple):
+    """What a cotangent has in common with its argument."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+    varying: frozenset[str]
+    sharding: NamedSharding
+
+    @classmethod
+    def of(cls, x: PyTree) -> _Aval:
+        aval = jax.typeof(x)
+        return cls(tuple(aval.shape), aval.dtype, varying(x), aval.sharding)
+
+    def __str__(self) -> str:
+        return describe(self.shape, self.dtype)
 
 
-def _conform(where: str, aval: tuple[tuple[int, ...], Any] | None, cotangent: PyTree) -> PyTree:
+def _conform(where: str, aval: _Aval | None, cotangent: PyTree) -> PyTree:
     """One leaf of the contract: the cotangent, None for an argument without one, or an error."""
-    if aval is None or not jnp.issubdtype(aval[1], jnp.inexact):
+    if aval is None or not jnp.issubdtype(aval.dtype, jnp.inexact):
         if cotangent is None or jax.typeof(cotangent).dtype == jax.dtypes.float0:
             return None
-        given = describe(_shape_and_dtype(cotangent))
-        raise TypeError(f"{where}: {describe(aval)} has no cotangent: expected None, found {given}")
-    given = None if cotangent is None else _shape_and_dtype(cotangent)
-    if given != aval:
-        raise TypeError(f"{where}: expected {describe(aval)}, found {describe(given)}")
-    return cotangent
+        given = _Aval.of(cotangent)
+        raise TypeError(f"{where}: {aval} has no cotangent: expected None, found {given}")
+    given = None if cotangent is None else _Aval.of(cotangent)
+    if given is None or given[:2] != aval[:2]:
+        raise TypeError(f"{where}: expected {aval}, found {given}")
+    return summed_to(cotangent, aval.varying)
 
 
-def describe(aval: tuple[tuple[int, ...], Any] | None) -> str:
+def describe(shape: tuple[int, ...], dtype: DType) -> str:
     """Shape and dtype as one word.
 
-    >>> describe(((2, 3), "float32"))
+    >>> describe((2, 3), "float32")
     'float32[2, 3]'
     """
-    return "None" if aval is None else f"{aval[1]}[{', '.join(map(str, aval[0]))}]"
+    return f"{dtype}[{', '.join(map(str, shape))}]"
 
 
 def without_types(signature: inspect.Signature) -> inspect.Signature:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.contract import Contract, explained, without_types
+from funcnn.core.explicit import placed_backward, placed_forward
 from funcnn.core.removal import removal_in_force
 from funcnn.types import Function, Intent, Key, PyTree, Residuals
 
@@ -229,21 +230,25 @@ class Rule(Generic[Arguments, Value]):
         return self._functions[cache_key]
 
     def _make_function(self, static: Static, precision: str | None) -> Callable[..., Value]:
+        forward_pass = functools.partial(self.forward, **static)
+        reference = functools.partial(self.reference, **static)
+
         def value(*args: PyTree) -> Value:
-            return self.forward(*args, **static)[0]
+            return placed_forward(forward_pass, reference, args)[0]
 
         def forward(*args: PyTree) -> tuple[Value, tuple[Residuals, Contract]]:
             # Among the residuals a Python number would meet the backward pass, which takes arrays.
             args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, _NUMBERS) else a, args)
             # JAX traces both passes when the context around the call has closed already.
             with jax.default_matmul_precision(precision):
-                y, res = self.forward(*args, **static)
+                y, res = placed_forward(forward_pass, reference, args)
             return y, (res, Contract.of(self.name, self.parameters, args))
 
         def backward(saved: tuple[Residuals, Contract], dy: PyTree) -> tuple[PyTree, ...]:
             res, contract = saved
             with jax.default_matmul_precision(precision):
-                return contract.enforce(self.backward(res, dy, **static))
+                backward_pass = functools.partial(self.backward, **static)
+                return contract.enforce(placed_backward(backward_pass, res, dy, contract))
 
         value.__name__ = value.__qualname__ = self.name
         function = jax.custom_vjp(jax.jit(value))

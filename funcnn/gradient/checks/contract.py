@@ -92,6 +92,6 @@ def _unlike(
     """What JAX lets pass where a rule is not funcnn's: a cotangent of another shape or dtype."""
     for leaf, x, d in zip(leaves, arguments, cotangents, strict=True):
         if (x.shape, x.dtype) != (d.shape, d.dtype):
-            expected, found = describe((x.shape, x.dtype)), describe((d.shape, d.dtype))
+            expected, found = describe(x.shape, x.dtype), describe(d.shape, d.dtype)
             return f"cotangent of {leaf}: expected {expected}, found {found}"
     return ""

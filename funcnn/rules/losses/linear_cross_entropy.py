@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.devices import varying_as
 from funcnn.core.registry import Case, rule
 from funcnn.core.usage import is_positive_integer
 from funcnn.rules.losses.cross_entropy import softmax_cross_entropy
@@ -135,7 +136,7 @@ def linear_cross_entropy_forward(
     shapes = (jax.ShapeDtypeStruct((), precise), w, b)
     totals = jax.tree.map(lambda a: jnp.zeros(a.shape, precise), shapes)
     sums = {"totals": totals, "rows": (jnp.zeros_like(rows[0]), jnp.zeros(count, precise))}
-    sums, _ = jax.lax.scan(step, sums, jnp.arange(chunks))
+    sums, _ = jax.lax.scan(step, varying_as(sums, rows, w, b), jnp.arange(chunks))
     (loss, dw, db), (dx, l) = sums["totals"], sums["rows"]
     dx, l = (dx, l) if is_known(count) else (dx[: labels.size], l[: labels.size])
     share = 1 / n if weights is None else jnp.ones((), precise)

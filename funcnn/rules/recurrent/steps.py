@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.devices import varying_as
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.rules.shared.numerics import accumulator, contract
 from funcnn.types import Array, ArrayLike
@@ -74,7 +75,8 @@ def unwritten(like: Array, columns: int) -> Array:
     >>> unwritten(jnp.zeros((5, 2, 3)), 4).shape, unwritten(jnp.zeros((0, 2, 3)), 4).shape
     ((5, 2, 4), (1, 2, 4))
     """
-    return jnp.zeros((max(like.shape[0], 1), like.shape[1], columns), like.dtype)
+    steps = max(like.shape[0], 1)
+    return varying_as(jnp.zeros((steps, like.shape[1], columns), like.dtype), like)
 
 
 def with_step(stacked: Array, step: Array | int, blocks: Sequence[Array]) -> Array:
@@ -174,6 +176,8 @@ def checked(
 ) -> tuple[*tuple[Array, ...], Array | None]:
     """x, the carries, w, u, b and lengths as arrays, or one clear line.
 
+    Inside a `shard_map` the carries vary as what the steps make of them.
+
     Args:
         rule: whose arguments they are.
         carry: the carries by name, each (N, H).
@@ -206,7 +210,8 @@ def checked(
             raise ValueError(
                 f"{rule}: {name} must have shape {letters} = {shape}, found {describe(a)}"
             )
-    return x, *carries, w, u, b, _checked_lengths(rule, lengths, rows)
+    lengths = _checked_lengths(rule, lengths, rows)
+    return x, *varying_as(carries, x, w, u, b, lengths), w, u, b, lengths
 
 
 def _checked_lengths(rule: str, lengths: ArrayLike | None, rows: int) -> Array | None:
