@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.explicit import placed_as_rows
 from funcnn.core.given import described
 from funcnn.core.layer import Layer
 from funcnn.core.parts import missing_backward
@@ -108,7 +109,7 @@ def backprop_steps(
             f"backprop: no hand-derived backward pass in {where}: make the layer from a rule "
             "(fnn.layer_from_rule), or use jax.grad"
         )
-    y, res = model.forward(params, x, key)
+    y, res = placed_as_rows(model.forward, params, x, key)
     of_dy, of_y = (jax.tree.map(jnp.shape, tree) for tree in (dy, y))
     if of_dy != of_y:
         raise ValueError(f"backprop: dy has shape {of_dy}, the output {of_y}")
@@ -120,7 +121,7 @@ def _steps(layer: Layer, params: Params, res: Residuals, dy: PyTree, path: str =
     if not layer.sequential:
         assert layer.recursion is not None
         with jax.named_scope(path or layer.kind):
-            dparams, dx, deltas = layer.recursion(params, res, dy)
+            dparams, dx, deltas = placed_as_rows(layer.recursion, params, res, dy)
         yield path or layer.kind, dparams, dy
         for inner, delta in deltas.items():
             yield _join(path, inner), {}, delta

@@ -114,7 +114,7 @@ def _conform(where: str, aval: _Aval | None, cotangent: PyTree) -> PyTree:
         given = _Aval.of(cotangent)
         raise TypeError(f"{where}: {aval} has no cotangent: expected None, found {given}")
     given = None if cotangent is None else _Aval.of(cotangent)
-    if given is None or given[:2] != aval[:2]:
+    if cotangent is None or given is None or given[:2] != aval[:2]:
         raise TypeError(f"{where}: expected {aval}, found {given}")
     return summed_to(cotangent, aval.varying)
 

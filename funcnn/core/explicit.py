@@ -15,7 +15,7 @@ import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from funcnn.core.contract import Contract
-from funcnn.types import Function, PyTree, Residuals
+from funcnn.types import Function, Params, PyTree, Residuals
 
 
 def is_explicit(*trees: PyTree) -> bool:
@@ -59,6 +59,24 @@ def placed_backward(
     return _placed(backward, (res, dy), contract.shardings)
 
 
+def placed_as_rows(f: Function, params: Params, *args: PyTree) -> PyTree:
+    """f(params, *args); gradients of params lie as they do, all else as the rows of the others.
+
+    >>> placed_as_rows(lambda params, x: params["w"] * x, {"w": 2.0}, 3.0)
+    6.0
+    """
+
+    def shardings(shapes: PyTree) -> PyTree:
+        if not (isinstance(shapes, tuple) and jax.tree.structure(shapes[0]) == tree):
+            return _shardings_like(shapes, (params, args))
+        of_params = jax.tree.map(lambda a: jax.typeof(a).sharding, params)
+        return (of_params, *_shardings_like(shapes[1:], args))
+
+    tree = jax.tree.structure(params)
+    every = (params, *args)
+    return _placed(f, every, shardings) if is_explicit(every) else f(*every)
+
+
 def _placed(f: Function, args: Sequence[PyTree], shardings: Callable[[PyTree], PyTree]) -> PyTree:
     """f(*args), inside of which the compiler places arrays; its results lie as `shardings` says."""
     shapes = jax.eval_shape(f, *jax.tree.map(_without_sharding, tuple(args)))
@@ -79,7 +97,7 @@ def _shardings_like(shapes: PyTree, args: PyTree) -> PyTree:
     return jax.tree.map(lambda shape: _like(shape.shape, arrays), shapes)
 
 
-def _like(shape: tuple[int, ...], arrays: Sequence[jax.core.ShapedArray]) -> NamedSharding:
+def _like(shape: tuple[int, ...], arrays: Sequence[jax.ShapeDtypeStruct]) -> NamedSharding:
     mesh = next(a.sharding.mesh for a in arrays if AxisType.Explicit in a.sharding.mesh.axis_types)
     sharded = [a for a in arrays if any(a.sharding.spec)]
     alike = [a for a in sharded if a.shape == shape]
