@@ -661,6 +661,34 @@ MISTAKES: tuple[Mistake, ...] = (
         "an integer cotangent of an integer argument is let through",
     ),
     _mistake(
+        "core/devices.py",
+        "cotangent = jax.lax.psum(cotangent, tuple(shared))",
+        "cotangent = jax.lax.pmean(cotangent, tuple(shared))",
+        "rules/test_in_shard_map.py::test_a_rule_has_the_gradient_of_one_device[linear]",
+        "what devices share has the mean of their cotangents",
+    ),
+    _mistake(
+        "core/explicit.py",
+        "alike = [a for a in sharded if a.shape == shape]",
+        "alike = []",
+        "rules/test_sharded_arguments.py::test_what_has_the_shape_of_an_argument_lies_as_it_does",
+        "residuals lose how the columns of their argument lie",
+    ),
+    _mistake(
+        "core/explicit.py",
+        "return _placed(backward, (res, dy), contract.shardings)",
+        "return _placed(backward, (res, dy), lambda shapes: _shardings_like(shapes, (res, dy)))",
+        "rules/test_sharded_arguments.py::test_cotangents_lie_as_their_arguments",
+        "a cotangent lies as the rows of a batch",
+    ),
+    _mistake(
+        "train/loop.py",
+        "            if metrics:  # else nothing has been trained that would be lost\n",
+        "            if False:\n",
+        "train/test_loop.py::test_batches_that_end_cost_no_step",
+        "what was trained before a batch that fails is lost",
+    ),
+    _mistake(
         "core/registry.py",
         "copy._make_cases = self._make_cases",
         "pass",
@@ -671,9 +699,9 @@ MISTAKES: tuple[Mistake, ...] = (
         "core/registry.py",
         (
             "            with jax.default_matmul_precision(precision):\n"
-            "                return contract"
+            "                backward_pass"
         ),
-        ("            if True:\n                return contract"),
+        ("            if True:\n                backward_pass"),
         "core/test_registry.py::test_matmul_precision_is_in_force_in_both_passes",
         "the backward pass loses the matmul precision",
     ),

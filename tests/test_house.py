@@ -51,7 +51,9 @@ ORDER = {
     ],
     "funcnn.core": [
         *(
+            "devices",
             "contract",
+            "explicit",
             "errors",
             "removal",
             "registry",

@@ -236,7 +236,9 @@ def test_text_is_predicted_from_a_file_in_the_tokens_of_training(write, tmp_path
         (tmp_path / "new.txt").write_text(text)
         capsys.readouterr()
         assert main(predict) == 2
-        assert message in capsys.readouterr().err
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+        assert line.count("new.txt") == 1
     (tmp_path / "own.txt").write_text("other letters" * 60)
     assert main(predict) == 2
     assert "no longer those that the run was trained on" in capsys.readouterr().err

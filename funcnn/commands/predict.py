@@ -55,7 +55,8 @@ def predict(
     try:
         outputs = loaded.predict(_rows(loaded, Path(source)))
     except (TypeError, ValueError) as error:
-        raise ConfigError([f"{source}: {first_line(error)}"]) from error
+        where = "" if str(error).startswith(source) else f"{source}: "
+        raise ConfigError([f"{where}{first_line(error)}"]) from error
     if out is not None and out.endswith(".npy"):
         _save(out, outputs)
         return 0

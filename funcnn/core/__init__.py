@@ -3,9 +3,9 @@
 In: functions of arrays. Out: `Rule`, `Layer`, `chain`, and the recursion of backprop over them.
 
 registry: a rule (reference, forward, backward, cases) and the table of all; the first file to read.
-contract: what holds for every rule; devices, explicit: the same on many devices, in a `shard_map` and
-where types say how arrays lie. removal: which rules are out of force. layer: a layer from a
-rule. drawing: the init of a model as one program. parts, composition, stack: `chain`, `residual`,
+contract: what holds for every rule; devices, explicit: on many devices too, in a `shard_map` and
+where types say how arrays lie. removal: which rules are out of force. layer: a layer from a rule.
+drawing: the init of a model as one program. parts, composition, stack: `chain`, `residual`,
 `parallel`; `repeat`. composite: a forward pass of one's own; between, glue: the way back through
 what stands between its parts, and through one operation of it. summary: a table of a model.
 backprop: the recursion, without automatic differentiation. errors: what an error says, in one line.

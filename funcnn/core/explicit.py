@@ -50,6 +50,7 @@ def placed_backward(
 ) -> tuple[PyTree, ...]:
     """backward(res, dy); each cotangent lies as its argument does.
 
+    >>> import jax.numpy as jnp
     >>> contract = Contract.of("double", ("x",), (jnp.ones(2),))
     >>> placed_backward(lambda res, dy: (2 * dy,), None, jnp.ones(2), contract)[0]
     Array([2., 2.], dtype=float32)

@@ -98,10 +98,9 @@ def fit(
     >>> [(record["step"], record["loss"]) for record in history]
     [(2, 0.0), (3, 0.0)]
     """
-    size = _steps_per_call(step, steps_per_call)
-    check_batches(batches, size)
+    check_batches(batches, size := _steps_per_call(step, steps_per_call))
     run = _Run(step, evaluate, log, checkpoints, progress, Hooks(on_step, on_evaluation, on_save))
-    first = position = int(state.step)
+    position = int(state.step)
     before = max(position - size, 0)  # where the call ended that the state comes from
     guard, metrics = RetraceGuard(stacked=size > 1), {}
 
@@ -111,16 +110,14 @@ def fit(
     with contextlib.closing(progress) if progress else contextlib.nullcontext():
         run.begin(state, position, steps, evaluate is not None and due(evaluate_every))
         while position < steps:
-            if run.stopped or (stop is not None and stop()):
+            if run.stopped or (stop and stop()):
                 run.save(state, metrics, position)
                 break
             count = min(size, steps - position)
-            # At the first step there is nothing yet that would be lost.
-            kept = run.saved_if_it_raises(state, metrics, position)
-            with kept if position > first else contextlib.nullcontext():
+            with run.saved_if_it_raises(state, metrics, position):
                 batch = batches(position) if size == 1 else batches(position, count)
                 guard.check(state, batch, position, count)
-            if position == first:
+            if not metrics:
                 check_start(step, state, batch, evaluate)
             state, metrics = step(state, batch)
             before, position = position, position + count
@@ -258,7 +255,8 @@ class _Run:
         try:
             yield
         except Exception:
-            self.save(state, metrics, position, record)
+            if metrics:  # else nothing has been trained that would be lost
+                self.save(state, metrics, position, record)
             raise
 
     def save(

@@ -111,7 +111,7 @@ def test_not_strict_what_is_missing_stays_and_what_has_no_place_is_left_out(path
 def test_an_array_goes_where_the_one_of_like_was_put(path):
     cpus = jax.devices("cpu")
     like = {"w": jax.device_put(jnp.zeros(3, "int32"), cpus[-1])}
-    assert len(cpus) == 2
+    assert len(cpus) > 1
     loaded = fnn.load_weights(path, like, rename={"head/w": "w"}, only="w")
     assert loaded["w"].devices() == {cpus[-1]}
     free = fnn.load_weights(path, {"head": {"w": jnp.zeros(3, "int32")}}, only="head/w")

@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from on_devices import is_float, largest_error, weighed
 
 import funcnn as fnn
+from funcnn.core.explicit import placed_forward
 from funcnn.core.registry import registered_rules
 
 ROWS = 8  # of a batch: the only axis 0 of this size is split over "data"
@@ -122,6 +123,34 @@ def test_value_and_gradients_are_those_of_one_device(name, kind, mesh):
     error, alike = compared(registered_rules()[name], args, static, MESHES[mesh], kind)
     assert error < 1e-10
     assert alike
+
+
+def test_what_has_the_shape_of_an_argument_lies_as_it_does():
+    """A residual that is the argument itself is not gathered: its columns stay where they are."""
+    mesh = mesh_of((4, 2), AxisType.Explicit)
+    with jax.set_mesh(mesh):
+        lying = NamedSharding(mesh, PartitionSpec(None, "tensor"))
+        w = jax.device_put(jnp.ones((4, 6)), lying)
+        x = jax.device_put(jnp.ones((8, 4)), NamedSharding(mesh, PartitionSpec("data")))
+        _, res = placed_forward(fnn.rules.linear.forward, fnn.rules.linear.reference, (x, w, None))
+    kept = [jax.typeof(a).sharding.spec for a in jax.tree.leaves(res) if a.shape == w.shape]
+    assert kept == [PartitionSpec(None, "tensor")]
+
+
+def test_cotangents_lie_as_their_arguments():
+    """Those of a matrix as long as the batch, too, which is no row of it."""
+
+    def f(x, w):
+        return jnp.sum(jax.sharding.reshard(fnn.rules.linear(x, w), PartitionSpec()))
+
+    args = [jnp.ones((6, ROWS)), jnp.ones((ROWS, 6))]
+    mesh = mesh_of((8, 1), AxisType.Explicit)
+    with jax.set_mesh(mesh):
+        x = jax.device_put(args[0], NamedSharding(mesh, PartitionSpec(None, "data")))
+        w = jax.device_put(args[1], NamedSharding(mesh, PartitionSpec()))
+        dx, dw = jax.jit(jax.grad(f, (0, 1)))(x, w)
+    assert jax.typeof(dx) == jax.typeof(x)
+    assert jax.typeof(dw) == jax.typeof(w)
 
 
 def test_a_rule_of_ones_own_needs_to_say_nothing():

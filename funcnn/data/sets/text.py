@@ -73,9 +73,7 @@ def _further(path: Path, tokens: str, length: int, vocabulary: tuple[str, ...]) 
         numbers = {token: number for number, token in enumerate(vocabulary)}
         unknown = [token for token in own if token not in numbers]
         if unknown:
-            raise DataError(
-                f"{name}: {unknown[0]!r} is not among the tokens of the training's text"
-            )
+            raise DataError(f"{name}: {unknown[0]!r} is no token of the training's text")
         ids = np.array([numbers[token] for token in own], np.int32)[ids]
     if len(ids) < length:
         raise DataError(f"{name}: {len(ids)} tokens, and one row has {length}")
