@@ -1,9 +1,9 @@
 """Writes `long_tests.txt`: the tests that are left out of the quick suite for their length.
 
     python -m pytest -m "not slow and not battery" --durations=0 --durations-min=0.05 > durations
-    python tests/long_tests.py durations
+    python tests/long_tests.py durations more_durations
 
-On a quiet machine, and with `.pytest_cache/d/xla` empty: what was compiled before is quick.
+Of several Pythons and versions of JAX, each on a quiet machine, and with `.pytest_cache/d/xla` empty: what was compiled before is quick.
 """
 
 import collections
@@ -30,4 +30,5 @@ def long_tests(durations: str, seconds: float = SECONDS) -> list[str]:
 
 
 if __name__ == "__main__":
-    LISTED.write_text("\n".join(long_tests(Path(sys.argv[1]).read_text("utf-8"))) + "\n", "utf-8")
+    measured = [long_tests(Path(path).read_text("utf-8")) for path in sys.argv[1:]]
+    LISTED.write_text("".join(f"{test}\n" for test in sorted(set().union(*measured))), "utf-8")
