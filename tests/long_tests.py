@@ -3,7 +3,8 @@
     python -m pytest -m "not slow and not battery" --durations=0 --durations-min=0.05 > durations
     python tests/long_tests.py durations more_durations
 
-Of several Pythons and versions of JAX, each on a quiet machine, and with `.pytest_cache/d/xla` empty: what was compiled before is quick.
+Of several Pythons and versions of JAX, each on a quiet machine and with `.pytest_cache/d/xla`
+empty: what was compiled before is quick.
 """
 
 import collections
