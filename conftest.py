@@ -65,6 +65,9 @@ def keep_programs(config):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("xla")))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+        # As in pyproject.toml, for the programs that tests start: what they say is looked at.
+        unread = "ignore:Error reading persistent compilation cache entry"
+        os.environ.setdefault("PYTHONWARNINGS", unread)
 
 
 @pytest.fixture(autouse=True, scope="module")
