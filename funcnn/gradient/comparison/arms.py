@@ -83,6 +83,18 @@ class Gradient:
         """
         return cls(program, tuple(leaves), jex.jaxpr_as_fun(program.jaxpr))
 
+    def where_it_stands(self) -> Gradient:
+        """The same of the function that was traced, which is called anew.
+
+        >>> import jax.numpy as jnp
+        >>> from funcnn.gradient.program.without_rules import trace
+        >>> gradient = Gradient.of(trace(lambda x: x**2, (jnp.ones(()),), {}), (0,))
+        >>> gradient.where_it_stands()([jnp.float32(3)])
+        [Array(6., dtype=float32)]
+        """
+        function = self.program.function
+        return dataclasses.replace(self, run=lambda *leaves: jax.tree.leaves(function(*leaves)))
+
     def __call__(self, leaves: list[Any]) -> list[Any]:
         """The gradient at flat leaves, one for each chosen leaf."""
 

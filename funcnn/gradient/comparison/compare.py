@@ -6,6 +6,7 @@ jax.checkpoint where a user would place it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -112,18 +113,18 @@ def compare(
     chosen = _chosen_leaves(f, args, argnums)
     with_rules = _traced(real, args, has_aux)
     true = real if reference is None else of_real_arrays(reference)
-    stripped, kept = take_out(true, args, {}, Removal(), forward=True)
-    manual, automatic = (Gradient.of(p, tuple(chosen)) for p in (with_rules, stripped))
+    manual, kept = Gradient.of(with_rules, tuple(chosen)), ()
     rules = tuple(sites(with_rules.jaxpr))
     try:
+        stripped, kept = take_out(true, args, {}, Removal(), forward=True)
+        automatic = Gradient.of(stripped, tuple(chosen))
         truth, moved = _truth(automatic)
-    except Exception as error:  # NoTruth, or what the compiler says of a program in float64
+    except Exception as error:  # NoTruth, or what JAX says of a reference or of float64
         return Comparison((), rules, tuple(kept), no_truth=first_line(error))
     built = {"automatic": build(automatic, quick=not (cost or pairs))}
     da = built["automatic"].call(with_rules.leaves)
     try:
-        built["manual"] = build(manual, quick=not (cost or pairs))
-        dm = built["manual"].call(with_rules.leaves)
+        built["manual"], dm = _built_manual(manual, quick=not (cost or pairs))
     except Exception as error:  # whatever a rule raises is what is wrong with it
         failed = map(functools.partial(raised_row, error=error), chosen.values(), da)
         return Comparison(tuple(failed), rules, tuple(kept))
@@ -215,6 +216,19 @@ def _truth(automatic: Gradient) -> tuple[list[Any], list[list[Any]]]:
     return truth, [list(leaf) for leaf in zip(*moved, strict=True)]
 
 
+def _built_manual(manual: Gradient, quick: bool) -> tuple[Built, list[Any]]:
+    """The gradient with the rules, compiled, and what it gives."""
+    try:
+        built = build(manual, quick=quick)
+        return built, built.call(manual.program.leaves)
+    except Exception:
+        # A backward pass that closes over what its function computes, an array of `jnp.arange`
+        # say, knows it while that function is traced, and not in the program made of it.
+        where_it_stands = manual.where_it_stands()
+        built = build(where_it_stands, quick=quick)
+        return built, built.call(manual.program.leaves)
+
+
 def _site_rows(manual: Gradient) -> tuple[SiteRow, ...]:
     try:
         moved = operands_differentiated(manual.program, manual.leaves)
@@ -241,7 +255,9 @@ def _culprits(
         taken_out = Rewriting(lambda other: other.position != site.position)
         jaxpr = taken_out.closed(manual.program.jaxpr)
         program = dataclasses.replace(manual.program, jaxpr=jaxpr)
-        return judge.rejects(Gradient.of(program, manual.leaves))
+        with contextlib.suppress(Exception):  # a site that cannot be moved into a program
+            return judge.rejects(Gradient.of(program, manual.leaves))
+        return False
 
     suspects = [row.site for row in site_rows if row.verdict == "WRONG"]
     guilty = tuple(site for site in suspects if wrong_with(site))
@@ -249,11 +265,18 @@ def _culprits(
         return guilty
     for name in dict.fromkeys(site.name for site in every):
         alone = take_out(f, args, {}, Removal(exclude=frozenset({name})))[0]
-        if judge.rejects(Gradient.of(alone, manual.leaves)):
+        if _rejected(judge, Gradient.of(alone, manual.leaves)):
             named = tuple(site for site in every if site.name == name)
             # A forward pass that computes another value is wrong at each site alike.
             guilty += tuple(filter(wrong_with, named)) or named
     return guilty
+
+
+def _rejected(judge: Judge, gradient: Gradient) -> bool:
+    try:
+        return judge.rejects(gradient)
+    except Exception:  # as in `_built_manual`
+        return judge.rejects(gradient.where_it_stands())
 
 
 def _costs(

@@ -31,11 +31,13 @@ class Program:
         jaxpr: the closed jaxpr, of the flat array leaves.
         leaves: those leaves, the arrays among the arguments.
         out_tree: the tree of the result.
+        function: what was traced, of the flat leaves.
     """
 
     jaxpr: ClosedJaxpr
     leaves: list[Any]
     out_tree: Any
+    function: Function
 
     def run(self, leaves: list[Any] | None = None) -> PyTree:
         """Evaluate the jaxpr and give the result its tree."""
@@ -61,7 +63,7 @@ def trace(f: Function, args: tuple[Any, ...], keywords: dict[str, Any]) -> Progr
 
     values = [leaves[i] for i in arrays]
     jaxpr, shapes = jax.make_jaxpr(of_arrays, return_shape=True)(*values)
-    return Program(jaxpr, values, jax.tree.structure(shapes))
+    return Program(jaxpr, values, jax.tree.structure(shapes), of_arrays)
 
 
 def without_rules(

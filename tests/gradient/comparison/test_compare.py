@@ -297,3 +297,36 @@ def test_models_of_other_libraries(make, factor, ok):
     assert report.ok is ok, str(report)
     assert len(report.leaves) == 4
     assert {site.name for site in report.culprits} == (set() if ok else {"sine"})
+
+
+@pytest.mark.parametrize("factor", [1, 7])
+def test_a_rule_that_closes_over_what_its_function_computes(factor):
+    """Its backward pass knows that array where the function is traced, and nowhere else."""
+
+    def loss(x):
+        a = jnp.arange(4.0)
+
+        @jax.custom_vjp
+        def weighed(t):
+            return jnp.sum(a * t**2)
+
+        weighed.defvjp(lambda t: (weighed(t), t), lambda t, d: (factor * 2 * d * a * t,))
+        return weighed(x)
+
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        report = compare(loss, jnp.ones(4), pairs=0)
+    (row,) = report.leaves
+    assert (row.verdict, report.ok) == (("TIE", True) if factor == 1 else ("WRONG", False))
+    assert [site.name for site in report.culprits] == ([] if factor == 1 else ["weighed"])
+
+
+def test_a_reference_that_jax_cannot_place_is_no_truth():
+    """By itself the reference would have to guess how a row of a table lies on the devices."""
+    mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        rows = jax.NamedSharding(mesh, jax.P("d"))
+        ids = jax.device_put(jnp.array([0, 1, 1, 0]), rows)
+        table = jax.device_put(jnp.ones((3, 2)), jax.NamedSharding(mesh, jax.P()))
+        report = compare(lambda table: rules.embedding(table, ids).sum(), table, pairs=0)
+    assert not report.ok
+    assert "out_sharding" in report.no_truth
