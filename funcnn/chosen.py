@@ -270,8 +270,13 @@ def chosen_optimizer(config: Config) -> optax.GradientTransformation:
                 learning_rate=chosen.learning_rate,
                 schedule=schedule and schedule.name,
                 schedule_options=schedule and dict(schedule.options),
+                clip_norm=chosen.clip_norm,
+                undecayed=chosen.undecayed,
+                groups=chosen.groups,
                 **chosen.options,
             )
+        if chosen.clip_norm is not None or chosen.undecayed or chosen.groups:
+            raise ValueError("clip_norm, undecayed and groups are for an optimizer by its name")
         rate = chosen.learning_rate
         if schedule is not None:
             rate = make_schedule(schedule.name, **schedule.options)

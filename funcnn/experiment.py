@@ -15,6 +15,7 @@ import optax
 from funcnn import data
 from funcnn.chosen import chosen_data, chosen_optimizer, chosen_task
 from funcnn.config import Config, ConfigError
+from funcnn.core.errors import first_line
 from funcnn.core.layer import Layer
 from funcnn.data.dataset import Batches, Split
 from funcnn.data.known import Known
@@ -126,8 +127,9 @@ def build_experiment(config: Config) -> Experiment:
     _batches(config, dataset)
     _check_arrays(chosen_task(config), dataset, config.task.name or config.task.function)
     network = network_of(config, Known.of(dataset))
-    optimizer = chosen_optimizer(config)
-    return Experiment(config, dataset, network, network.draw(), optimizer)
+    optimizer, params = chosen_optimizer(config), network.draw()
+    _check_names(optimizer, params)
+    return Experiment(config, dataset, network, params, optimizer)
 
 
 def _batches(config: Config, dataset: data.Dataset) -> Batches:
@@ -141,6 +143,15 @@ def _batches(config: Config, dataset: data.Dataset) -> Batches:
         return data.make_batches(dataset.train, chosen.batch_size, seed, last=chosen.last)
     except data.DataError as error:
         raise ConfigError([f"data.{error}"]) from error
+
+
+def _check_names(optimizer: optax.GradientTransformation, params: Params) -> None:
+    """Patterns of names that an optimizer is given match none but those of the params."""
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            jax.eval_shape(optimizer.init, params)
+    except ValueError as error:
+        raise ConfigError([first_line(error)]) from error
 
 
 def _check_arrays(task: Task, dataset: data.Dataset, name: object) -> None:

@@ -59,6 +59,7 @@ ORDER = {
             "registry",
             "usage",
             "given",
+            "patterns",
             "layer",
             "drawing",
             "parts",

@@ -311,3 +311,31 @@ def test_hooks_of_ones_own_are_called_and_may_end_the_run(write, capsys, tmp_pat
     assert "train.hooks.on_step = 'own_hooks:absent'" in err
     with pytest.raises(ConfigError, match="refused, as foreign code"):
         load_config(path, hooks, foreign=False)
+
+
+def test_groups_clipping_and_decay_from_a_config(write, capsys):
+    path = write(IMAGES.replace("hidden = []", "hidden = [6]"))
+    changes = [
+        'optimizer={name="adamw", clip_norm=0.5, undecayed=["*/b"], groups={"dense_0/*"="frozen"}}'
+    ]
+    assert train(capsys, path, *changes)[0] == 0
+    drawn = experiment(path, *changes).params
+    trained = fnn.load_run("runs/run").params
+    jax.tree.map(np.testing.assert_array_equal, trained["dense_0"], drawn["dense_0"])
+    assert not np.array_equal(trained["dense_1"]["w"], drawn["dense_1"]["w"])
+    for change, message in (
+        (
+            'optimizer.groups={"dense_7/*"="frozen"}',
+            "pattern dense_7/* matches none of dense_0",
+        ),
+        ("optimizer.clip_norm=-1.0", "optimizer.clip_norm: must be greater than 0.0"),
+        (
+            'optimizer.undecayed=["*/b"]',
+            "'adam' has no weight decay that undecayed could",
+        ),
+        ('optimizer.groups={"dense_0/*"={rate=1.0}}', "'adam' takes no option 'rate'"),
+        ('optimizer={function="optax:adam", clip_norm=1.0}', "are for an optimizer by its name"),
+    ):
+        code, out, err = train(capsys, path, change, "run.folder=wrong")
+        assert (code, out, len(err.splitlines())) == (2, "", 1), (change, err)
+        assert message in err

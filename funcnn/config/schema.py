@@ -208,12 +208,16 @@ class ScheduleConfig(Table):
 class OptimizerConfig(Chosen):
     """[optimizer]: by its name in optax, or a function that returns one of its transformations.
 
-    The learning rate is a number or a schedule; a function is given it where it takes it.
+    The learning rate is a number or a schedule; a function is given it where it takes it. The
+    others are those of `fnn.train.make_optimizer`, and for an optimizer by its name.
     """
 
     usual: ClassVar[str | None] = "adam"
 
     schedule: ScheduleConfig | None = None
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    undecayed: list[Name] = Field(default_factory=list)
+    groups: dict[str, Literal["frozen"] | Options] = Field(default_factory=dict)
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(default=None, validate_default=True)
 
     @field_validator("learning_rate")

@@ -10,5 +10,5 @@ drawing: the init of a model as one program. parts, composition, stack: `chain`,
 what stands between its parts, and through one operation of it. summary: a table of a model.
 backprop: the recursion, without automatic differentiation. errors: what an error says, in one line.
 usage: what went wrong in a call of a layer, in the words of its user. given: what a tool is given,
-and cannot be meant.
+and cannot be meant. patterns: names of arrays, which are matched and renamed.
 """

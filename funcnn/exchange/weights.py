@@ -12,8 +12,8 @@ import numpy as np
 
 from funcnn.core.errors import first_line
 from funcnn.core.given import check_flag, described
+from funcnn.core.patterns import matching, renamed, some, unknown_names
 from funcnn.core.usage import in_a_word
-from funcnn.exchange.patterns import matching, renamed, some, unknown_names
 from funcnn.report.files import in_place_of, require_writable
 from funcnn.train.checkpoint import Checkpoints
 from funcnn.train.manifest import CheckpointError

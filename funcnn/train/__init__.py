@@ -4,11 +4,12 @@ Nothing here knows of layers or rules: any pure JAX loss `loss(params, batch, ke
 
 step: one update, compiled; the first file to read. loop: `fit`, round it. state, signature,
 statistics, extra, averages: what the next step depends on, as arrays, shapes and running means,
-what a loss carries along, and means of the params. evaluation: a whole split. optimizer: optax by
-name. guard: what must not go unnoticed. hooks, early_stopping: what a caller has done at the loop's
-events, and when that ends a run. checkpoint, best, storage, manifest, quiet: states on the disk,
-which of them is the best, their arrays, their digests, and what orbax says. metrics_log, progress,
-curves: what a run tells. memory: freed memory is kept.
+what a loss carries along, and means of the params. evaluation: a whole split. optimizer, groups:
+optax by name, and params that are trained otherwise than the rest. guard: what must not go
+unnoticed. hooks, early_stopping: what a caller has done at the loop's events, and when that ends a
+run. checkpoint, best, storage, manifest, quiet: states on the disk, which of them is the best,
+their arrays, their digests, and what orbax says. metrics_log,
+progress, curves: what a run tells. memory: freed memory is kept.
 """
 
 from funcnn.names import reexported as _reexported

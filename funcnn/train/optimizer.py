@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from funcnn.core.errors import first_line
+from funcnn.core.patterns import matching
 from funcnn.spelling import nearest
-from funcnn.types import ArrayLike, Function
+from funcnn.train.groups import UNDECAYED, Groups, checked_groups, in_groups, left_out
+from funcnn.train.signature import leaf_names
+from funcnn.types import ArrayLike, Function, PyTree
 
 Made = TypeVar("Made")
 
@@ -37,13 +41,22 @@ def make_optimizer(
     learning_rate: float | Function | None = None,
     schedule: str | None = None,
     schedule_options: Mapping[str, object] | None = None,
+    clip_norm: float | None = None,
+    undecayed: Sequence[str] = (),
+    groups: Groups | None = None,
     **options: object,
 ) -> RatedOptimizer:
-    """optax's optimizer `name`, with the options that optax itself gives it.
+    """optax's optimizer `name`, also one of `optax.contrib`, with the options that optax gives it.
 
     With `schedule`, one of optax's by name, the learning rate follows it; `learning_rate` then
     fills the schedule's `peak_value`, `init_value` or `value`, the first of them that it takes.
     The result has it as `learning_rate`, which `fit` records; None where it has no such option.
+
+    `clip_norm` is the largest norm of the whole gradient, which is scaled down to it. `undecayed`
+    are patterns of names that weight decay leaves out, ["*/b", "*/scale"]. `groups` has for a
+    pattern the options in which its params differ, {"head/*": {"learning_rate": 0.01}}, or
+    "frozen"; the first pattern that matches decides, and one that matches nothing is an error when
+    the state is made.
 
     Raises ValueError, one line, for an unknown optimizer or schedule, an option that it does not
     take, one that it needs and was not given, and a value of the wrong kind.
@@ -62,13 +75,26 @@ def make_optimizer(
     elif schedule_options:
         raise ValueError(f"schedule options {sorted(schedule_options)} given without a schedule")
     if learning_rate is not None:
-        _check_rate(learning_rate)
         options = {"learning_rate": learning_rate, **options}
-    elif rate in options:
-        _check_rate(options[rate])
+    if undecayed:
+        options[_decay_mask(name, factory)] = lambda params: left_out(params, undecayed)
+    if clip_norm is not None:
+        _check_positive("clip_norm", clip_norm)
+
+    def make(differing: Mapping[str, object]) -> optax.GradientTransformation:
+        own = {**options, **differing}
+        if rate in own:
+            _check_rate(own[rate])
+        return _make("optimizer", name, factory, own)
+
     # A step does the same to an optimizer without extra arguments.
-    made = optax.with_extra_args_support(_make("optimizer", name, factory, options))
-    optimizer = RatedOptimizer(made.init, made.update)
+    made = optax.with_extra_args_support(in_groups(make, checked_groups(groups), clip_norm))
+
+    def init(params: PyTree) -> PyTree:
+        matching(UNDECAYED, undecayed, leaf_names(params))  # an optimizer may ask for a part alone
+        return made.init(params)
+
+    optimizer = RatedOptimizer(init if undecayed else made.init, made.update)
     optimizer.learning_rate = learning_rate
     return optimizer
 
@@ -137,8 +163,23 @@ def _schedules() -> dict[str, Callable[..., optax.Schedule]]:
 
 
 def _public_functions() -> dict[str, tuple[Function, inspect.Signature]]:
-    functions = {n: f for n, f in vars(optax).items() if inspect.isfunction(f) and n[0] != "_"}
+    """Those of optax, and of its contributions all but the schedule-free ones.
+
+    These evaluate other params than they train, which their state alone knows.
+    """
+    contributed = {n: f for n, f in vars(contrib).items() if not n.startswith("schedule_free")}
+    every = {**contributed, **vars(optax)}
+    functions = {n: f for n, f in every.items() if inspect.isfunction(f) and n[0] != "_"}
     return {name: (f, inspect.signature(f)) for name, f in functions.items()}
+
+
+def _decay_mask(name: str, factory: Function) -> str:
+    """The option that says what an optimizer's weight decay leaves out."""
+    parameters = inspect.signature(factory).parameters
+    mask = next((o for o in ("weight_decay_mask", "mask") if o in parameters), None)
+    if mask is None or "weight_decay" not in parameters:
+        raise ValueError(f"optimizer '{name}' has no weight decay that undecayed could leave out")
+    return mask
 
 
 def _rate_option(factory: Function) -> str | None:
@@ -198,3 +239,8 @@ def _check_rate(rate: object) -> None:
         raise ValueError(f"learning_rate must be a number, found {rate!r}")
     if not (math.isfinite(rate) and rate >= 0):
         raise ValueError(f"learning_rate must be finite and not negative, found {rate!r}")
+
+
+def _check_positive(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{what} must be a number above 0, found {value!r}")

@@ -59,7 +59,7 @@ def test_the_names_are_optimizers_and_schedules_and_nothing_else():
 RATE = {"learning_rate": 0.1}
 WRONG = [
     ("adamm", RATE, "unknown optimizer 'adamm': did you mean 'adam'"),
-    ("zzz", RATE, "unknown optimizer 'zzz': optax has adabelief, "),
+    ("zzz", RATE, "unknown optimizer 'zzz': optax has acprop, adabelief, "),
     ("scale_by_adam", RATE, "unknown optimizer 'scale_by_adam'"),
     ("adam", {}, "optimizer 'adam' needs learning_rate"),
     (

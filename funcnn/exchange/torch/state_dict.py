@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from funcnn.core.errors import first_line
 from funcnn.core.given import described
 from funcnn.core.layer import Layer
-from funcnn.exchange.patterns import renamed, unknown_names
+from funcnn.core.patterns import renamed, unknown_names
 from funcnn.exchange.torch.conversion import CONVERSIONS, KNOWN, Arrays, channels_last
 from funcnn.exchange.torch.modules import Module, modules_of, shown_shapes
 from funcnn.exchange.torch.places import Place, places_of

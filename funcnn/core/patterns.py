@@ -30,6 +30,16 @@ def unknown_names(names: Sequence[str], known: Sequence[str]) -> str:
     return some([f"{names[0]}{did_you_mean(names[0], known)}", *names[1:]])
 
 
+def matches(tool: str, patterns: str | Iterable[str], name: str) -> bool:
+    """Whether one of the patterns matches a name.
+
+    >>> matches("load_weights", ["a/*", "b"], "a/w"), matches("load_weights", "a/*", "b")
+    (True, False)
+    """
+    every = [patterns] if isinstance(patterns, str) else patterns
+    return any(_compiled(tool, pattern).fullmatch(name) for pattern in every)
+
+
 def matching(tool: str, patterns: str | Iterable[str], names: Sequence[str]) -> set[str]:
     """The names that one of the patterns matches, in which `*` stands for any run of characters.
 
