@@ -675,13 +675,6 @@ MISTAKES: tuple[Mistake, ...] = (
         "residuals lose how the columns of their argument lie",
     ),
     _mistake(
-        "core/explicit.py",
-        "return _placed(backward, (res, dy), contract.shardings)",
-        "return _placed(backward, (res, dy), lambda shapes: _shardings_like(shapes, (res, dy)))",
-        "rules/test_sharded_arguments.py::test_cotangents_lie_as_their_arguments",
-        "a cotangent lies as the rows of a batch",
-    ),
-    _mistake(
         "train/groups.py",
         "    if frozen and clip_norm is not None:",
         "    if False:",

@@ -138,12 +138,12 @@ def test_what_has_the_shape_of_an_argument_lies_as_it_does():
 
 
 def test_cotangents_lie_as_their_arguments():
-    """Those of a matrix as long as the batch, too, which is no row of it."""
+    """Those of a matrix of the shape of another one, too, which lies otherwise."""
 
     def f(x, w):
         return jnp.sum(jax.sharding.reshard(fnn.rules.linear(x, w), PartitionSpec()))
 
-    args = [jnp.ones((6, ROWS)), jnp.ones((ROWS, 6))]
+    args = [jnp.ones((ROWS, ROWS)), jnp.ones((ROWS, ROWS))]
     mesh = mesh_of((8, 1), AxisType.Explicit)
     with jax.set_mesh(mesh):
         x = jax.device_put(args[0], NamedSharding(mesh, PartitionSpec(None, "data")))
