@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from funcnn.core.devices import varying_as
 from funcnn.core.registry import Case, rule
 from funcnn.rules.pooling.arguments import CONSERVED, counts, pool_windows, reduce_windows
 from funcnn.rules.shared.arguments import is_known
@@ -110,10 +111,10 @@ def _places(x: Array, windows: Windows) -> Array:
             halves = x.reshape(2, half, *x.shape[1:])
 
         def step(places: tuple[Array, Array], part: Array) -> tuple[tuple[Array, Array], None]:
-            return (places[1], _largest(part, windows)[1]), None
+            return (places[1], varying_as(_largest(part, windows)[1], part)), None
 
         shape = jax.eval_shape(lambda: _largest(x[:half], windows)[1])
-        empty = jnp.zeros(shape.shape, shape.dtype)
+        empty = varying_as(jnp.zeros(shape.shape, shape.dtype), x)
         (first, second), _ = lax.scan(step, (empty, empty), halves)
         return jnp.concatenate([first, second[2 * half - images :]])
 
