@@ -9,7 +9,7 @@ from funcnn.data import batches_of
 torch = pytest.importorskip("torch")
 
 
-def loader(workers=0):
+def loader():
     x = torch.arange(24, dtype=torch.float32).reshape(12, 2)
     y = torch.arange(12)
     return torch.utils.data.DataLoader(
@@ -17,7 +17,6 @@ def loader(workers=0):
         batch_size=4,
         shuffle=True,
         generator=torch.Generator().manual_seed(3),
-        num_workers=workers,
     )
 
 
@@ -44,7 +43,7 @@ def test_with_a_seeded_generator_a_run_goes_on_exactly():
     assert rows(batches_of(loader()), range(5, 8)) == straight[5:]
 
 
-def test_fit_trains_on_it_and_resumes(tmp_path):
+def test_fit_trains_on_it_and_resumes():
     import jax.numpy as jnp
     import optax
 
