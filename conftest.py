@@ -3,6 +3,7 @@
 import ctypes
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,12 +42,16 @@ def pytest_sessionstart(session):
 
 @pytest.hookimpl(tryfirst=True)  # before those of another marker are left out
 def pytest_collection_modifyitems(items):
-    """The tests that took long when they were measured, tests/long_tests.py, have their marker."""
-    listed = Path(__file__).parent / "tests" / "long_tests.txt"
-    long = set(listed.read_text("utf-8").splitlines()) if listed.exists() else set()
+    """The tests of two lists have their markers: those that took long, and those of faults."""
+    tests = Path(__file__).parent / "tests"
+    listed, table = tests / "long_tests.txt", tests / "faults" / "README.md"
+    lists = [path.read_text("utf-8") if path.exists() else "" for path in (listed, table)]
+    long, faults = set(lists[0].splitlines()), set(re.findall(r"tests/[\w/]+\.py::\w+", lists[1]))
     for item in items:
         if item.nodeid in long:
             item.add_marker("long")
+        if item.nodeid.partition("[")[0] in faults:
+            item.add_marker("faults")
 
 
 def is_known(flag):

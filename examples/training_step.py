@@ -18,6 +18,7 @@ def loss(params, batch, key):
 
 
 def main(steps=400):
+    fnn.train.keep_freed_memory()  # for the whole process, so a program calls it, on the CPU
     digits = fnn.data.digits(seed=0)
     batches = fnn.data.make_batches(digits.train, batch_size=32, seed=0)
     optimizer = optax.adam(3e-3)

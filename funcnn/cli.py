@@ -16,10 +16,14 @@ from funcnn.commands.options import (
     check_options,
     export_options,
     foreign_option,
+    generate_options,
     init_options,
+    plan_options,
     predict_options,
     run_argument,
+    run_folder,
     target_options,
+    train_options,
     visualize_options,
 )
 from funcnn.commands.values import path
@@ -57,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    from funcnn.commands.streams import error_line
     from funcnn.config import ConfigError
 
     try:
@@ -75,26 +80,21 @@ def _guarded(command: Callable[[argparse.Namespace], int], options: argparse.Nam
     except Exception as error:
         if options.traceback:
             raise
-        print(f"funcnn: {_one_line(error)}", file=sys.stderr)
+        print(f"funcnn: {error_line(error)}", file=sys.stderr)
         return 1
-
-
-def _one_line(error: Exception) -> str:
-    """The message of an error that says what is wrong by itself; else its kind too."""
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    ours = type(error).__module__.startswith("funcnn.") or isinstance(error, OSError)
-    if ours and text:
-        return text
-    return f"{type(error).__name__}: {text[:300]} (--traceback shows where)"
 
 
 def _train(options: argparse.Namespace) -> int:
     config = _config(options)
     from funcnn.commands.train import train
 
-    return train(config, resume=options.resume, as_json=options.json)
+    return train(
+        config,
+        resume=options.resume,
+        strict=options.strict,
+        profile=options.profile,
+        as_json=options.json,
+    )
 
 
 def _eval(options: argparse.Namespace) -> int:
@@ -103,12 +103,41 @@ def _eval(options: argparse.Namespace) -> int:
     return evaluate_run(options.run, foreign=not options.no_foreign_code, as_json=options.json)
 
 
+def _list(options: argparse.Namespace) -> int:
+    from funcnn.commands.checkpoint import list_checkpoints
+
+    return list_checkpoints(options.run, as_json=options.json)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from funcnn.commands.checkpoint import verify_checkpoints
+
+    return verify_checkpoints(options.run, as_json=options.json)
+
+
 def _predict(options: argparse.Namespace) -> int:
     from funcnn.commands.predict import predict
 
     foreign = not options.no_foreign_code
     return predict(
         options.run, options.input, out=options.out, foreign=foreign, as_json=options.json
+    )
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from funcnn.commands.generate import generate
+
+    return generate(
+        options.run,
+        options.prompt,
+        steps=options.steps,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+        stop=options.stop,
+        foreign=not options.no_foreign_code,
+        as_json=options.json,
     )
 
 
@@ -125,6 +154,20 @@ def _init(options: argparse.Namespace) -> int:
     from funcnn.commands.init import init
 
     return init(options.name, out=options.out, as_json=options.json)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    config = _config(options)
+    from funcnn.commands.plan import plan_step
+
+    return plan_step(
+        config,
+        device=options.device,
+        counts=options.count,
+        batch_per_device=options.batch_per_device,
+        memory=options.memory,
+        as_json=options.json,
+    )
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -222,8 +265,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"funcnn {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str):
-        sub = commands.add_parser(name, help=text, description=text)
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, of: Any = commands
+    ) -> argparse.ArgumentParser:
+        sub = of.add_parser(name, help=text, description=text)
         sub.set_defaults(command=run)
         sub.add_argument("--json", action="store_true", help="results as JSON lines on stdout")
         sub.add_argument("--traceback", action="store_true", help="show the traceback of an error")
@@ -244,16 +289,21 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     init_options(command("init", _init, "write a commented config; without a name, list them"))
-    train = configured("train", _train, "train a network, print its test figures")
-    train.add_argument("--out", metavar="DIR", type=path, help="the folder of the run")
-    train.add_argument(
-        "--resume", action="store_true", help="continue the run in its folder, or begin it there"
-    )
+    train_options(configured("train", _train, "train a network, print its test figures"))
     evaluate = command("eval", _eval, "the test figures of a run: its latest or best checkpoint")
     run_argument(evaluate)
+    text = "the checkpoints of a run: list them, or verify every file and every leaf"
+    checkpoint = commands.add_parser("checkpoint", help=text, description=text)
+    actions = checkpoint.add_subparsers(title="actions", metavar="ACTION", required=True)
+    run_folder(command("list", _list, "step, size, time and value of each", actions))
+    verify = "whether each checkpoint is whole, and what of it is damaged"
+    run_folder(command("verify", _verify, verify, actions))
     predict_options(command("predict", _predict, "what a trained run says of further rows"))
+    generate_options(command("generate", _generate, "what a model of text writes after a prompt"))
     export_options(command("export", _export, "the model of a run as a file for other programs"))
     visualize_options(command("visualize", _visualize, "pictures of a trained run, as PNG and SVG"))
+    plan = "what a training step takes on devices that are not here, and what bounds it"
+    plan_options(configured("plan", _plan, plan))
     compare = "the gradient by hand against the automatic one, for each parameter and rule"
     target_options(configured("compare", _compare, compare, nargs="?"))
     census = "every hand-written rule that a program calls: what it keeps, how far off it is"

@@ -19,7 +19,9 @@ from funcnn.config import Config, ConfigError
 from funcnn.core.errors import first_line
 from funcnn.data.known import Known
 from funcnn.foreign import BUILDS, no_exit
+from funcnn.task.losses.softmax_cross_entropy import softmax_cross_entropy
 from funcnn.task.measured import Measured
+from funcnn.task.scored import head_of
 from funcnn.train.statistics import Statistics
 from funcnn.types import Params, PyTree
 
@@ -119,11 +121,26 @@ def _outputs_and_statistics(
         outputs, statistics = jax.eval_shape(model.value_and_statistics, *arguments)
     except Exception as error:
         raise ConfigError([f"{source}: {_told(error, params)}"]) from error
+    if task.fused:
+        _check_fused(measured)
     targets = row[task.targets]
     if wrong := task.check(outputs, targets, classes):
         raise ConfigError([f"model: {wrong}"])
     _check_losses(measured, outputs, targets)
     return statistics
+
+
+def _check_fused(measured: Measured) -> None:
+    """Whether the model has a head that can be one with the loss, and the loss is its own."""
+    source, needs = "task: fused", ""
+    if head_of(measured.model) is None:
+        needs = "the model ends in a fnn.dense called head or in its fnn.tokens called tokens"
+    elif getattr(measured.losses, "func", None) is not softmax_cross_entropy:
+        needs = 'loss.name is "softmax_cross_entropy"'
+    elif measured.augmenting is not None:
+        needs = "there are no augmentations"
+    if needs:
+        raise ConfigError([f"{source}: head and loss can be one where {needs}"])
 
 
 def _carry(config: Config, measured: Measured, params: Params, inputs: PyTree) -> PyTree:
@@ -134,8 +151,13 @@ def _carry(config: Config, measured: Measured, params: Params, inputs: PyTree) -
     if config.data.order != "streams":
         needs = 'needs data.order = "streams", in which a batch goes on from the one before'
         raise ConfigError([f"{source}: {needs}"])
-    if measured.task.objective is not None or measured.augmenting is not None:
-        what = "an objective of its own" if measured.task.objective else "augmentations"
+    misfits = {
+        "a head and a loss in one: task.options.fused": measured.task.fused,
+        "an objective of its own": measured.task.objective is not None,
+        "augmentations": measured.augmenting is not None,
+        "train.accumulate: what is carried is of all rows": config.train.accumulate > 1,
+    }
+    for what in (what for what, is_there in misfits.items() if is_there):
         raise ConfigError([f"{source}: does not go with {what}"])
     rows = config.data.batch_size
     x = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), inputs)

@@ -35,14 +35,15 @@ def problems(path, *overrides):
 def test_shipped_configs_say_all_there_is(path):
     config = load_config(path)
     # Nothing is left to a default: who reads the file has read the run.
-    left_out = set(Config.model_fields) - config.model_fields_set
+    left_out = set(Config.model_fields) - config.model_fields_set - {"mesh"}  # one device
     for name in config.model_fields_set:
         table = getattr(config, name)
         # Empty options, what the chosen data, model or optimizer has no use for, or folders that
         # are known when the file is read.
         not_needed = {"options", "path", "function", "schedule", "learning_rate", "search"}
         not_needed |= {"init_from", "average", "best", "early_stopping", "hooks"}
-        not_needed |= {"clip_norm", "undecayed", "groups"}
+        not_needed |= {"warmup", "clip_norm", "undecayed", "groups", "checkpoint_minutes"}
+        not_needed |= {"accumulate", "precision", "remat", "sharding", "guard"}
         left_out |= set(type(table).model_fields) - table.model_fields_set - not_needed
     if config.data.name == "digits":
         left_out -= {"test_fraction"}
@@ -87,12 +88,19 @@ def test_defaults(write):
         "log_every": 100,
         "evaluate_every": 500,
         "checkpoint_every": 500,
+        "checkpoint_minutes": None,
         "keep_checkpoints": 2,
         "average": None,
         "carry": False,
         "best": None,
+        "tensorboard": False,
         "early_stopping": None,
         "hooks": None,
+        "accumulate": 1,
+        "precision": "float32",
+        "remat": [],
+        "sharding": {},
+        "guard": {"action": "halt", "spike": None},
     }
 
 
@@ -114,7 +122,7 @@ def test_a_config_is_frozen(write):
         ("[trian]\nsteps = 3", 'unknown table "trian" (did you mean "train"?)'),
         (
             "[zzz]\nsteps = 3",
-            'unknown table "zzz" (known: run, data, augment, task, model, loss, metrics, opt',
+            'unknown table "zzz" (known: run, mesh, data, augment, task, model, loss, metric',
         ),
         ("[optimizer.option]\na = 1", 'unknown table "optimizer.option" (did you mean'),
         ('[train]\nsteps = "many"', 'train.steps: expected an integer, found "many"'),
@@ -423,6 +431,37 @@ def test_the_last_override_of_a_key_is_the_one_named(write):
 def test_an_override_sets_one_key_only(write):
     config = load_config(write(MODEL), ["model.options.a=1\nb = 2"])
     assert config.model.options == {"a": "1\nb = 2"}
+
+
+def test_an_option_of_data_among_its_keys_is_sent_to_its_table(write):
+    (line,) = problems(write(MODEL), "data.missing=drop")
+    assert line.endswith('unknown key "data.missing" (did you mean "data.options.missing"?)')
+
+
+def test_a_key_of_an_override_is_quoted_as_in_toml(write):
+    overrides = [
+        """train.sharding."*/w"=["fsdp"]""",
+        """train.sharding.'a=b.c' = ["", "tensor"]""",
+        """optimizer.groups."body/*".learning_rate=0.01""",
+        """optimizer.groups."head/*"=frozen""",
+        """"model".options."two words"=1""",
+    ]
+    config = load_config(write(MODEL), overrides)
+    assert config.train.sharding == {"*/w": ["fsdp"], "a=b.c": ["", "tensor"]}
+    assert config.optimizer.groups == {"body/*": {"learning_rate": 0.01}, "head/*": "frozen"}
+    assert config.model.options == {"two words": 1}
+
+
+def test_an_override_inside_of_what_is_no_table(write):
+    path = write(MODEL + '[optimizer.groups]\n"body/*" = "frozen"')
+    (line,) = problems(path, 'optimizer.groups."body/*".learning_rate=0.01')
+    assert line.endswith(': optimizer.groups.body/* is "frozen", and no table to change a key of')
+
+
+@pytest.mark.parametrize("wrong", ['train."steps=3', 'train."st\\qeps"=3', "train.'steps'x=3"])
+def test_a_key_whose_quotes_are_wrong_is_one_line(write, wrong):
+    (line,) = problems(write(MODEL), wrong)
+    assert line.endswith('expected table.key=value, such as "train.steps=100"')
 
 
 def test_a_byte_order_mark_is_no_mistake(write):

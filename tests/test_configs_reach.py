@@ -9,7 +9,7 @@ from funcnn.cli import main
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # The figure of the test split, and what it must reach: that of seed 0 (autoencoder 0.017, vae 22.9,
-# unet 0.95, diabetes 0.33, text 2.47 on jax 0.10.2 and Python 3.11), less a margin for other
+# unet 0.94, diabetes 0.33, text 2.47 on jax 0.10.2 and Python 3.11), less a margin for other
 # processors and versions of JAX, and of Python, whose sources are the text.
 REACHED = {
     "digits_mlp": ("accuracy", 0.95),
@@ -35,5 +35,8 @@ def test_a_config_reaches_its_figure(name, tmp_path, capsys):
 
 
 def test_no_config_is_left_out():
-    own_data = {"mnist_cnn"}
-    assert {path.stem for path in CONFIGS.glob("*.toml")} == REACHED.keys() | own_data
+    own_data = {"mnist_cnn", "gpt_shakespeare"}
+    of_minutes = {"gpt_char"}  # which is in the setting of gpt_shakespeare
+    of_gpus = {"gpt2_124m", "gpt2_350m", "gpt2_1558m", "llama_1b"}  # compiled in tests/plan
+    names = {path.stem for path in CONFIGS.glob("*.toml")}
+    assert names == REACHED.keys() | own_data | of_minutes | of_gpus

@@ -12,7 +12,7 @@ from funcnn.bench.absent import described_device, figures, missing_wheels
 from funcnn.bench.absent_works import WORKS
 from funcnn.config import load_config
 from funcnn.experiment import build_experiment
-from funcnn.train import make_step
+from funcnn.train import Guard, make_step
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DIGITS = ["digits_mlp", "digits_cnn"]
@@ -36,7 +36,8 @@ def test_training_step_compiles_for_an_absent_gpu(name, steps_per_call):
         "manual": experiment.loss,
         "automatic": fnn.without_rules(experiment.loss),
     }.items():
-        step = make_step(loss, experiment.optimizer, steps_per_call=steps_per_call)
+        guard = Guard()
+        step = make_step(loss, experiment.optimizer, steps_per_call=steps_per_call, guard=guard)
         device = described_device("h200")
         found[arm] = figures(step.jitted, state, batch, device=device, donate=(0,))
     manual, automatic = found["manual"], found["automatic"]
@@ -115,7 +116,7 @@ def test_training_on_a_gpu_learns_as_on_the_cpu(name):
     losses = {}
     for where in (device, jax.devices("cpu")[0]):
         with jax.default_device(where):
-            step = make_step(experiment.loss, experiment.optimizer, steps_per_call=20)
+            step = experiment.step(20)
             state, batches, metrics = experiment.first_state(), experiment.batches(), {}
             for first in range(0, 200, 20):
                 state, metrics = step(state, batches(first, 20))

@@ -29,6 +29,7 @@ ORDER = {
             "rules",
             "layers",
             "models",
+            "generation",
             "augment",
             "data",
             "task",
@@ -45,6 +46,7 @@ ORDER = {
             "chosen",
             "network",
             "experiment",
+            "plan",
             "runs",
         ),
         *("commands", "cli", "__main__"),
@@ -60,12 +62,24 @@ ORDER = {
             "usage",
             "given",
             "patterns",
+            "memory",
             "layer",
             "drawing",
             "parts",
             "composition",
+            "caching",
         ),
-        *("glue", "between", "composite", "stack", "summary", "backprop"),
+        *(
+            "glue",
+            "between",
+            "composite",
+            "sorting",
+            "stack",
+            "remat",
+            "precision",
+            "summary",
+            "backprop",
+        ),
     ],
     "funcnn.rules": ["shared", "activation", "softmax"],
     "funcnn.gradient": [
@@ -75,7 +89,9 @@ ORDER = {
 }
 # What has no place here comes after all that have one, and none of these imports another.
 OPEN = {"funcnn.rules"}
-BESIDE = {"config": ("foreign", "chosen", "network", "experiment", "runs", "commands", "cli")}
+BESIDE = {
+    "config": ("foreign", "chosen", "network", "experiment", "plan", "runs", "commands", "cli")
+}
 
 
 def module_of(path):
@@ -343,8 +359,9 @@ def test_an_idea_is_said_once(home):
     assert found <= {home}
 
 
-# What has a kind and is no layer: parameters of a signature, dtypes, sites of rules, mistakes.
-NO_LAYERS = {"p", "parameter", "dtype", "site", "mistake"}
+# What has a kind and is no layer: parameters of a signature, dtypes, sites of rules, mistakes, sums
+# over devices and the like.
+NO_LAYERS = {"p", "parameter", "dtype", "site", "mistake", "collective"}
 
 
 def asks_for_the_kind(source):

@@ -63,6 +63,8 @@ def interrupt_at_each_save(program, patch):
         raise KeyboardInterrupt
 
     patch.setattr(library, "save", save_and_stop)
+    if name == "Checkpoints":  # which `fit` has save beside the training
+        patch.setattr(library, "save_in_background", save_and_stop)
 
 
 def losses(said):

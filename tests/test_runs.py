@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from funcnn.cli import main
 from funcnn.commands import train as commands
 from funcnn.commands.streams import warn
+from funcnn.commands.train import _work
 from funcnn.config import ConfigError, load_config
 from funcnn.data.known import Known
 from funcnn.runs import folder as folders
@@ -111,7 +113,10 @@ def test_a_second_process_ends_with_one_line_and_writes_nothing(resume, run, cap
         before = contents(run)
         code, out, (message,) = train(capsys, run, *resume)
         assert (code, out) == (2, "")
-        assert "another process is training in it" in message
+        assert f"another process, {os.getpid()} on host {socket.gethostname()}, is tr" in message
+        assert re.search(
+            r"is training in it since 20\d\d-\d\d-\d\dT[\d:]+\+00:00; wait for it", message
+        )
         assert contents(run) == before
 
 
@@ -132,13 +137,87 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(tmp_path, monkeypatch):
     assert not path.exists()
 
 
-def test_where_there_are_no_locks_a_run_goes_on_with_a_warning(run, capsys, monkeypatch):
-    def none(descriptor, how):
-        raise OSError(errno.ENOSYS, "Function not implemented")
+def no_locks(descriptor, how):
+    raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr("fcntl.flock", none)
+
+def test_where_there_are_no_locks_a_run_goes_on_with_a_warning(run, capsys, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", no_locks)
     with folders.RunFolder(run).held(warn):
         assert "cannot be locked here" in capsys.readouterr().err
+
+
+def of_a_dead_process():
+    return subprocess.run(["sh", "-c", "echo $$"], capture_output=True, check=True).stdout
+
+
+HERE = socket.gethostname()
+# Who is named by a lock file that was left, or not left; whether it is an obstacle where the system
+# has no locks. Where it has some, none is.
+OWNERS = {
+    "a dead process": (lambda: {"pid": int(of_a_dead_process()), "host": HERE}, False),
+    "a living one": (lambda: {"pid": os.getppid(), "host": HERE}, True),
+    "somebody else's": (lambda: {"pid": 1, "host": HERE}, True),
+    "on another host": (lambda: {"pid": 2**22 + 1, "host": f"not-{HERE}"}, True),
+    "no process": (lambda: {"pid": 0, "host": HERE}, True),
+    "nobody": (dict, False),
+    "a list": (lambda: [1], False),
+}
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_a_lock_file_is_an_obstacle_only_where_its_owner_may_live(name, run, capsys, monkeypatch):
+    owner, obstacle = OWNERS[name]
+    content = owner()
+    if content and isinstance(content, dict):
+        content["since"] = "2026-01-02T03:04:05+00:00"
+    lock = run / ".funcnn-lock"
+    lock.write_text(json.dumps(content))
+    with folders.RunFolder(run).held(warn):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+    assert not lock.exists()
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    lock.write_text(json.dumps(content))
+    before = contents(run)
+    if obstacle:
+        line = rf"another process, {content['pid']} on host \S+, is training in it since 2026-01-02"
+        with pytest.raises(ConfigError, match=line) as raised, folders.RunFolder(run).held(warn):
+            pass
+        assert str(raised.value).endswith(f"; if it no longer runs, remove {lock}")
+        assert contents(run) == before
+    else:
+        with folders.RunFolder(run).held(warn):
+            assert json.loads(lock.read_text())["pid"] == os.getpid()
+        assert not lock.exists()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from funcnn.runs.lock import locked
+with locked(Path(sys.argv[1])) as held:
+    print(held, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_killed_process_is_none_and_while_it_lives_it_is_named(run):
+    lock = run / ".funcnn-lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        line = f"another process, {holder.pid} on host {HERE}, is training in it since "
+        with pytest.raises(ConfigError, match=line), folders.RunFolder(run).held(warn):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert lock.exists()
+    with folders.RunFolder(run).held(warn):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
 
 
 def places(folder):
@@ -339,3 +418,8 @@ def test_killed_runs_end_as_if_nobody_had_disturbed_them():
     kills = [sys.executable, str(ROOT / "benchmarks/kills.py"), "--kills", "5"]
     done = subprocess.run(kills, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_numbers_of_one_line_are_written_alike():
+    assert _work(2000, 6000, 1.0) == "4,000 steps in 1.0 s, 6,000 in all"
+    assert _work(6000, 6000, 1.0) == "nothing to do: the run has its 6,000 steps"

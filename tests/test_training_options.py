@@ -1,6 +1,8 @@
 """What a config adds to a run: augmentation, averages, carries, hooks, its end, what is best."""
 
 import json
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +10,13 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
+from funcnn.chosen import other_rates
 from funcnn.cli import main
 from funcnn.commands.gradients import subject_of_config
 from funcnn.config import ConfigError, load_config
 from funcnn.experiment import build_experiment
 from funcnn.task.augmenting import Augmenting
-from funcnn.train import read_metrics
+from funcnn.train import Checkpoints, read_metrics
 
 IMAGES = """
 [data]
@@ -300,12 +303,16 @@ def test_hooks_of_ones_own_are_called_and_may_end_the_run(write, capsys, tmp_pat
     (tmp_path / "own_hooks.py").write_text(OWN)
     path = write(IMAGES)
     hooks = ["train.hooks.on_step=own_hooks:on_step", "train.hooks.on_save=own_hooks:on_save"]
-    code, _, err = train(capsys, path, *hooks)
+    # A save is made beside the training, and its hook is called once it is complete.
+    code, _, err = train(capsys, path, *hooks, "train.steps=20000")
     assert code == 0
-    assert "ended at step 8 of 12 by a hook" in err
+    ended = re.search(r"ended at step (\d+) of 20000 by a hook", err)
+    assert ended is not None
+    last = int(ended[1])
+    assert last >= 8
     import own_hooks  # type: ignore[import-not-found]
 
-    assert own_hooks.calls == [2, 4, 6, 8]
+    assert own_hooks.calls == list(range(2, last + 1, 2))
     code, _, err = train(capsys, path, "train.hooks.on_step=own_hooks:absent", "run.folder=b")
     assert code == 2
     assert "train.hooks.on_step = 'own_hooks:absent'" in err
@@ -339,3 +346,214 @@ def test_groups_clipping_and_decay_from_a_config(write, capsys):
         code, out, err = train(capsys, path, change, "run.folder=wrong")
         assert (code, out, len(err.splitlines())) == (2, "", 1), (change, err)
         assert message in err
+
+
+LINEAR = 'optimizer.schedule={name="linear_schedule", options={init_value=0.5, end_value=0.0, '
+FOLLOWS = [LINEAR + 'transition_steps="train.steps"}}', "optimizer.warmup=4", "train.log_every=2"]
+
+
+def recorded_rates():
+    records = read_metrics("runs/run/metrics.jsonl")
+    return {record["step"]: record["learning_rate"] for record in records}
+
+
+def test_a_config_warms_up_and_says_its_length_once(write, capsys):
+    path = write(IMAGES)
+    assert train(capsys, path, *FOLLOWS)[0] == 0
+    wanted = {2: 0.125, 4: 0.375, 6: 0.5 * 7 / 8, 8: 0.5 * 5 / 8, 10: 0.5 * 3 / 8, 12: 0.5 / 8}
+    assert recorded_rates() == wanted
+    more = [part for change in FOLLOWS for part in ("--set", change)]
+    assert main(["train", str(path), "--resume", *more]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert main(["train", str(path), "--resume", *more, "--set", "train.steps=20"]) == 0
+    line = (
+        "funcnn: warning: train.steps was 12 when this run began and is 20 now: "
+        "from here on the learning rate is that of a run of 20"
+    )
+    assert [x for x in capsys.readouterr().err.splitlines() if "warning" in x] == [line]
+    assert recorded_rates() == wanted | {
+        14: 0.5 * (16 - 9) / 16,
+        16: 0.5 * (16 - 11) / 16,
+        18: 0.5 * (16 - 13) / 16,
+        20: 0.5 * (16 - 15) / 16,
+    }
+    in_numbers = [LINEAR + "transition_steps=8}}", "optimizer.warmup=4"]
+    before, now = (load_config(path, [*in_numbers, f"train.steps={n}"]) for n in (12, 20))
+    assert other_rates(before, now) is None
+
+
+def test_a_function_of_ones_own_is_given_the_rate_as_it_warms_up(write):
+    own = experiment(write(IMAGES), "optimizer.function=optax:sgd", "optimizer.warmup=4")
+    named = experiment(write(IMAGES), "optimizer.name=sgd", "optimizer.warmup=4")
+    params: Any = own.params
+    updates: Any
+    for optimizer in (own.optimizer, named.optimizer):
+        with jax.numpy_dtype_promotion("standard"):
+            state, moved = optimizer.init(params), []
+            for _ in range(6):
+                updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state)
+                moved.append(-float(updates["dense_0"]["b"][0]))
+        np.testing.assert_allclose(moved, 1e-3 * np.array([0, 0.25, 0.5, 0.75, 1, 1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optimizer.warmup=12", "optimizer: warmup: 12 updates leave none of the run's 12 (train."),
+        ("optimizer.warmup=-1", "optimizer.warmup: must be at least 0, found -1"),
+        ("optimizer.warmup=train.steps", "optimizer.warmup: expected an integer, found"),
+        (LINEAR + 'transition_steps="steps"}}', 'a number of updates or "train.steps", found'),
+        ('optimizer={name="schedule_free_sgd", options={warmup_steps=2}}', "its warmup says them"),
+    ],
+)
+def test_a_length_that_cannot_be_is_one_line(write, capsys, change, message):
+    code, out, err = train(capsys, write(IMAGES), change)
+    assert (code, out, len(err.splitlines())) == (2, "", 1), err
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        'optimizer={name="schedule_free_adamw", learning_rate=0.05, warmup=3, clip_norm=1.0}',
+        'optimizer={function="optax.contrib:schedule_free_sgd", learning_rate=0.05}',
+    ],
+)
+def test_what_a_schedule_free_optimizer_evaluates_is_the_result(write, capsys, optimizer):
+    path = write(IMAGES)
+    code, out, _ = train(capsys, path, optimizer)
+    assert code == 0
+    made = experiment(path, optimizer)
+    state = Checkpoints("runs/run/checkpoints").restore(made.first_state())
+    wanted = state.evaluation_params()
+    assert np.abs(wanted["dense_0"]["w"] - state.params["dense_0"]["w"]).max() > 1e-3
+    loaded = fnn.load_run("runs/run").params
+    jax.tree.map(np.testing.assert_array_equal, loaded, wanted)
+    weights = fnn.load_weights("runs/run", made.params)
+    jax.tree.map(np.testing.assert_array_equal, weights, wanted)
+    figure = made.evaluation(made.dataset.test)(wanted)["loss"]
+    assert f"{figure:.4f}" in out
+    assert refused(path, optimizer, "train.average=0.9") == (
+        "train.average: the optimizer is schedule-free and evaluates an average of its own; "
+        "leave it out"
+    )
+
+
+IN_HALF = """
+[model]
+name = "mlp"
+options = {hidden = [16]}
+[optimizer]
+learning_rate = 0.01
+[train]
+steps = 40
+steps_per_call = 10
+evaluate_every = 40
+"""
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_precision_is_one_word(write, precision):
+    path = write(IN_HALF)
+    half, full = experiment(path, f"train.precision={precision}"), experiment(path)
+    states = {}
+    for name, made in {"half": half, "full": full}.items():
+        state, step, metrics = made.first_state(), made.step(), {}
+        for i in range(0, 40, 10):
+            state, metrics = step(state, made.batches()(i, 10))
+        assert float(metrics["loss"][-1]) < 1.0
+        states[name] = state
+    same = [jax.tree.map(jnp.result_type, s._replace(health={})) for s in states.values()]
+    assert same[0] == same[1]
+    assert jax.tree.leaves(states["half"].params)[0].dtype == jnp.float32
+    moved = [np.asarray(s.params["dense_0"]["w"]) for s in states.values()]
+    assert 0 < np.abs(moved[0] - moved[1]).max() < 0.1
+    held = "loss_scale" in states["half"].health
+    assert held == (precision == "float16")
+
+
+def test_a_batch_in_parts_trains_alike(write):
+    path = write(IN_HALF)
+    states = []
+    for parts in (1, 4):
+        made = experiment(path, f"train.accumulate={parts}")
+        states.append(made.step()(made.first_state(), made.batches()(0, 10))[0])
+    one, four = (s.params["dense_0"]["w"] for s in states)
+    np.testing.assert_allclose(one, four, rtol=1e-3, atol=1e-5)
+    assert np.any(np.asarray(one) != np.asarray(four))
+
+
+def test_layers_are_computed_again_by_patterns(write):
+    path = write(IN_HALF)
+    made = experiment(path, 'train.remat=["dense_*"]')
+    batch = jax.tree.map(lambda x: x[0], made.batches()(0, 1))
+    text = str(jax.make_jaxpr(made.step(1).body)(made.first_state(), batch))
+    assert text.count("checkpoint[") + text.count("remat") > 0
+    plain = experiment(path)
+    ends = [e.step()(e.first_state(), e.batches()(0, 10))[0].params for e in (made, plain)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *ends)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "line"),
+    [
+        (IN_HALF, ['train.remat=["conv_*"]'], "train.remat: the pattern conv_* matches none of "),
+        (IN_HALF, ["train.accumulate=5"], "which cannot be cut in accumulate = 5 equal parts"),
+        (IN_HALF, ["train.accumulate=0"], "train.accumulate: must be at least 1, found 0"),
+        (IN_HALF, ["train.precision=half"], "train.precision"),
+        (IN_HALF, ["train.guard.action=stop"], "train.guard.action"),
+        (IN_HALF, ["train.guard.spike=0"], "train.guard.spike"),
+        (TEXT, ["train.accumulate=2"], "train.carry = true: does not go with train.accumulate"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing(write, capsys, text, changes, line):
+    path = write(text)
+    sets = [part for change in changes for part in ("--set", change)]
+    assert main(["train", str(path), *sets]) == 2
+    printed = capsys.readouterr().err.strip().split("\n")
+    assert line in printed[-1]
+    assert not (path.parent / "runs" / "run").exists()
+
+
+POISONED = """
+import numpy as np
+
+def build(test_fraction, seed):
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+    def batches(step, count=None):
+        rows = np.stack([np.roll(x, s, axis=0)[:8] for s in range(step, step + (count or 1))])
+        rows[:, :, 0] += np.where(np.arange(step, step + len(rows)) == 9, np.inf, 0)[:, None]
+        batch = {"x": rows, "y": rows.sum(axis=-1)}
+        return batch if count else {name: a[0] for name, a in batch.items()}
+    return {"train": batches, "test": {"x": x, "y": x.sum(axis=-1)}}
+"""
+
+
+def test_a_bad_batch_halts_or_is_skipped(write, capsys, tmp_path):
+    (tmp_path / "poisoned.py").write_text(POISONED)
+    path = write("""
+[data]
+function = "poisoned:build"
+[task]
+name = "regression"
+[model]
+name = "mlp"
+options = {hidden = [], classes = 1}
+[train]
+steps = 16
+steps_per_call = 4
+log_every = 4
+""")
+    assert main(["train", str(path)]) == 1
+    first, *_, error = capsys.readouterr().err.strip().split("\n")
+    assert first == "poisoned: batches of 8 rows to train, 64 rows to test"
+    assert error.startswith("funcnn: step 10: loss is ")
+    assert "of the batch, 'x', is not finite; this update is not made, and training halts" in error
+    assert "halts (step 9 is saved, and --resume goes on from it): look at the data" in error
+    assert error.endswith('let the guard skip such steps (train.guard.action = "skip" in a config)')
+    assert (tmp_path / "runs/run/checkpoints/step_00000009").is_dir()
+    skip = ["--set", "train.guard.action=skip"]
+    assert main(["train", str(path), "--resume", *skip]) == 0
+    records = read_metrics(tmp_path / "runs/run/metrics.jsonl")
+    assert [r["step"] for r in records] == [4, 8, 12, 16]
+    assert records[-1]["skipped"] == 1

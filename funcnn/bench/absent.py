@@ -63,16 +63,25 @@ def described_device(chip: str = "h200") -> Any:
         RuntimeError: the wheels are missing; the message says which.
         FileNotFoundError: no description of such a chip.
     """
+    return described_devices(chip)[0]
+
+
+def described_devices(chip: str = "h200", nodes: int = 1, per_node: int = 1) -> list[Any]:
+    """The devices of several nodes, as many in each, those of one node side by side.
+
+    Raises:
+        RuntimeError: the wheels are missing; the message says which.
+        FileNotFoundError: no description of such a chip.
+    """
     if reason := missing_wheels():
         raise RuntimeError(reason)
     from jax.experimental import topologies
 
     importlib.import_module("jax_plugins.xla_cuda13")  # registers the compiler; no GPU is touched
     text = resources.files("funcnn.bench").joinpath(f"{chip}.txtpb").read_text(encoding="utf-8")
-    description = topologies.get_topology_desc(
-        topology_name="", platform="cuda", target_config=text, topology="1x1x1"
-    )
-    return description.devices[0]
+    return topologies.get_topology_desc(
+        topology_name="", platform="cuda", target_config=text, topology=f"1x{nodes}x{per_node}"
+    ).devices
 
 
 def figures(f: Function, *args: PyTree, device: Any, donate: tuple[int, ...] = ()) -> Figures:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-import optax
 
 from funcnn.bench.measure import Arm, Row, measure
 from funcnn.gradient.cost.timing import seconds
-from funcnn.train import TrainState, make_step
-from funcnn.types import Batch, Loss
+from funcnn.train import TrainState
+from funcnn.train.step import Step
+from funcnn.types import Batch
 
 CANDIDATES = (1, 4, 16, 64)
 _LONGEST = 1.0  # seconds of a call; where a step takes long, calls cost nothing beside it
@@ -23,13 +23,12 @@ class _Run:
 
     def __init__(
         self,
-        loss: Loss,
-        optimizer: optax.GradientTransformation,
+        make: Callable[[int], Step],
         first_state: Callable[[], TrainState],
         batches: Callable[..., Batch],
         steps: int,
     ):
-        self.step = make_step(loss, optimizer, steps_per_call=steps)
+        self.step = make(steps)
         self.first_state, self.batches, self.steps = first_state, batches, steps
         self.state, self.position = first_state(), 0
 
@@ -53,8 +52,7 @@ class _Run:
 
 
 def compare_steps_per_call(
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
+    make: Callable[[int], Step],
     first_state: Callable[[], TrainState],
     batches: Callable[..., Batch],
     rounds: int,
@@ -62,26 +60,28 @@ def compare_steps_per_call(
     """A row for each number of steps a call, in ms a step, after the losses have agreed.
 
     Args:
-        loss, optimizer: as `fnn.train.make_step` takes them.
+        make: the step that makes so many updates a call.
         first_state: the state before the first step, made anew at each call.
         batches: `batches(step)` and `batches(step, count)`, as `fnn.train.fit` asks for them.
         rounds: how often each is timed, in turn.
 
     >>> import optax, jax.numpy as jnp
+    >>> from funcnn.train import make_step
+    >>> loss = lambda params, batch, key: jnp.sum((params - batch) ** 2)
     >>> rows = compare_steps_per_call(
-    ...     lambda params, batch, key: jnp.sum((params - batch) ** 2), optax.sgd(0.1),
+    ...     lambda n: make_step(loss, optax.sgd(0.1), steps_per_call=n),
     ...     lambda: TrainState.create(jnp.zeros(2), optax.sgd(0.1), seed=0),
     ...     lambda step, *count: np.ones((*count, 2), np.float32), rounds=2)
     >>> [row.arm for row in rows]
     ['1 step a call', '4 steps a call', '16 steps a call', '64 steps a call']
     """
-    single = _Run(loss, optimizer, first_state, batches, 1)
+    single = _Run(make, first_state, batches, 1)
     single.losses(1)  # compiles
     step_seconds = seconds(lambda: single.losses(1))
     sizes = [n for n in CANDIDATES if n == 1 or n * step_seconds <= _LONGEST]
     arms = []
     for size in sizes:
-        run = single if size == 1 else _Run(loss, optimizer, first_state, batches, size)
+        run = single if size == 1 else _Run(make, first_state, batches, size)
         name = f"{size} step{'s' if size > 1 else ''} a call"
         arms.append(Arm(name, run.call, lambda run=run: run.losses(sizes[-1]), size))
     return measure("steps_per_call", arms, rounds)

@@ -53,9 +53,8 @@ def advise_steps_per_call(config: Config, *, rounds: int, as_json: bool = False)
     choose_platform(config.run.platform)
     keep_freed_memory()
     experiment = build_experiment(config)
-    rows = compare_steps_per_call(
-        experiment.loss, experiment.optimizer, experiment.first_state, experiment.batches(), rounds
-    )
+    batches = experiment.batches()
+    rows = compare_steps_per_call(experiment.step, experiment.first_state, batches, rounds)
     best, now = recommended(rows), config.train.steps_per_call
     if as_json:
         for row in rows:

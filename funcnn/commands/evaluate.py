@@ -7,7 +7,7 @@ import json
 from funcnn.commands.opened import opened
 from funcnn.experiment import Experiment
 from funcnn.runs.folder import RunFolder
-from funcnn.train import TrainState
+from funcnn.train import Placement, TrainState
 
 
 def evaluate_run(path: str, *, foreign: bool = True, as_json: bool = False) -> int:
@@ -24,10 +24,11 @@ def report_test(
     seconds: float | None,
     folder: RunFolder,
     as_json: bool,
+    placement: Placement | None = None,
 ) -> None:
     """The figures of the test split: one line, or one JSON object."""
     test = experiment.dataset.test
-    result = experiment.evaluation(test)(state.evaluation_params())
+    result = experiment.evaluation(test, placement)(state.evaluation_params())
     if as_json:
         row = {"step": int(state.step), **{f"test_{k}": v for k, v in result.items()}}
         row |= {"run": str(folder.path)}

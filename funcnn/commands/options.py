@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from funcnn.commands.values import path, positive, seed
+from funcnn.commands.values import counts, path, positive, seed, share, size, temperature
+from funcnn.plan.chips import CHIPS
 
 
 def bench_options(bench: argparse.ArgumentParser) -> None:
@@ -27,10 +28,48 @@ def bench_options(bench: argparse.ArgumentParser) -> None:
     bench.set_defaults(set=[])
 
 
+def plan_options(plan: argparse.ArgumentParser) -> None:
+    """What `funcnn plan` takes beside a config."""
+    plan.add_argument("--device", choices=tuple(CHIPS), default="h200", help="which; h200")
+    plan.add_argument(
+        "--count", type=counts, default=(1,), metavar="N,N,...", help="how many of it, in all; 1"
+    )
+    plan.add_argument(
+        "--batch-per-device",
+        type=positive,
+        metavar="B",
+        help="rows of a batch on each; by default those of data.batch_size, shared",
+    )
+    plan.add_argument(
+        "--memory", type=size, metavar="GIB", help="of each device; by default all that it has"
+    )
+
+
+def train_options(train: argparse.ArgumentParser) -> None:
+    """What `funcnn train` takes beside a config."""
+    train.add_argument("--out", metavar="DIR", type=path, help="the folder of the run")
+    train.add_argument(
+        "--resume", action="store_true", help="continue the run in its folder, or begin it there"
+    )
+    train.add_argument(
+        "--strict",
+        action="store_true",
+        help="with --resume: refuse a damaged newest checkpoint, and take none before it",
+    )
+    train.add_argument(
+        "--profile", action="store_true", help="trace a few calls of the step, for Perfetto"
+    )
+
+
 def run_argument(sub: argparse.ArgumentParser) -> None:
+    """The folder of a run, and whether its functions are refused."""
+    run_folder(sub)
+    foreign_option(sub)
+
+
+def run_folder(sub: argparse.ArgumentParser) -> None:
     """The folder of a run."""
     sub.add_argument("run", metavar="RUN", help="the folder that a run was trained in", type=path)
-    foreign_option(sub)
 
 
 def init_options(init: argparse.ArgumentParser) -> None:
@@ -51,6 +90,28 @@ def predict_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument(
         "--out", metavar="FILE", type=path, help="FILE.npy, .csv or .jsonl; else text on stdout"
     )
+
+
+def generate_options(generate: argparse.ArgumentParser) -> None:
+    """What `funcnn generate` takes."""
+    run_argument(generate)
+    generate.add_argument("--prompt", metavar="TEXT", required=True, help="what to go on from")
+    generate.add_argument(
+        "--steps", type=positive, metavar="N", help="tokens at most; 200, or as the model has room"
+    )
+    generate.add_argument(
+        "--temperature", type=temperature, default=1.0, metavar="T", help="1; 0 for the likeliest"
+    )
+    generate.add_argument(
+        "--top-k", type=positive, metavar="K", help="draw from so many of the likeliest tokens"
+    )
+    generate.add_argument(
+        "--top-p", type=share, metavar="P", help="draw from the likeliest that have this share"
+    )
+    generate.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
+    )
+    generate.add_argument("--stop", metavar="TEXT", help="end where this text would come")
 
 
 def export_options(export: argparse.ArgumentParser) -> None:

@@ -72,6 +72,21 @@ class Log:
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
+def error_line(error: Exception) -> str:
+    """The message of an error that says what is wrong by itself; else its kind too.
+
+    >>> error_line(ValueError("no  number"))
+    'ValueError: no number (--traceback shows where)'
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    ours = type(error).__module__.startswith("funcnn.") or isinstance(error, OSError)
+    if ours and text:
+        return text
+    return f"{type(error).__name__}: {text[:300]} (--traceback shows where)"
+
+
 def say(text: str) -> None:
     """A line of the log.
 

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
+import jax
 
+from funcnn.commands.announcing import announce
 from funcnn.commands.evaluate import report_test
+from funcnn.commands.memory import fits_into_memory
+from funcnn.commands.others import others_may_end, processes_of
 from funcnn.commands.platform import choose_platform
+from funcnn.commands.stopping import asked_to_stop, one_voice, signals
 from funcnn.commands.streams import Log, say, warn
 from funcnn.config import Config, ConfigError
-from funcnn.core.summary import summary
 from funcnn.core.usage import MissingStatistics
+from funcnn.data.contents import contents_of
 from funcnn.data.known import Known
 from funcnn.experiment import Experiment, build_experiment
 from funcnn.report import counted
 from funcnn.runs.folder import RunFolder
+from funcnn.runs.speed import speed_of, tokens_of
 from funcnn.runs.start import starting_params
-from funcnn.runs.training import chosen_checkpoints, chosen_hooks, result_step
+from funcnn.runs.training import (
+    chosen_checkpoints,
+    chosen_hooks,
+    chosen_writers,
+    result_step,
+)
 from funcnn.train import (
     CheckpointError,
     Checkpoints,
-    MetricsLog,
+    MetricsWriter,
+    Profile,
+    Speed,
     TrainingError,
     TrainState,
+    check_mesh,
     fit,
     keep_freed_memory,
     learning_curves,
@@ -36,38 +48,81 @@ from funcnn.train import (
 from funcnn.train.evaluation import Evaluation
 from funcnn.train.guard import check_start
 from funcnn.train.hooks import Hooks
+from funcnn.train.processes import any_of_all, is_first, together
 from funcnn.train.step import Step
+from funcnn.types import Batch
 
-_USES = {"train": "train", "validation": "watch", "test": "test"}
+
+def train(
+    config: Config,
+    *,
+    resume: bool = False,
+    strict: bool = False,
+    profile: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Train as the config says; print the test's figures. The exit code, 128 + n after signal n.
+
+    With `strict` a run whose newest checkpoint is damaged is not resumed from the one before it.
+    """
+    if strict and not resume:
+        raise ConfigError(["--strict: is about what --resume goes on from; give both"])
+    device = choose_platform(config.run.platform, processes_of(config))
+    with others_may_end(), one_voice():
+        return _train(config, device, resume, strict, profile, as_json)
 
 
-def train(config: Config, *, resume: bool = False, as_json: bool = False) -> int:
-    """Train as the config says; print the test's figures. The exit code, 128 + n after signal n."""
+def _train(
+    config: Config, device: str, resume: bool, strict: bool, profile: bool, as_json: bool
+) -> int:
     folder = RunFolder(config.run.folder)
-    with folder.held(warn):
-        begun = resume and folder.holds_run()
-        if begun:
-            folder.check_resumable(config)
-        else:
-            folder.check_new()
-        device = choose_platform(config.run.platform)
+    held = folder.held(warn) if is_first() else contextlib.nullcontext()
+    with held, fits_into_memory(config, folder):
+        begun = _begun(folder, config, resume)
         keep_freed_memory()
-        experiment = build_experiment(config)
+        # On a mesh each device draws what it holds, unless the params come from elsewhere.
+        experiment = build_experiment(config, draw=not config.mesh or bool(config.model.init_from))
+        known = Known.of(experiment.dataset, contents_of(experiment.dataset) if is_first() else ())
+        if begun and is_first():
+            folder.check_data(known)
         checkpoints = chosen_checkpoints(experiment, folder, warn)
         hooks = chosen_hooks(experiment)
-        if begun and checkpoints.latest() is not None:
-            state = _restore(checkpoints, experiment.first_state())
-        else:
-            state = experiment.first_state(starting_params(config, experiment.params))
+        log, speed_log = chosen_writers(config, folder)
         step = experiment.step()
-        evaluate = experiment.evaluation(experiment.dataset.watched)
-        _check_start(experiment, step, state, evaluate)
-        if not begun:
-            folder.begin(config, device, Known.of(experiment.dataset))
-        _announce(experiment, device, int(state.step), resume)
+        if begun and checkpoints.latest() is not None:
+            state = _restore(checkpoints, experiment.placed_state(step), strict)
+        else:
+            given = starting_params(config, experiment.params) if config.model.init_from else None
+            state = experiment.placed_state(step, given)
+        evaluate = experiment.evaluation(experiment.dataset.watched, step.placement)
+        speed = _check_start(experiment, step, state, evaluate, speed_log)
+        if not begun and is_first():
+            folder.begin(config, device, known)
+        together("the run has begun")
+        begun_with = folder.read()
+        announce(experiment, step.placement, device, int(state.step), resume, begun_with)
         if begun and int(state.step) > config.train.steps:
-            return _past_its_end(experiment, folder, checkpoints, state, as_json)
-        return _run(experiment, folder, checkpoints, hooks, step, state, evaluate, as_json)
+            return _past_its_end(experiment, step, folder, checkpoints, state, as_json)
+        told = _Told(log, speed, Profile(folder.profile, tell=say, warn=warn) if profile else None)
+        return _run(experiment, folder, checkpoints, hooks, told, step, state, evaluate, as_json)
+
+
+def _begun(folder: RunFolder, config: Config, resume: bool) -> bool:
+    """Whether the folder holds the run that goes on; the first of many processes looks for all."""
+    begun = is_first() and resume and folder.holds_run()
+    if begun:
+        folder.check_resumable(config)
+    elif is_first():
+        folder.check_new()
+    return any_of_all(begun)
+
+
+class _Told(NamedTuple):
+    """What is told of a run while it goes on, beside its progress."""
+
+    log: list[MetricsWriter]
+    speed: Speed | None
+    profile: Profile | None
 
 
 def _run(
@@ -75,6 +130,7 @@ def _run(
     folder: RunFolder,
     checkpoints: Checkpoints,
     hooks: Hooks,
+    told: _Told,
     step: Step,
     state: TrainState,
     evaluate: Evaluation,
@@ -82,41 +138,42 @@ def _run(
 ) -> int:
     config = experiment.config.train
     first, start = int(state.step), time.perf_counter()
-    with _signals() as received:
+    with signals() as received:
         state, _ = fit(
             step,
             state,
-            experiment.batches(),
+            experiment.batches(step.placement),
             steps=config.steps,
             log_every=config.log_every,
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
-            log=MetricsLog(folder.metrics),
+            log=told.log,
             checkpoints=checkpoints,
             checkpoint_every=config.checkpoint_every,
+            checkpoint_minutes=config.checkpoint_minutes,
             progress=make_progress(Log()),
-            stop=lambda: bool(received),
-            on_step=hooks.on_step,
-            on_evaluation=hooks.on_evaluation,
-            on_save=hooks.on_save,
+            speed=told.speed,
+            profile=told.profile,
+            stop=asked_to_stop(received, config.log_every // step.steps_per_call),
+            **hooks._asdict(),
         )
     seconds = time.perf_counter() - start
     _draw_curves(folder)
     last = int(state.step)
-    if received and last < config.steps:
+    if any_of_all(bool(received)) and last < config.steps:
         say(f"stopped at step {last}; go on with --resume --out {folder.path}")
-        return 128 + received[0]
+        return 128 + (received[0] if received else signal.SIGTERM)
     if last < config.steps:
         why = "early stopping" if config.early_stopping else "a hook"
         say(f"ended at step {last} of {config.steps} by {why}")
-    _report(experiment, folder, checkpoints, state, seconds, as_json)
+    _report(experiment, step, folder, checkpoints, state, seconds, as_json)
     if not as_json:
         say(f"{_work(first, last, seconds)}; results in {folder.path}")
     return 0
 
 
 def _draw_curves(folder: RunFolder) -> None:
-    if not folder.metrics.exists():
+    if not is_first() or not folder.metrics.exists():
         return
     try:
         learning_curves(folder.metrics, folder.curves)
@@ -126,6 +183,7 @@ def _draw_curves(folder: RunFolder) -> None:
 
 def _report(
     experiment: Experiment,
+    step: Step,
     folder: RunFolder,
     checkpoints: Checkpoints,
     state: TrainState,
@@ -135,54 +193,65 @@ def _report(
     """What the result of the run, the last state or the best one, makes of the test."""
     best = result_step(experiment.config, checkpoints)
     if best is not None and best != int(state.step):
-        state = checkpoints.restore(experiment.first_state(), best)
+        state = checkpoints.restore(state, best)
     if best is not None:
         say(f"the best checkpoint by {experiment.config.train.best} is that of step {best}")
-    report_test(experiment, state, seconds, folder, as_json)
+    report_test(experiment, state, seconds, folder, as_json, step.placement)
 
 
 def _work(first: int, last: int, seconds: float) -> str:
     """What a call has done, which may be the end of a run, or nothing."""
     if first == last:
-        return f"nothing to do: the run has its {last} steps"
-    in_all = f", {last} in all" if first else ""
+        return f"nothing to do: the run has its {counted(last, 'step')}"
+    in_all = f", {last:,} in all" if first else ""
     return f"{counted(last - first, 'step')} in {seconds:.1f} s{in_all}"
 
 
 def _past_its_end(
     experiment: Experiment,
+    step: Step,
     folder: RunFolder,
     checkpoints: Checkpoints,
     state: TrainState,
     as_json: bool,
 ) -> int:
     """A run that has done more steps than are asked for: it is reported as it is."""
-    step, wanted = int(state.step), experiment.config.train.steps
-    say(f"nothing to do: the run is at step {step}, past train.steps = {wanted}")
-    _report(experiment, folder, checkpoints, state, None, as_json)
+    last, wanted = int(state.step), experiment.config.train.steps
+    say(f"nothing to do: the run is at step {last}, past train.steps = {wanted}")
+    _report(experiment, step, folder, checkpoints, state, None, as_json)
     return 0
 
 
-def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
+def _restore(checkpoints: Checkpoints, state: TrainState, strict: bool) -> TrainState:
     try:
-        return checkpoints.restore(state)
+        return checkpoints.restore(state, strict=strict)
     except CheckpointError as error:
         raise ConfigError([str(error)]) from error
 
 
 def _check_start(
-    experiment: Experiment, step: Step, state: TrainState, evaluate: Evaluation
-) -> None:
-    """Trace a step and an evaluation, so that what cannot work leaves no half-made run behind."""
+    experiment: Experiment,
+    step: Step,
+    state: TrainState,
+    evaluate: Evaluation,
+    speed_log: list[MetricsWriter],
+) -> Speed | None:
+    """Trace a step and an evaluation, so that what cannot work leaves no half-made run behind.
+
+    What is known of the speed of such steps is returned; None where none are left to do.
+    """
     size, steps = step.steps_per_call, experiment.config.train.steps
     position = int(state.step)
     if position >= steps:
-        return
+        return None
     count = (min(size, steps - position),) if size > 1 else ()
-    batch = experiment.batches()(position, *count)
+    batch = experiment.batches(step.placement)(position, *count)
     try:
+        if step.placement is not None:
+            step.placement.of_batch(batch, stacked=size > 1)
         step.jitted.eval_shape(state, batch)  # traced once: the first call takes it from here
         check_start(step, state, batch, evaluate)
+        _check_mesh(step, state, batch)
     except (TypeError, ValueError, TrainingError) as error:
         message = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error.__cause__, MissingStatistics):
@@ -190,32 +259,13 @@ def _check_start(
                 "; a pair (init, apply) has none: let the builder return the fnn.Layer itself"
             )
         raise ConfigError([message]) from error
+    tokens = tokens_of(experiment.task, experiment.config.task.name)
+    return speed_of(step, state, batch, speed_log, tokens, warn)
 
 
-def _announce(experiment: Experiment, device: str, step: int, resume: bool) -> None:
-    dataset = experiment.dataset
-    counts = ", ".join(f"{s.rows:,} rows to {_USES[name]}" for name, s in dataset.splits().items())
-    say(f"{dataset.name}: {counts}")
-    say(f"device: {device}")
-    row = experiment.task.taken(dataset.train.take(np.array([0])))
-    say(summary(experiment.model, experiment.params, row))
-    if resume:
-        say(f"resumed at step {step}" if step else "no state to resume from: starts at step 0")
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted, and the run stops after its call; a second one stops it now."""
-    received: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+def _check_mesh(step: Step, state: TrainState, batch: Batch) -> None:
+    first = batch if step.steps_per_call == 1 else jax.tree.map(lambda x: x[0], batch)
     try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        check_mesh(step, state, first)
+    except jax.errors.JaxRuntimeError as error:  # they may not fit whole, which is why they do not
+        warn(f"mesh: the gradient could not be compared with that of whole params: {error}"[:200])

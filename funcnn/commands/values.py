@@ -1,8 +1,9 @@
-"""What an option may hold: a path, a number from 1, a seed."""
+"""What an option may hold: a path, a number from 1 or several, a size, a share, a seed."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 
 
@@ -40,6 +41,59 @@ def positive(text: str) -> int:
     if _digits(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1, found {text[:60]}")
     return _digits(text)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Numbers from 1, with commas between, each once.
+
+    >>> counts("1,8,64")
+    (1, 8, 64)
+    """
+    found = tuple(map(positive, text.split(",")))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"expected each number once, found {text[:60]}")
+    return found
+
+
+def size(text: str) -> float:
+    """A number above 0, whole or not.
+
+    >>> size("0.5")
+    0.5
+    """
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text[:60]}")
+    return value
+
+
+def temperature(text: str) -> float:
+    """A number from 0.
+
+    >>> temperature("0")
+    0.0
+    """
+    return 0.0 if _number(text) == 0 else size(text)
+
+
+def share(text: str) -> float:
+    """A number above 0, at most 1.
+
+    >>> share("2")
+    Traceback (most recent call last):
+    argparse.ArgumentTypeError: expected a number above 0, at most 1, found 2
+    """
+    if not 0 < _number(text) <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, at most 1, found {text[:60]}")
+    return float(text)
+
+
+def _number(text: str) -> float:
+    """A number, not a number where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _digits(text: str) -> int:

@@ -4,8 +4,8 @@ An unknown key, a wrong type, a value out of range or a combination that cannot 
 that names the file, the key and what would be right; all problems of a file are listed at once. No
 JAX here: a typing mistake must not cost an import of JAX.
 
-schema: the tables and their defaults; load: file and overrides to a checked config; text: what the
-text means; toml: the way back to text.
+schema, training: the tables and their defaults; table: what every table is; load: file and
+overrides to a checked config; text: what the text means; toml: the way back to text.
 """
 
 from funcnn.config.load import ConfigError, check_known, load_config
@@ -14,15 +14,14 @@ from funcnn.config.schema import (
     Config,
     DataConfig,
     LossConfig,
+    MeshConfig,
     MetricsConfig,
     ModelConfig,
-    OptimizerConfig,
     RunConfig,
-    ScheduleConfig,
     TaskConfig,
-    TrainConfig,
     dump_config,
 )
+from funcnn.config.training import OptimizerConfig, ScheduleConfig, TrainConfig
 
 __all__ = [
     "AugmentConfig",
@@ -30,6 +29,7 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "LossConfig",
+    "MeshConfig",
     "MetricsConfig",
     "ModelConfig",
     "OptimizerConfig",

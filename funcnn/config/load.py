@@ -11,9 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import ValidationError
 
-from funcnn.config.schema import Config, Options, Table
-from funcnn.config.text import parse, read_value, unfit
+from funcnn.config.schema import SETS, Config
+from funcnn.config.table import Table
+from funcnn.config.text import parse, read_override, read_value, unfit
 from funcnn.config.toml import one_line, shortened, shown
+from funcnn.names import files, parameters
 from funcnn.spelling import did_you_mean, nearest
 
 # An override of one key takes the place of the other: they exclude each other.
@@ -52,9 +54,9 @@ def check_known(what: str, name: str, names: Sequence[str]) -> None:
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, foreign: bool = True) -> Config:
     """Read, override, check.
 
-    `overrides` are `"table.key=value"`, later ones win; the value is TOML, or plain text where that
-    fails. An override of `model.function` takes the place of the file's `model.name`, and so in the
-    other tables, one of
+    `overrides` are `"table.key=value"`, later ones win; a key is quoted as in TOML where it holds a
+    dot, and the value is TOML, or plain text where that fails. An override of `model.function`
+    takes the place of the file's `model.name`, and so in the other tables, one of
     `optimizer.schedule` that of `optimizer.learning_rate`, and the other way round. `run.folder` is
     `runs/` and the name of the file where not given, `run.search` the current folder and that of
     the file. Without `foreign` a config that names a function, which would be imported and called,
@@ -128,11 +130,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None:
     """Put one `a.b=v` into `raw`, or add a line to `problems`; `sources` maps keys to overrides."""
     option = f"--set {shortened(override)}"
-    path, equals, text = override.partition("=")
-    keys = tuple(key.strip() for key in path.split("."))
-    if not equals or not all(keys):
+    read = read_override(override)
+    if read is None:
         problems.append(f'{option}: expected table.key=value, such as "train.steps=100"')
         return
+    keys, text = read
     wanted = _schema(keys)
     if wanted is None:
         problems.append(f"{option}: {_unknown(keys, None)}")
@@ -142,10 +144,15 @@ def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None
         if rival := RIVALS.get(keys[:depth]):
             table.pop(rival, None)
         table = table.setdefault(key, {})
-        if not isinstance(table, dict):  # a mistake of the file, which the validation reports
-            return
+        if not isinstance(table, dict):
+            if _schema(keys[:depth]) is Any:
+                at = _dotted(keys[:depth])
+                problems.append(
+                    f"{option}: {at} is {shown(table)}, and no table to change a key of"
+                )
+            return  # else it is a mistake of the file, which the validation reports
     try:
-        value = read_value(text.strip(), wanted)
+        value = read_value(text, wanted)
     except ValueError as error:
         problems.append(f"{option}: {error}")
         return
@@ -156,10 +163,10 @@ def _apply(raw: dict, override: str, sources: dict, problems: list[str]) -> None
 
 
 def _schema(keys: Sequence[str]) -> object:
-    """What the schema wants at `keys`: a Table, a type, `Any` under options; None: no such key."""
+    """What the schema wants at `keys`: a Table, a type, `Any` in a free table; None: no key."""
     node: Any = Config
     for key in keys:
-        if node == Options or node is Any:
+        if node is Any or typing.get_origin(node) is dict:
             return Any
         if not isinstance(node, type) or not issubclass(node, Table):
             return None
@@ -217,7 +224,8 @@ def _unknown(keys: tuple[str, ...], value: object) -> str:
     same = [".".join(key) for key in known if key[-1] == keys[-1]]
     lasts = {key[-1]: ".".join(key) for key in known}
     near = (
-        (same[0] if len(same) == 1 else "")
+        _option_of_data(keys)
+        or (same[0] if len(same) == 1 else "")
         or nearest(".".join(keys), dotted, alike=0.7)
         or lasts.get(nearest(keys[-1], lasts), "")
     )
@@ -225,6 +233,13 @@ def _unknown(keys: tuple[str, ...], value: object) -> str:
     what = "table" if isinstance(value, dict) else "key"
     hint = f'did you mean "{near}"?' if near else f"known: {', '.join(siblings)}"
     return f'unknown {what} "{_dotted(keys)}" ({hint})'
+
+
+def _option_of_data(keys: tuple[str, ...]) -> str:
+    """The key of an option that some data take, where it was looked for among those of [data]."""
+    if keys[:-1] != ("data",) or not any(keys[-1] in parameters(SETS, n) for n in files(SETS)):
+        return ""
+    return f"data.options.{keys[-1]}"
 
 
 def _dotted(keys: Sequence[str]) -> str:

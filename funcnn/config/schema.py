@@ -1,86 +1,30 @@
-"""What a config may hold: one frozen model a table, with types, ranges and combinations."""
+"""What a config may hold: one frozen model a table, with types, ranges and combinations.
 
-import os
-import re
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+The tables of training stand in `training`, what all tables are in `table`.
+"""
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from funcnn.config.toml import shown, tables
+from funcnn.config.table import (
+    Chosen,
+    Count,
+    Fraction,
+    FunctionPath,
+    Name,
+    Options,
+    Place,
+    Table,
+    one_of,
+)
+from funcnn.config.toml import tables
+from funcnn.config.training import OptimizerConfig, TrainConfig
 from funcnn.names import files, parameters, required
-
-
-def _place(path: str) -> str:
-    if "\0" in path:
-        raise PydanticCustomError("check", "no path: it holds a NUL character")
-    return os.path.expanduser(path)
-
 
 # Their names are read off the files: to import one costs an import of NumPy.
 SETS = "funcnn.data.sets"
-
-
-def _function(path: str | None) -> str | None:
-    if path is not None and not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", path):
-        found = {"found": shown(path)}
-        raise PydanticCustomError("check", 'expected "package.module:build", found {found}', found)
-    return path
-
-
-Name: TypeAlias = Annotated[str, Field(min_length=1)]
-Place: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_place)]
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Options: TypeAlias = dict[str, Any]
-FunctionPath: TypeAlias = Annotated[str, AfterValidator(_function)]
-Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Table(BaseModel):
-    """One table of the file: frozen, no unknown keys, no conversions (5 is a float, "5" is not)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Chosen(Table):
-    """A table that chooses: by the name of one of ours, or a function of the user's own.
-
-    Where neither is given it is `usual`, or an error.
-    """
-
-    usual: ClassVar[str | None] = None
-
-    name: Name | None = None
-    function: FunctionPath | None = None
-    options: Options = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual_name(cls, given: Any) -> Any:
-        if cls.usual and isinstance(given, dict) and not {"name", "function"} & given.keys():
-            return {"name": cls.usual, **given}
-        return given
-
-    @field_validator("function")
-    @classmethod
-    def _at_most_one(cls, function: str | None, info: ValidationInfo) -> str | None:
-        if function is not None and info.data.get("name") is not None:
-            raise _one_of(cls, "both")
-        return function
-
-
-def _one_of(table: type[Table], found: str) -> PydanticCustomError:
-    name = table.__name__.removesuffix("Config").lower()
-    message = "give exactly one of {name}.name and {name}.function, found {found}"
-    return PydanticCustomError("check_table", message, {"name": name, "found": found})
 
 
 class RunConfig(Table):
@@ -134,6 +78,20 @@ class DataConfig(Chosen):
         return path
 
 
+class MeshConfig(Table):
+    """[mesh]: the devices, by axes whose product is their number; one may be -1, the rest.
+
+    Rows of a batch lie along `data` and `fsdp`, params along `fsdp` and `tensor`, as
+    `train.sharding` says. `processes` is the number of processes that train together, each with
+    devices of its own; their coordinator's address and their own number stand in the environment.
+    """
+
+    data: Annotated[int, Field(ge=-1)] = -1
+    fsdp: Annotated[int, Field(ge=-1)] = 1
+    tensor: Annotated[int, Field(ge=-1)] = 1
+    processes: Count = 1
+
+
 class TaskConfig(Chosen):
     """[task]: what the model takes of a batch, and what its outputs are held against."""
 
@@ -178,7 +136,7 @@ class ModelConfig(Chosen):
     @classmethod
     def _at_least_one(cls, function: str | None, info: ValidationInfo) -> str | None:
         if function is None and "name" in info.data and info.data["name"] is None:
-            raise _one_of(cls, "neither")
+            raise one_of(cls, "neither")
         return function
 
 
@@ -198,81 +156,6 @@ class MetricsConfig(Table):
     options: Options = Field(default_factory=dict)
 
 
-class ScheduleConfig(Table):
-    """[optimizer.schedule]: a learning rate that changes with the step, by its name in optax."""
-
-    name: Name
-    options: Options = Field(default_factory=dict)
-
-
-class OptimizerConfig(Chosen):
-    """[optimizer]: by its name in optax, or a function that returns one of its transformations.
-
-    The learning rate is a number or a schedule; a function is given it where it takes it. The
-    others are those of `fnn.train.make_optimizer`, and for an optimizer by its name.
-    """
-
-    usual: ClassVar[str | None] = "adam"
-
-    schedule: ScheduleConfig | None = None
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    undecayed: list[Name] = Field(default_factory=list)
-    groups: dict[str, Literal["frozen"] | Options] = Field(default_factory=dict)
-    learning_rate: Annotated[float, Field(gt=0)] | None = Field(default=None, validate_default=True)
-
-    @field_validator("learning_rate")
-    @classmethod
-    def _number_or_schedule(cls, rate: float | None, info: ValidationInfo) -> float | None:
-        if info.data.get("schedule") is None:
-            return 1e-3 if rate is None else rate
-        if rate is not None:
-            raise PydanticCustomError(
-                "check", "replaced by [optimizer.schedule]; give only one of the two"
-            )
-        return rate
-
-
-class EarlyStoppingConfig(Table):
-    """[train.early_stopping]: a run ends after `patience` evaluations that are no better.
-
-    `metric` is one of the evaluation, "loss" or one of the metrics.
-    """
-
-    metric: Name = "loss"
-    patience: Count
-    smallest_change: Annotated[float, Field(ge=0)] = 0.0
-
-
-class HooksConfig(Table):
-    """[train.hooks]: functions of the user's own that `fnn.train.fit` calls at its events."""
-
-    on_step: FunctionPath | None = None
-    on_evaluation: FunctionPath | None = None
-    on_save: FunctionPath | None = None
-
-
-class TrainConfig(Table):
-    """[train]: how long, and how often to log, evaluate and save (in steps; 0: only at the end).
-
-    `average` is the decay of an average of the params that is evaluated in their place. `carry`
-    hands what a recurrent model carries from batch to batch, in data of the order "streams".
-    `best` is a metric of the evaluation: the checkpoint that is best by it is kept, and is the
-    result of the run.
-    """
-
-    steps: Count = 1500
-    steps_per_call: Count = 8
-    log_every: Count = 100
-    evaluate_every: Annotated[int, Field(ge=0)] = 500
-    checkpoint_every: Annotated[int, Field(ge=0)] = 500
-    keep_checkpoints: Count = 2
-    average: Annotated[float, Field(ge=0, lt=1)] | None = None
-    carry: bool = False
-    best: Name | None = None
-    early_stopping: EarlyStoppingConfig | None = None
-    hooks: HooksConfig | None = None
-
-
 class Config(Table):
     """One run, resolved: every key has its value. Frozen; made by `load_config`.
 
@@ -282,6 +165,7 @@ class Config(Table):
     """
 
     run: RunConfig = RunConfig()
+    mesh: MeshConfig | None = None
     data: DataConfig = DataConfig(name="digits")
     augment: AugmentConfig = AugmentConfig()
     task: TaskConfig = TaskConfig(name="classification")

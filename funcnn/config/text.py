@@ -1,4 +1,4 @@
-"""TOML text to values, and what is meant by the right side of `--set a.b=value`.
+"""TOML text to values, and what is meant by the two sides of `--set a.b=value`.
 
 What reading lets through can still break a later step, far from the file: an integer that no
 machine word holds, tables nested so deeply that writing them fails. It is refused here, by its key.
@@ -22,6 +22,9 @@ _NUMBER = re.compile(
     r"[+-]?(?:(?:\.[0-9]+|(?:0|[1-9][0-9]*)\.)(?:e[+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE
 )
 _LIKE_A_NUMBER = re.compile(r"[+-]?\.?[0-9][0-9_.,eE+ -]*", re.ASCII)
+# A part of a key as TOML quotes it, or anything without a dot, an equals sign or a quote.
+_PART = r"""\s*(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^.="']*)\s*"""
+_OVERRIDE = re.compile(rf"({_PART}(?:\.{_PART})*)=(.*)", re.DOTALL)
 _NOTHING, _SWITCHES = ("none", "null", "nil"), ("yes", "no", "on", "off")
 
 
@@ -94,6 +97,30 @@ def unfit(raw: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
 def _is_text(value: object) -> bool:
     """False for text that came from bytes of another encoding, and cannot be written as UTF-8."""
     return not isinstance(value, str) or value.isascii() or not re.search("[\ud800-\udfff]", value)
+
+
+def read_override(override: str) -> tuple[tuple[str, ...], str] | None:
+    """The parts of the key, which may be quoted as in TOML, and the text of the value.
+
+    None where it is no `table.key=value`.
+
+    >>> read_override('train.sharding."*/w.x" = ["fsdp"]')
+    (('train', 'sharding', '*/w.x'), '["fsdp"]')
+    """
+    match = _OVERRIDE.fullmatch(override)
+    if match is None:
+        return None
+    try:
+        keys = tuple(
+            _unquoted(part.strip()) for part in re.findall(rf"(?:^|\.)({_PART})", match[1])
+        )
+    except ValueError:
+        return None
+    return (keys, match[2].strip()) if all(keys) else None
+
+
+def _unquoted(part: str) -> str:
+    return parse(f"value = {part}")["value"] if part[:1] in ('"', "'") else part
 
 
 def read_value(text: str, wanted: object) -> object:

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from funcnn.core.explicit import placed_as_rows
 from funcnn.core.given import described
 from funcnn.core.layer import Layer
-from funcnn.core.parts import missing_backward
 from funcnn.types import Array, Key, Params, PyTree, Residuals
 
 # (path, dparams, delta) of one layer after another; the return value is dx.
@@ -146,3 +145,18 @@ def _nested(layer: Layer, params: Params, gradients: dict[str, Params], path: st
 
 def _join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
+
+
+def missing_backward(layer: Layer, path: str = "") -> list[str]:
+    """The paths of the layers inside that have no hand-derived backward pass.
+
+    >>> import funcnn as fnn
+    >>> missing_backward(fnn.as_layer(lambda params, x: x))
+    ['function']
+    """
+    inside = [
+        inner_path
+        for name, part in layer.parts.items()
+        for inner_path in missing_backward(part, _join(path, name))
+    ]
+    return inside or ([] if layer.forward else [path or layer.kind])

@@ -20,6 +20,7 @@ from funcnn.core.contract import without_types
 from funcnn.core.drawing import one_program
 from funcnn.core.errors import noted, plainly
 from funcnn.core.layer import Layer, Statistics, constructor, fold_path
+from funcnn.core.memory import of_part
 from funcnn.core.parts import (
     Extras,
     Parts,
@@ -139,8 +140,10 @@ def composite(flow: Function, /, **parts: Layer | Function) -> Layer:
     by_hand = all(part.forward for part in made.parts.values())
     passes = (made.forward, made.recursion) if by_hand else (None, None)
     takes = made.collect if any(part.collect for part in made.parts.values()) else None
-    return Composite(
-        "composite", one_program(made.init), made.apply, *passes, made.parts, made.outputs, takes
+    of_it = made.parts, made.outputs, takes
+    layer = Composite("composite", one_program(made.init), made.apply, *passes, *of_it)
+    return dataclasses.replace(
+        layer, rebuild=lambda parts: composite(flow, **parts), flow=made.flow_of
     )
 
 
@@ -175,18 +178,23 @@ class _Flow:
         return self.flow(run, x, **own), run.calls
 
     def through(
-        self, step: Step, params: Params, x: PyTree, key: Key | None
+        self, step: Step, params: PyTree, x: PyTree, key: Key | None
     ) -> tuple[PyTree, Extras, dict[str, str]]:
         """The flow with one step through each part, and what the steps returned, by call."""
         extras: Extras = {}
 
         def call(name: str, call: str, x: PyTree, key: Key | None) -> PyTree:
             with inside(name):
-                y, extras[call] = step(self.parts[name], params.get(name, {}), x, key)
+                y, extras[call] = step(self.parts[name], of_part(params, name, call), x, key)
             return y
 
         y, calls = self.run(call, x, key)
         return y, extras, calls
+
+    def flow_of(
+        self, step: Step, params: PyTree, x: PyTree, key: Key | None
+    ) -> tuple[PyTree, Extras]:
+        return self.through(step, params, x, key)[:2]
 
     def init(self, key: Key, x: PyTree) -> Params:
         require_key(key)

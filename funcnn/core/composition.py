@@ -6,9 +6,11 @@ backward pass, calls theirs in exact reverse order; no automatic differentiation
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 
 from funcnn.core.layer import Layer, as_layer, constructor
@@ -21,7 +23,7 @@ from funcnn.core.parts import (
     compose,
     init_all,
     init_part,
-    keep_with_output,
+    keep,
     name_parts,
     shape_of_part,
     step_back,
@@ -73,7 +75,9 @@ def chain(*layers: Layer | Function, **named: Layer | Function) -> Layer:
             dy, taken[name] = step_back(name, parts[name], params, res[name], dy)
         return dy, taken
 
-    return compose("chain", parts, init, flow, back, sequential=True)
+    return compose(
+        "chain", parts, init, flow, back, rebuild=lambda parts: chain(**parts), sequential=True
+    )
 
 
 @constructor
@@ -112,7 +116,7 @@ def residual(body: Layer | Function, shortcut: Layer | Function | None = None) -
         dxs, taken = step_back_each(parts, params, res, [dy] * len(parts))
         return dxs.get("shortcut", dy) + dxs["body"], taken
 
-    return compose("residual", parts, init, flow, back)
+    return compose("residual", parts, init, flow, back, rebuild=lambda parts: residual(**parts))
 
 
 # How the outputs of parallel branches are joined.
@@ -122,14 +126,30 @@ _JOIN: dict[str, Callable[[Sequence[PyTree]], PyTree]] = {
 }
 
 
-def _split(combine: str | Function | None, ys: Sequence[PyTree], dy: PyTree) -> Sequence[PyTree]:
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Width:
+    """A residual without arrays: how many of the joined numbers came from a branch."""
+
+    of_last_axis: int
+
+
+def _keep_with_width(
+    part: Layer, params: Params, x: PyTree, key: Key | None
+) -> tuple[PyTree, tuple[_Width, Residuals]]:
+    y, res = keep(part, params, x, key)
+    # Of what is no array, which is never joined along its last axis, the width is not asked for.
+    return y, (_Width(y.shape[-1] if getattr(y, "ndim", 0) else 0), res)
+
+
+def _split(combine: str | Function | None, widths: Sequence[int], dy: PyTree) -> Sequence[PyTree]:
     """The cotangent of each branch's output from that of what they were joined to."""
     if combine is None:
         return dy
     if combine == "sum":
-        return [dy] * len(ys)
-    ends = [sum(y.shape[-1] for y in ys[: i + 1]) for i in range(len(ys))]
-    return [dy[..., end - y.shape[-1] : end] for y, end in zip(ys, ends, strict=True)]
+        return [dy] * len(widths)
+    ends = [sum(widths[: i + 1]) for i in range(len(widths))]
+    return [dy[..., end - width : end] for width, end in zip(widths, ends, strict=True)]
 
 
 @constructor
@@ -163,11 +183,16 @@ def parallel(
         return (_JOIN[combine](ys) if isinstance(combine, str) else combine(*ys)), extras
 
     def back(params: Params, res: Residuals, dy: PyTree) -> tuple[PyTree, Taken]:
-        ys = [res[name][0] for name in parts]
+        widths = [res[name][0].of_last_axis for name in parts]
         kept = {name: own for name, (_, own) in res.items()}
-        dxs, taken = step_back_each(parts, params, kept, _split(combine, ys, dy))
+        dxs, taken = step_back_each(parts, params, kept, _split(combine, widths, dy))
         given = [dx for dx in dxs.values() if dx is not None]  # integers have no cotangent
         return sum(given[1:], given[0]) if given else None, taken
 
-    init, forward = functools.partial(init_all, parts), functools.partial(flow, keep_with_output)
-    return compose("parallel", parts, init, flow, None if callable(combine) else back, forward)
+    init, forward = functools.partial(init_all, parts), functools.partial(flow, _keep_with_width)
+    way_back = None if callable(combine) else back
+
+    def rebuild(parts: Mapping[str, Layer]) -> Layer:
+        return parallel(combine=combine, **parts)
+
+    return compose("parallel", parts, init, flow, way_back, forward, rebuild=rebuild)

@@ -18,6 +18,7 @@ import jax
 
 from funcnn.core.contract import explained, without_types
 from funcnn.core.given import described
+from funcnn.core.memory import Memory
 from funcnn.core.registry import Rule, registered_rules
 from funcnn.core.usage import checked_init, how_to_call, in_a_word, parameter, what_it_is
 from funcnn.types import Array, ArrayLike, Key, Params, PyTree, Residuals
@@ -30,6 +31,11 @@ Forward = Callable[[Params, PyTree, Key | None], tuple[PyTree, Residuals]]
 # The path of a layer's parameters -> mean, variance and number of rows.
 Statistics = dict[str, tuple[Array, Array, ArrayLike]]
 Recursion = Callable[[Params, Residuals, PyTree], tuple[Params, PyTree, dict[str, Array]]]
+# What the steps through the parts of a composition returned beside y, by the name of the part.
+Extras = dict[str, PyTree]
+# Their params may have something beside them: `Beside` in memory.py.
+Step = Callable[["Layer", PyTree, PyTree, Key | None], tuple[PyTree, PyTree]]
+Flow = Callable[[Step, PyTree, PyTree, Key | None], tuple[PyTree, Extras]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +62,10 @@ class Layer:
         sequential: whether its parts run one after the other and `forward` keeps their residuals by
             name, so that its backward pass can be taken part by part.
         stacked: whether its params are those of its one part, stacked on axis 0, without the name.
+        rebuild: the same composition of other parts of the same names, or None where there is none.
+        flow: how x flows through its parts, with one step of each: see parts.py.
+        memory: what it keeps of the places before, to go on from there; None for a layer that
+            treats each place alone, and for a composition.
 
     >>> import jax, jax.numpy as jnp
     >>> def init(key, x):
@@ -78,6 +88,9 @@ class Layer:
     rule: Rule | None = None
     sequential: bool = False
     stacked: bool = False
+    rebuild: Callable[[Mapping[str, Layer]], Layer] | None = None
+    flow: Flow | None = None
+    memory: Memory | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "init", checked_init(self.kind, self.init))

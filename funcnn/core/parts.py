@@ -20,17 +20,25 @@ import jax
 
 from funcnn.core.drawing import one_program
 from funcnn.core.errors import noted
-from funcnn.core.layer import Forward, Init, Layer, Statistics, as_layer, fold_path, output_shape
+from funcnn.core.layer import (
+    Extras,
+    Flow,
+    Forward,
+    Init,
+    Layer,
+    Statistics,
+    Step,
+    as_layer,
+    fold_path,
+    output_shape,
+)
+from funcnn.core.memory import of_part
 from funcnn.core.registry import Value
 from funcnn.core.usage import MissingParameter, MissingStatistics
 from funcnn.types import Array, Function, Key, Params, PyTree, Residuals
 
 Parts = dict[str, Layer]
 Paths = dict[str, Array]  # by the path of a layer
-# What the steps returned beside y, by the name of the part.
-Extras = dict[str, PyTree]
-Step = Callable[[Layer, Params, PyTree, Key | None], tuple[PyTree, PyTree]]
-Flow = Callable[[Step, Params, PyTree, Key | None], tuple[PyTree, Extras]]
 # The gradient of each part's parameters and its deltas, by the name of the part.
 Taken = dict[str, tuple[Params, Paths]]
 Back = Callable[[Params, Residuals, PyTree], tuple[PyTree, Taken]]
@@ -66,13 +74,14 @@ def compose(
     back: Back | None,
     forward: Forward | None = None,
     *,
+    rebuild: Callable[[Mapping[str, Layer]], Layer] | None,
     sequential: bool = False,
     stacked: bool = False,
 ) -> Layer:
     """The layer made of `parts`; without hand-derived passes where one of the parts has none.
 
     Args:
-        kind, init, sequential, stacked: as in `Layer`.
+        kind, init, rebuild, sequential, stacked: as in `Layer`.
         parts: by name; one alone where `stacked`.
         flow: how x flows through the parts.
         back: how a cotangent flows back; None where it cannot.
@@ -106,7 +115,8 @@ def compose(
     takes = collect if any(part.collect for part in parts.values()) else None
     carries = not stacked and any(part.carries for part in parts.values())
     made = Layer(kind, one_program(init), apply, *passes, parts, outputs, takes, carries)
-    return dataclasses.replace(made, sequential=sequential, stacked=stacked)
+    shown = {"rebuild": rebuild, "sequential": sequential, "stacked": stacked, "flow": flow}
+    return dataclasses.replace(made, **shown)
 
 
 def carry_given(before: str | None, name: str, part: Layer, x: PyTree) -> str | None:
@@ -168,7 +178,7 @@ def through(
     (2.0, None)
     """
     with inside(name):
-        return step(part, params.get(name, {}), x, fold_path(key, name))
+        return step(part, of_part(params, name), x, fold_path(key, name))
 
 
 def through_each(
@@ -303,17 +313,3 @@ def shape_of_part(name: str, part: Layer, params: Params, x: PyTree, key: Key | 
     """The shape of what a part returns in training; an error says in which layer it arose."""
     with noted(name, x):
         return output_shape(part, params, x, key)
-
-
-def missing_backward(layer: Layer, path: str = "") -> list[str]:
-    """The paths of the layers inside that have no hand-derived backward pass.
-
-    >>> missing_backward(as_layer(lambda params, x: x))
-    ['function']
-    """
-    inside = [
-        inner_path
-        for name, part in layer.parts.items()
-        for inner_path in missing_backward(part, f"{path}/{name}" if path else name)
-    ]
-    return inside or ([] if layer.forward else [path or layer.kind])

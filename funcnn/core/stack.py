@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,33 +26,58 @@ from funcnn.core.parts import (
 )
 from funcnn.core.registry import Rule
 from funcnn.core.removal import removal_in_force
+from funcnn.core.sorting import Sorting
 from funcnn.core.usage import positive_integer
-from funcnn.types import Function, Key, Params, PyTree, Residuals
+from funcnn.types import Array, Function, Key, Params, PyTree, Residuals
+
+# What the layers of a stack keep for the backward pass.
+Kept = Literal["inputs", "residuals"]
 
 
 @constructor
-def repeat(layer: Layer | Function, n: int) -> Layer:
+def repeat(layer: Layer | Function, n: int, *, keep: Kept = "inputs") -> Layer:
     """The layer n times over, each time with its own parameters, stacked on axis 0.
 
     The layers run in a `lax.scan`, so that the program does not grow with n. The layer must return
     the shape that it takes. Backward: the same scan in reverse; deltas are stacked likewise.
 
-    Where the layer has hand-derived passes, the inputs of the n layers alone are kept, and the
-    forward pass of each is computed again just before its backward pass. Autodiff of a scan stacks
-    every array that any layer inside keeps; with `jax.checkpoint` it keeps as little as this. Where
-    a `composite` is inside, `jax.grad` is that autodiff, with the rules of the parts.
+    What is kept for the backward pass, where the layer has hand-derived passes, is a trade. With
+    "inputs" it is the input of each of the n layers, and the forward pass of each is computed again
+    just before its backward pass: the least memory, for a third more products. With "residuals" it
+    is what the layer's own passes keep, each array once, and its parameters not at all: nothing is
+    computed again but what the layer itself computes again (`fnn.remat` of its cheap parts).
+    Autodiff of a scan stacks every array that any operation inside keeps; with `jax.checkpoint` it
+    keeps as little as "inputs". Where a `composite` is inside, `jax.grad` is that autodiff, with
+    the rules of the parts.
+
+    Args:
+        layer: a layer that returns the shape that it takes.
+        n: how many times.
+        keep: "inputs" or "residuals".
 
     Raises:
-        ValueError: n is not a positive integer; at `init`, the layer changes the shape.
+        ValueError: n is not a positive integer, or keep none of the two; at `init`, the layer
+            changes the shape.
 
     >>> import jax.numpy as jnp
     >>> repeat(lambda params, x: 2 * x, 3)({}, jnp.ones(2))
     Array([8., 8.], dtype=float32)
     """
     part = as_layer(layer)
+    if keep not in ("inputs", "residuals"):
+        raise ValueError(f"repeat: keep is 'inputs' or 'residuals', found {keep!r}")
     stack = _Stack(positive_integer("repeat", "n", n), part, part.kind)
-    parts, both_ways = {stack.name: part}, (stack.flow, stack.back, stack.forward)
-    plain = compose("repeat", parts, stack.init, *both_ways, stacked=True)
+    both_ways = (stack.back, stack.forward)
+    if keep == "residuals":
+        both_ways = (stack.back_from_residuals, stack.forward_with_residuals)
+    parts = {stack.name: part}
+
+    def rebuild(parts: Mapping[str, Layer]) -> Layer:
+        return repeat(parts[stack.name], n, keep=keep)
+
+    plain = compose(
+        "repeat", parts, stack.init, stack.flow, *both_ways, rebuild=rebuild, stacked=True
+    )
     if plain.forward is None or _may_refuse(part):
         return plain
     return dataclasses.replace(plain, apply=_with_one_rule(plain))
@@ -72,14 +99,26 @@ class _Stack:
     def init(self, key: Key, x: PyTree) -> Params:
         require_key(key)
         self.refuse_carry(x)
-        drawn = [self.part.init(jax.random.fold_in(key, i), x) for i in range(self.n)]
-        y = shape_of_part(self.name, self.part, drawn[0], x, key)
+        drawn = self.drawn(key, x)
+        first = jax.eval_shape(lambda drawn: jax.tree.map(lambda leaf: leaf[0], drawn), drawn)
+        y = shape_of_part(self.name, self.part, first, x, key)
         if (y.shape, y.dtype) != (x.shape, x.dtype):
             raise ValueError(
                 f"repeat: {self.name} takes {x.dtype}{x.shape} and returns {y.dtype}{y.shape}: a "
                 "layer that is repeated must return what it takes"
             )
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+        return drawn
+
+    def drawn(self, key: Key, x: PyTree) -> Params:
+        """The params of the n layers, stacked, each drawn with its own key.
+
+        All at once; one after the other where the layer's init cannot be traced, as in NumPy.
+        """
+        try:
+            return jax.vmap(lambda key: self.part.init(key, x))(self.keys(key))
+        except Exception:
+            each = [self.part.init(jax.random.fold_in(key, i), x) for i in range(self.n)]
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
 
     def refuse_carry(self, x: PyTree) -> None:
         """A TypeError where one layer would get the carry of the layer before."""
@@ -117,6 +156,34 @@ class _Stack:
 
         xs, key = res
         dx, taken = jax.lax.scan(one, dy, (params, xs, self.keys(key)), self.n, reverse=True)
+        return dx, {self.name: taken}
+
+    def forward_with_residuals(
+        self, params: Params, x: PyTree, key: Key | None
+    ) -> tuple[PyTree, Residuals]:
+        def step(
+            part: Layer, own: Params, x: PyTree, key: Key | None
+        ) -> tuple[PyTree, list[Array]]:
+            y, res = keep(part, own, x, key)
+            return y, Sorting.of(res, own, key).kept(res)
+
+        y, kept = self.flow(step, params, x, key)
+        return y, (kept[self.name], key)
+
+    def back_from_residuals(
+        self, params: Params, res: Residuals, dy: PyTree
+    ) -> tuple[PyTree, Taken]:
+        def one(
+            dy: PyTree, layer: tuple[Params, list[Array], Key | None]
+        ) -> tuple[PyTree, tuple[Params, Paths]]:
+            own, kept, key = layer
+            # A layer of a stack takes what it returns, so that dy has the shape of x.
+            res = Sorting.traced(self.part, own, dy, key).together(kept, own, key)
+            return step_back(self.name, self.part, {self.name: own}, res, dy)
+
+        all_kept, key = res
+        layers = (params, all_kept, self.keys(key))
+        dx, taken = jax.lax.scan(one, dy, layers, self.n, reverse=True)
         return dx, {self.name: taken}
 
 

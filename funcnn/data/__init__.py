@@ -3,9 +3,10 @@
 sets: the data sets, a file each. loading: one of them by its name; own: what a user's function
 returned, as one. dataset: what all return, and its checks. batches: which rows a step sees;
 streams: the same where a state is carried from batch to batch; iterables: batches that are made
-elsewhere; known: what a run keeps of its data. What the sets stand on: files and idx_format,
-image_files, columns read a file; cutting, windows and tables make splits; vocabularies make tokens
-of text; optional has the packages that not every machine has.
+elsewhere; known: what a run keeps of its data; contents: whether they are still the same. What the
+sets stand on: files and idx_format, image_files, columns read a file; cutting, windows and tables
+make splits; vocabularies make tokens of text, codecs text of tokens again; optional has the
+packages that not every machine has.
 """
 
 from funcnn.data.batches import make_batches as make_batches

@@ -21,6 +21,7 @@ def make_batches(
     seed: int,
     steps_per_call: int = 1,
     last: Last = "fill",
+    rows: np.ndarray | None = None,
 ) -> Batches:
     """The batches of a run: `batches(step)` -> {name: (B, ...)}, some rows of each array.
 
@@ -32,7 +33,8 @@ def make_batches(
 
     `batches(step, count)` has the batches of `count` steps from `step` on, stacked: (count, B,
     ...); count is `steps_per_call` where that is more than 1 and no count is given. A stopped run
-    needs nothing but its seed and step to go on with the very batches it would have seen.
+    needs nothing but its seed and step to go on with the very batches it would have seen. With
+    `rows` each batch has these of its rows alone, and no other row of the data is read.
 
     Raises `DataError` for a batch larger than the data, for rows that fill no batch where that is
     an error, and for an array called `mask` where one is added; `ValueError` for a negative step or
@@ -62,6 +64,8 @@ def make_batches(
         if step < 0 or count < 1:
             raise ValueError(f"no batches for {count} steps from step {step}")
         epoch, position = stream(np.arange(int(step), int(step) + count))  # (count, B) each
+        if rows is not None:
+            epoch, position = epoch[:, rows], position[:, rows]
         known = {int(e): order(int(e)) for e in np.unique(epoch)}
         index = np.empty_like(position)
         for e, permutation in known.items():

@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from funcnn.data.dataset import DataError
+from funcnn.data.dataset import DataError, OptionError
 from funcnn.data.files import read_text
 from funcnn.spelling import did_you_mean
 
 MISSING = frozenset(["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?"])
 MOST_NAMES = 20  # a longer column in which each text is another holds names, or numbers misread
+_SHOWN = 20  # columns, in a message
 
 
 class Rows(NamedTuple):
@@ -39,6 +40,16 @@ class Rows(NamedTuple):
     def place(self, row: int) -> str:
         """Where a row stands, for a message."""
         return f"{self.path}: line {self.lines[row]}"
+
+    def names(self) -> str:
+        """The columns that there are, the first of very many, for a message.
+
+        >>> Rows(Path("a.csv"), {"a": [], "b": []}, []).names()
+        'a, b'
+        """
+        more = len(self.columns) - _SHOWN
+        shown = ", ".join(list(self.columns)[:_SHOWN])
+        return f"{shown} and {more:,} more" if more > 0 else shown
 
     def without_missing(self, names: Sequence[str]) -> Rows:
         """The rows in which none of these columns lacks its value; `DataError` where there is none.
@@ -117,17 +128,17 @@ def read_rows(path: Path, separator: str = ",") -> Rows:
 
 
 def check_columns(rows: Rows, option: str, *names: str) -> None:
-    """Raise `DataError` for the first name that is no column; `option` is what has it.
+    """Raise `OptionError` for the first name that is no column; `option` is what has it.
 
     >>> check_columns(Rows(Path("a.csv"), {"age": []}, []), "target", "agee")
     Traceback (most recent call last):
-    funcnn.data.dataset.DataError: a.csv: target: no column agee (did you mean age?); it has age
+    funcnn.data.dataset.OptionError: a.csv: target: no column agee (did you mean age?); it has age
     """
     for name in names:
         if name not in rows.columns:
             hint = did_you_mean(name, rows.columns)
-            known = ", ".join(rows.columns)
-            raise DataError(f"{rows.path}: {option}: no column {name}{hint}; it has {known}")
+            message = f"{rows.path}: {option}: no column {name}{hint}; it has {rows.names()}"
+            raise OptionError(option, message)
 
 
 def read_column(rows: Rows, name: str, categorical: bool) -> Column:

@@ -33,6 +33,19 @@ class SplitError(DataError):
     key = "test_fraction"  # of a config, which asks for these sizes
 
 
+class OptionError(DataError):
+    """An option that does not fit the data; `option` is its name, which a config has.
+
+    >>> raise OptionError("target", "pets.csv: no column pett")
+    Traceback (most recent call last):
+    funcnn.data.dataset.OptionError: pets.csv: no column pett
+    """
+
+    def __init__(self, option: str, message: str):
+        super().__init__(message)
+        self.option = option
+
+
 class Split(Mapping[str, np.ndarray]):
     """Named arrays of numbers with one leading axis, the rows: a batch is some rows of each.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 
+from funcnn.data.contents import Content
 from funcnn.data.dataset import DataError, Dataset
 
 
@@ -19,6 +20,7 @@ class Known(NamedTuple):
         classes: how many classes the targets tell apart, or None.
         labels: the names of the classes, where they have any.
         vocabulary: what each token stands for, where the rows are text.
+        contents: a digest of each split, where they have been looked through for it.
 
     >>> import numpy as np
     >>> from funcnn.data.dataset import Split
@@ -34,12 +36,14 @@ class Known(NamedTuple):
     classes: int | None = None
     labels: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
+    contents: tuple[Content, ...] = ()
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Known:
-        """What is known of a data set."""
+    def of(cls, dataset: Dataset, contents: tuple[Content, ...] = ()) -> Known:
+        """What is known of a data set, with the contents of its splits if they are given."""
         arrays = {name: _row((1, *a.shape[1:]), a.dtype) for name, a in dataset.train.items()}
-        return cls(arrays, dataset.classes, dataset.labels, tuple(dataset.vocabulary))
+        vocabulary = tuple(dataset.vocabulary)
+        return cls(arrays, dataset.classes, dataset.labels, vocabulary, contents)
 
     def given(self) -> dict[str, int]:
         """What a builder of models gets where it takes an argument of the name.
@@ -62,7 +66,11 @@ class Known(NamedTuple):
             read = json.loads(text)
             arrays = {name: _row((1, *shape), d) for name, (d, *shape) in read["arrays"].items()}
             classes = None if read["classes"] is None else int(read["classes"])
-            return cls(arrays, classes, _texts(read["labels"]), _texts(read["vocabulary"]))
+            contents = tuple(
+                Content(str(n), int(rows), str(d)) for n, rows, d in read.get("contents", ())
+            )
+            texts = _texts(read["labels"]), _texts(read["vocabulary"])
+            return cls(arrays, classes, *texts, contents)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError("is not as a run has written it") from error
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import get_type_hints
 
 from funcnn.data.cutting import cut_of
-from funcnn.data.dataset import DataError, Dataset, SplitError, check_finite
+from funcnn.data.dataset import DataError, Dataset, OptionError, SplitError, check_finite
 from funcnn.names import files, named
 from funcnn.spelling import did_you_mean
 
@@ -40,7 +40,7 @@ def load(
     {'train': 1293, 'validation': 144, 'test': 360}
     >>> load("idx", paht="mnist")
     Traceback (most recent call last):
-    funcnn.data.dataset.DataError: data "idx" takes no paht (did you mean path?); it takes path, ...
+    funcnn.data.dataset.OptionError: data "idx" takes no paht (did you mean path?); it takes ...
     """
     known = files(SETS)
     if name not in known:
@@ -87,17 +87,18 @@ def _checked(
     for key in options:
         if key not in takes:
             what = f"it takes {', '.join(takes)}"
-            raise DataError(f'data "{name}" takes no {key}{did_you_mean(key, takes)}; {what}')
+            message = f'data "{name}" takes no {key}{did_you_mean(key, takes)}; {what}'
+            raise OptionError(key, message)
     for key, parameter in takes.items():
         if parameter.default is parameter.empty and key not in options:
-            raise DataError(f'data "{name}" needs {key}')
+            raise OptionError(key, f'data "{name}" needs {key}')
     types, checked = get_type_hints(source), {}
     for key, value in options.items():
         try:
             checked[key] = TypeAdapter(types[key]).validate_python(value, strict=True)
         except ValidationError as error:
             message = f"{key} = {value!r}: {error.errors()[0]['msg']}"
-            raise DataError(f'data "{name}": {message}') from None
+            raise OptionError(key, f'data "{name}": {message}') from None
     return checked
 
 

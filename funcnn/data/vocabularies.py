@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,14 +42,29 @@ def of_tokenizer(path: Path, text: str) -> tuple[np.ndarray, tuple[str, ...]]:
     Traceback (most recent call last):
     funcnn.data.dataset.DataError: no/tokenizer.json: no such file
     """
+    tokenizer = opened_tokenizer(path)
+    tokens = np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+    return tokens, vocabulary_of(tokenizer)
+
+
+def opened_tokenizer(path: Path) -> Any:
+    """The tokenizer of a file; `DataError` as `of_tokenizer` raises it.
+
+    >>> opened_tokenizer(Path("no/tokenizer.json"))
+    Traceback (most recent call last):
+    funcnn.data.dataset.DataError: no/tokenizer.json: no such file
+    """
     if not path.is_file():
         raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     with needed("tokenizers", path):
         from tokenizers import Tokenizer
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # the package raises nothing more special
         raise DataError(f"{path}: no tokenizer: {said(error)}") from None
+
+
+def vocabulary_of(tokenizer: Any) -> tuple[str, ...]:
+    """What each token of a tokenizer stands for."""
     names = {number: name for name, number in tokenizer.get_vocab(with_added_tokens=True).items()}
-    vocabulary = tuple(names.get(number, "") for number in range(max(names, default=-1) + 1))
-    return np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32), vocabulary
+    return tuple(names.get(number, "") for number in range(max(names, default=-1) + 1))

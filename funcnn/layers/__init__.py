@@ -2,8 +2,10 @@
 
 linear: dense and convolutions, the first file to read. embedding: rows of a table. activation,
 pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences;
-recurrent_stack: layers of them one after the other, each with its own carry;
-bidirectional: both of their directions. parameters: the dtype in which they are made.
+recurrent_stack: layers of them one after the other, each with its own carry; bidirectional: both of
+their directions. tokens: the entrance of a transformer; attention: places that look at
+one another; transformer: the block.
+parameters: the dtype in which they are made.
 """
 
 from funcnn.layers.activation import elu as elu
@@ -16,6 +18,8 @@ from funcnn.layers.activation import silu as silu
 from funcnn.layers.activation import softmax as softmax
 from funcnn.layers.activation import softplus as softplus
 from funcnn.layers.activation import tanh as tanh
+from funcnn.layers.attention import attend as attend
+from funcnn.layers.attention import self_attention as self_attention
 from funcnn.layers.bidirectional import bidirectional as bidirectional
 from funcnn.layers.embedding import embedding as embedding
 from funcnn.layers.linear import conv as conv
@@ -36,6 +40,9 @@ from funcnn.layers.recurrent import rnn as rnn
 from funcnn.layers.recurrent_stack import stack_recurrent as stack_recurrent
 from funcnn.layers.shape import dropout as dropout
 from funcnn.layers.shape import flatten as flatten
+from funcnn.layers.tokens import places as places
+from funcnn.layers.tokens import tokens as tokens
+from funcnn.layers.transformer import transformer_block as transformer_block
 from funcnn.names import reexported as _reexported
 
 __all__ = _reexported(__file__)

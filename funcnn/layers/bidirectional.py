@@ -64,7 +64,9 @@ def bidirectional(layer: Layer) -> Layer:
         dxs, taken = step_back_each(parts, params, res, dys)
         return _joined(dxs["forward"], dxs["backward"]), taken
 
-    return compose("bidirectional", parts, functools.partial(init_all, parts), flow, back)
+    init = functools.partial(init_all, parts)
+    # The second part is the first's twin: neither can be exchanged alone.
+    return compose("bidirectional", parts, init, flow, back, rebuild=None)
 
 
 def _of_both(carry: PyTree) -> Sequence[PyTree]:

@@ -97,7 +97,14 @@ def stack_recurrent(*layers: Layer | Function, **named: Layer | Function) -> Lay
         some = any(dcarry is not None for dcarry in dcarries)
         return (dcarries if some else None, dx, *further), taken
 
-    return compose("stack_recurrent", parts, init, flow, back)
+    return compose(
+        "stack_recurrent",
+        parts,
+        init,
+        flow,
+        back,
+        rebuild=lambda parts: stack_recurrent(**parts),
+    )
 
 
 def _by_layer(recurrent: Sequence[str], carries: PyTree) -> dict[str, PyTree]:

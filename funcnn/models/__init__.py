@@ -1,7 +1,8 @@
 """Models: compositions of layers, no mathematics of their own.
 
 image: perceptrons and small convolutional networks. resnet: residual networks. unet: a class for
-each pixel. autoencoder, vae: through a code and back. char_rnn: what comes next. shared: options.
+each pixel. autoencoder, vae: through a code and back. char_rnn, transformer: what comes next.
+shared: options.
 """
 
 from funcnn.models.autoencoder import autoencoder as autoencoder
@@ -10,6 +11,8 @@ from funcnn.models.image import lenet as lenet
 from funcnn.models.image import mlp as mlp
 from funcnn.models.resnet import resnet18 as resnet18
 from funcnn.models.resnet import resnet50 as resnet50
+from funcnn.models.transformer import gpt as gpt
+from funcnn.models.transformer import llama as llama
 from funcnn.models.unet import unet as unet
 from funcnn.models.vae import vae as vae
 from funcnn.names import reexported as _reexported

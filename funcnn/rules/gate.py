@@ -1,6 +1,7 @@
-"""Activations that multiply x by a smooth gate between 0 and 1: silu and gelu.
+"""Activations that multiply x by a smooth gate between 0 and 1, silu and gelu; and units of two.
 
-They are not monotone, so that their derivative does not follow from the output: x is kept.
+They are not monotone, so that their derivative does not follow from the output: x is kept. In
+swiglu and geglu the gate has an input of its own.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 
 from funcnn.core.registry import Case, rule
 from funcnn.rules.activation import pointwise_cases, times
-from funcnn.rules.shared.arguments import floating
+from funcnn.rules.shared.arguments import describe, floating, same_dtype
+from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
-from funcnn.types import Array, ArrayLike, Key
+from funcnn.types import Array, ArrayLike, Key, PyTree
 
 
 def _finite_below(x: Array) -> Array:
@@ -128,3 +130,120 @@ def gelu_cases(key: Key) -> Iterator[Case]:
     for approximate in (True, False):
         yield from pointwise_cases(key, approximate=approximate)
         yield Case("tail", (tail,), {"approximate": approximate})
+
+
+@rule
+def swiglu(x: ArrayLike, gate: ArrayLike) -> Array:
+    r"""A unit with a gate, y = x silu(gate).
+
+    Shapes: x, gate, y (...), one floating-point dtype.
+
+    Derivation: the product rule: dx = silu(gate) dy, dgate = x silu'(gate) dy, with silu and silu'
+    from `silu`. No kinks. A gate of -∞ is shut: y = 0 unless x is infinite or NaN.
+    Kept for the backward pass: x and gate; autodiff keeps those, silu(gate), σ and 1 - σ.
+
+    Earns its place in loops, where all that is kept is stacked; unrolled, XLA does as well.
+
+    Source: Shazeer, GLU variants improve transformer, 2020.
+
+    Raises:
+        TypeError: an argument is not floating point, or the dtypes differ.
+        ValueError: the shapes differ.
+
+    >>> swiglu(jnp.array([2.0, 2.0]), jnp.array([0.0, 100.0]))
+    Array([  0., 200.], dtype=float32)
+    """
+    x, gate = _pair("swiglu", x, gate)
+    return x * silu.reference(gate)
+
+
+def swiglu_forward(x: Array, gate: Array) -> tuple[Array, tuple[Array, Array]]:
+    return swiglu.reference(x, gate), (x, gate)
+
+
+def swiglu_backward(res: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, gate = res
+    y, kept = silu.forward(gate)
+    (dgate,) = silu.backward(kept, times(dy, x))
+    return times(dy, y), dgate
+
+
+swiglu.defvjp(swiglu_forward, swiglu_backward)
+
+
+@rule
+def geglu(x: ArrayLike, gate: ArrayLike, *, approximate: bool = True) -> Array:
+    r"""A unit with a gate, y = x gelu(gate).
+
+    Shapes: x, gate, y (...), one floating-point dtype; `approximate` as in `gelu`.
+
+    Derivation: the product rule: dx = gelu(gate) dy, dgate = x gelu'(gate) dy, with gelu and gelu'
+    from `gelu`. No kinks. A gate of -∞ is shut: y = 0 unless x is infinite or NaN.
+    Kept for the backward pass: x and gate; autodiff keeps what it keeps for `gelu` besides.
+
+    Earns its place in loops, where all that is kept is stacked; unrolled, XLA does as well.
+
+    Source: Shazeer, GLU variants improve transformer, 2020.
+
+    Raises:
+        TypeError: an argument is not floating point, or the dtypes differ.
+        ValueError: the shapes differ.
+
+    >>> geglu(jnp.array([2.0, 2.0]), jnp.array([0.0, 100.0]))
+    Array([  0., 200.], dtype=float32)
+    """
+    x, gate = _pair("geglu", x, gate)
+    return x * gelu.reference(gate, approximate=approximate)
+
+
+def geglu_forward(x: Array, gate: Array, *, approximate: bool) -> tuple[Array, tuple[Array, Array]]:
+    return geglu.reference(x, gate, approximate=approximate), (x, gate)
+
+
+def geglu_backward(
+    res: tuple[Array, Array], dy: Array, *, approximate: bool
+) -> tuple[Array, Array]:
+    x, gate = res
+    y, kept = gelu.forward(gate, approximate=approximate)
+    (dgate,) = gelu.backward(kept, times(dy, x), approximate=approximate)
+    return times(dy, y), dgate
+
+
+geglu.defvjp(geglu_forward, geglu_backward)
+
+
+def _pair(name: str, x: ArrayLike, gate: ArrayLike) -> tuple[Array, Array]:
+    x, gate = floating(name, x=x, gate=gate)
+    same_dtype(name, x=x, gate=gate)
+    if x.shape != gate.shape:
+        raise ValueError(
+            f"{name}: x and gate have one shape, found {describe(x)} and {describe(gate)}"
+        )
+    return x, gate
+
+
+# Linear in x: both sides are Σ y dy.
+def _euler(
+    args: tuple[PyTree, ...], dy: Array, cotangents: tuple[PyTree, ...]
+) -> tuple[Array, Array]:
+    return jnp.sum(args[0] * cotangents[0]), jnp.sum(swiglu.reference(*args) * dy)
+
+
+def _pair_cases(key: Key, tail: Array, **static: bool) -> Iterator[Case]:
+    kx, kg = jax.random.split(key)
+    for name, shape in {"rows": (5, 7), "one": (1,), "scalar": (), "nothing": (0, 3)}.items():
+        yield Case(name, (normal(kx, shape), normal(kg, shape)), static)
+    yield Case("tail", (tail[::-1] / 3, tail), static)
+
+
+@swiglu.defcases
+def swiglu_cases(key: Key) -> Iterator[Case]:
+    laws = {"sum x dx = sum y dy": _euler}
+    yield Case("square", (normal(key, (3, 4)), normal(key, (3, 4))), laws=laws)
+    yield from _pair_cases(key, jnp.array([-80.0, -20.0, 20.0, 80.0]))
+
+
+@geglu.defcases
+def geglu_cases(key: Key) -> Iterator[Case]:
+    for approximate in (True, False):
+        yield from _pair_cases(key, jnp.array([-8.0, -5.0, 5.0, 8.0]), approximate=approximate)

@@ -16,13 +16,14 @@ from typing import Any
 
 from funcnn.config import Config, ConfigError, dump_config, load_config
 from funcnn.core.errors import first_line
+from funcnn.data.contents import changes
 from funcnn.data.known import Known
 from funcnn.report.files import UNFINISHED, in_place_of
 from funcnn.runs.lock import InUse, locked
 from funcnn.train import MetricsError, MetricsLog
 
 # What may change between a run and its resumption: how long, how often, where, on what.
-_MAY_CHANGE = {"train", "run.platform", "run.folder", "run.search"}
+_MAY_CHANGE = {"train", "mesh", "run.platform", "run.folder", "run.search"}
 _LOCK = ".funcnn-lock"
 # What a run that was killed before it began may have left behind.
 _LEFTOVERS = {
@@ -43,6 +44,9 @@ class RunFolder:
         self.config = self.path / "config.toml"
         self.data = self.path / "data.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.speed = self.path / "speed.jsonl"  # apart: speeds differ from run to run
+        self.tensorboard = self.path / "tensorboard"
+        self.profile = self.path / "profile"
         self.checkpoints = self.path / "checkpoints"
         self.curves = self.path / "curves.png"
         self.pictures = self.path / "pictures"
@@ -77,9 +81,15 @@ class RunFolder:
         try:
             if not stack.enter_context(locked(self.path / _LOCK)):
                 warn(f"{self.path}: cannot be locked here; see that nobody else trains in it")
-        except InUse:
-            message = "another process is training in it; wait for it, or take another --out"
-            raise ConfigError([f"{self.path}: {message}"]) from None
+        except InUse as error:
+            busy = "another process is training in it"
+            if owner := error.owner:
+                who = f"{owner.pid} on host {owner.host}"
+                busy = f"another process, {who}, is training in it since {owner.since}"
+            cure = "wait for it, or take another --out"
+            if not error.certain:
+                cure = f"if it no longer runs, remove {self.path / _LOCK}"
+            raise ConfigError([f"{self.path}: {busy}; {cure}"]) from None
         except OSError as error:
             read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
             if not (read_only and self.config.is_file()):
@@ -111,9 +121,17 @@ class RunFolder:
         if changed:
             raise ConfigError(changed)
         try:
-            MetricsLog(self.metrics).last_step(until=0)
+            for path in (self.metrics, self.speed):
+                MetricsLog(path).last_step(until=0)
         except MetricsError as error:
             raise ConfigError([f"{error}; remove this line to go on"]) from error
+
+    def check_data(self, known: Known) -> None:
+        """Raise ConfigError where the rows are not those that the run inside began with."""
+        if changed := changes(self.known().contents, known.contents):
+            message = f"its data have changed: {'; '.join(changed)}"
+            cure = f'put them back, or begin a new run with model.init_from.path = "{self.path}"'
+            raise ConfigError([f"{self.path}: {message}; {cure}"])
 
     def read(self, *, foreign: bool = True) -> Config:
         """The config of the run inside; without `foreign`, one that names no function.
@@ -148,6 +166,13 @@ class RunFolder:
         _write(self.path / "versions.json", json.dumps(versions, indent=2) + "\n")
         _write(self.data, known.to_json())
         _write(self.config, dump_config(config))  # the last: with it a run has begun
+
+    def withdraw(self) -> None:
+        """Take back what `begin` has written, where neither a record nor a state has come since."""
+        if self.metrics.exists() or any(self.checkpoints.glob("step_*")):
+            return
+        for path in (self.config, self.data, self.path / "versions.json"):
+            path.unlink(missing_ok=True)
 
 
 def version(package: str) -> str:

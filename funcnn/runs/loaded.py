@@ -35,7 +35,8 @@ class LoadedRun:
 
     Attributes:
         config: the resolved config.
-        params: those to evaluate with: averages where the run kept some, statistics folded in.
+        params: those to evaluate with: averages where the run kept some, or what a schedule-free
+            optimizer has in their place, statistics folded in.
         step: the step that they are of.
         known: what is known of the data: shapes, classes, labels, vocabulary.
         measured: the model at its task, with loss and metrics.
@@ -134,6 +135,7 @@ def loaded_from(
     extra = jax.eval_shape(lambda p: first_extra(config, network, p), network.params)
     step, seed = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.uint32)
     like = TrainState(network.params, None, step, seed, network.statistics, extra)
+    like = like._replace(health=None)  # which only a step needs
     state = result_of(folder, config, like, warn)
     return LoadedRun(config, state.evaluation_params(), int(state.step), known, network.measured)
 

@@ -1,4 +1,4 @@
-"""What a config chooses of a run beside its model: hooks, early stopping, the best checkpoint."""
+"""What a config chooses of a run beside its model: hooks, writers, the best checkpoint."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from funcnn.experiment import Experiment
 from funcnn.foreign import check_builder, find
 from funcnn.runs.folder import RunFolder
 from funcnn.task.metric import Metric
-from funcnn.train import Checkpoints, early_stopping
+from funcnn.train import Checkpoints, MetricsLog, MetricsWriter, TensorBoardLog, early_stopping
 from funcnn.train.hooks import Hooks
-from funcnn.train.metrics_log import EVALUATION
+from funcnn.train.metrics_log import EVALUATION, OthersLog
+from funcnn.train.processes import is_first
 
 
 def chosen_checkpoints(
@@ -63,6 +64,32 @@ def chosen_hooks(experiment: Experiment) -> Hooks:
             )
         )
     return Hooks(**hooks)
+
+
+def chosen_writers(
+    config: Config, folder: RunFolder
+) -> tuple[list[MetricsWriter], list[MetricsWriter]]:
+    """Where the metrics of a run go, and where its speeds go.
+
+    Of many processes the first alone writes; the others read what it has written.
+
+    Raises:
+        ConfigError: TensorBoard is asked for, and what writes its files is not installed.
+
+    >>> from funcnn.config import Config, ModelConfig
+    >>> metrics, speeds = chosen_writers(Config(model=ModelConfig(name="mlp")), RunFolder("x"))
+    >>> [writer.path.name for writer in (*metrics, *speeds)]
+    ['metrics.jsonl', 'speed.jsonl']
+    """
+    if not is_first():
+        return [OthersLog(folder.metrics)], []
+    both: list[MetricsWriter] = []
+    if config.train.tensorboard:
+        try:
+            both.append(TensorBoardLog(folder.tensorboard))
+        except ModuleNotFoundError as error:
+            raise ConfigError([f"train.tensorboard: {error}"]) from None
+    return [MetricsLog(folder.metrics), *both], [MetricsLog(folder.speed), *both]
 
 
 def result_step(config: Config, checkpoints: Checkpoints) -> int | None:

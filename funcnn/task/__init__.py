@@ -2,7 +2,8 @@
 
 task: of a batch, the inputs of a model and the targets of its outputs; the first file to read.
 metric: a figure of a whole split. augmenting: what is done to a batch first. measured: a model at a
-task, as what a step minimises and what an evaluation looks at. kinds, losses, metrics: those that a
+task, as what a step minimises and what an evaluation looks at; scored: its head and its loss in
+one. kinds, losses, metrics: those that a
 config chooses by name, a file each.
 """
 

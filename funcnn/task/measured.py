@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -14,10 +15,12 @@ from funcnn.data.batches import MASK
 from funcnn.data.streams import FIRST
 from funcnn.task.augmenting import Augmenting
 from funcnn.task.metric import Metric, in_training, mean_of
+from funcnn.task.scored import scored
 from funcnn.task.task import Losses, Task
 from funcnn.types import Array, Key, Params, PyTree
 
 CARRY = "carry"
+WEIGHT = "weight"  # of the step, which takes it out of the metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Measured:
         batch, key = self._augmented(batch, key)
         if self.task.objective is not None:
             losses, found = _checked(self.task.objective(self.model, params, batch, key))
-            return _mean(losses, jnp.ones_like(losses), mask), found
+            return self._mean(losses, jnp.ones_like(losses), mask, found)
+        if self.task.fused:
+            return self._fused_mean(params, batch, key, mask)
         outputs, taken = self.model.value_and_statistics(params, self.task.taken(batch), key)
         return self._mean_and_metrics(outputs, taken, batch[self.task.targets], mask)
 
@@ -109,7 +114,7 @@ class Measured:
             if metric.is_mean
         }
         found |= {"statistics": taken} if taken else {}
-        return _mean(losses, self._counts(losses, targets), mask), found
+        return self._mean(losses, self._counts(losses, targets), mask, found)
 
     def rows(self, params: Params, batch: Mapping[str, Array]) -> dict[str, Array]:
         """What each row gives to the loss and to each metric, (B, ...), in evaluation."""
@@ -133,11 +138,46 @@ class Measured:
             return mean_of(lambda losses, _: losses)
         return mean_of(self.losses, ignored=self.task.ignored)
 
+    def _fused_mean(
+        self, params: Params, batch: Mapping[str, Array], key: Key | None, mask: Array | None
+    ) -> tuple[Array, dict[str, PyTree]]:
+        """The mean loss alone: metrics would ask for the logits."""
+        labels, ignored = batch[self.task.targets], self.task.ignored
+        unknown = -1 if ignored is None else ignored  # no label is negative
+        if mask is not None:
+            labels = jnp.where(mask.reshape(-1, *[1] * (labels.ndim - 1)), labels, unknown)
+        model = scored(self.model, labels, unknown, **_smoothing(self.losses))
+        value, taken = model.value_and_statistics(params, self.task.taken(batch), key)
+        found: dict[str, PyTree] = {"statistics": taken} if taken else {}
+        if mask is not None or ignored is not None:
+            found[WEIGHT] = jnp.sum(labels != unknown).astype(value.dtype)
+        return value, found
+
+    def _mean(
+        self, losses: Array, counts: Array, mask: Array | None, found: dict[str, PyTree]
+    ) -> tuple[Array, dict[str, PyTree]]:
+        """The mean of the losses (B, ...) that count, in a row that counts.
+
+        Where not all do, `weight` says to a step that accumulates how many did.
+        """
+        if mask is not None:
+            known = jnp.broadcast_to(mask.reshape(-1, *[1] * (losses.ndim - 1)), losses.shape)
+            losses, counts = jnp.where(known, losses, 0), jnp.where(known, counts, 0)
+        total = jnp.sum(counts)
+        some = mask is not None or self.task.ignored is not None
+        return jnp.sum(losses) / jnp.maximum(total, 1), found | ({WEIGHT: total} if some else {})
+
     def _counts(self, losses: Array, targets: Array) -> Array:
         ignored = self.task.ignored
         if ignored is None or not jnp.issubdtype(targets.dtype, jnp.integer):
             return jnp.ones_like(losses)
         return jnp.broadcast_to(targets != ignored, losses.shape).astype(losses.dtype)
+
+
+def _smoothing(losses: Losses) -> dict[str, float]:
+    """The options of softmax_cross_entropy that a head and a loss in one have, too."""
+    given = losses.keywords if isinstance(losses, functools.partial) else {}
+    return {name: value for name, value in given.items() if name == "smoothing"}
 
 
 def _checked(found: PyTree) -> tuple[Array, dict[str, PyTree]]:
@@ -149,14 +189,6 @@ def _checked(found: PyTree) -> tuple[Array, dict[str, PyTree]]:
             f"pair with a dict of metrics, found {getattr(losses, 'shape', type(losses))}"
         )
     return losses, dict(metrics)
-
-
-def _mean(losses: Array, counts: Array, mask: Array | None) -> Array:
-    """The mean of the losses (B, ...) that count, in a row that counts."""
-    if mask is not None:
-        known = jnp.broadcast_to(mask.reshape(-1, *[1] * (losses.ndim - 1)), losses.shape)
-        losses, counts = jnp.where(known, losses, 0), jnp.where(known, counts, 0)
-    return jnp.sum(losses) / jnp.maximum(jnp.sum(counts), 1)
 
 
 def _beside(first: Array, carry: Array) -> Array:

@@ -40,6 +40,8 @@ class Task:
         ignored: the label that does not count, in the loss and in the metrics.
         objective: in the place of a loss, the losses of rows from the model itself and a whole
             batch: for derivatives by x, several passes, draws.
+        fused: whether the model's head and the loss are one in training (`fnn.task.scored`): the
+            logits never stand whole, and of a step there is the loss alone.
 
     >>> Task(targets="x", loss="squared_error", metrics=("mse",)).inputs
     'x'
@@ -52,6 +54,7 @@ class Task:
     check: Check = anything
     ignored: int | None = None
     objective: Objective | None = None
+    fused: bool = False
 
     def taken(self, batch: Mapping[str, PyTree]) -> PyTree:
         """What the model is given of a batch."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.precision import wide
 from funcnn.types import Array, PyTree
 
 # Where the averages stand in the `extra` of a state.
@@ -98,5 +99,4 @@ def averages_or_params(params: PyTree, extra: PyTree) -> PyTree:
 
 def _wide(param: Array) -> Array:
     param = jnp.asarray(param)
-    small = jnp.finfo(param.dtype).bits < 32
-    return param.astype(jnp.float32) if small else param
+    return param.astype(wide(param.dtype))

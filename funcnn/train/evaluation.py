@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from funcnn.train.mesh import Placement
 from funcnn.train.state import TrainState
 from funcnn.types import Batch, PyTree
 
@@ -22,6 +23,7 @@ def make_evaluation(
     split_arrays: Mapping[str, np.ndarray],
     batch_size: int,
     figures: Mapping[str, Figure] | None = None,
+    placement: Placement | None = None,
 ) -> Evaluation:
     """Compile `metrics(params, batch) -> {name: (B, ...)}` into `evaluate(params) -> {name: x}`.
 
@@ -29,7 +31,8 @@ def make_evaluation(
     `batch_size` rows; the last is filled up with rows that are left out again, so every batch has
     one shape and one program serves all. What all rows give is put together on the host, and
     `figures` makes a number of it, (N, ...); without one it is the mean of one number a row, in
-    float64. So the size of the batches decides nothing.
+    float64. So the size of the batches decides nothing. On many devices `placement`, that of the
+    step, spreads the rows of each batch over them; there are then as many more as that needs.
 
     Raises ValueError for arrays without rows or of unequal lengths and for a batch size below 1,
     TypeError where a metric does not give something for each row.
@@ -45,7 +48,9 @@ def make_evaluation(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, found {batch_size}")
     batch_size = min(batch_size, rows)
-    return Evaluation(metrics, split_arrays, rows, batch_size, figures or {})
+    if placement is not None:
+        batch_size = -(-batch_size // placement.parts()) * placement.parts()
+    return Evaluation(metrics, split_arrays, rows, batch_size, figures or {}, placement)
 
 
 class Evaluation:
@@ -63,14 +68,19 @@ class Evaluation:
         rows: int,
         batch_size: int,
         figures: Mapping[str, Figure],
+        placement: Placement | None = None,
     ):
         self._arrays, self._rows, self._size = arrays, rows, batch_size
-        self._metrics, self._compiled, self._figures = metrics, jax.jit(metrics), figures
+        self._metrics, self._figures, self._placement = metrics, figures, placement
+        # Each process looks at all that comes out.
+        whole = None if placement is None else placement.whole()
+        self._compiled = jax.jit(metrics, out_shardings=whole)
 
     def __call__(self, params: PyTree) -> dict[str, float]:
         """The figure of each metric over the split."""
         # All batches are started before the first result is fetched.
-        outputs = jax.device_get([self._compiled(params, batch) for batch in self._batches()])
+        batches = map(self._placed, self._batches())
+        outputs = jax.device_get([self._compiled(params, batch) for batch in batches])
         self._check(outputs[0])
         return {name: self._figure(name, outputs) for name in outputs[0]}
 
@@ -90,6 +100,10 @@ class Evaluation:
             # The filling is a copy of true rows: rows of zeros could divide by zero in a model.
             index = np.arange(start, start + self._size) % self._rows  # (B,)
             yield {name: np.asarray(array)[index] for name, array in self._arrays.items()}
+
+    def _placed(self, batch: Batch) -> Batch:
+        where = self._placement
+        return batch if where is None else where.put(batch, where.of_batch(batch))
 
     def _figure(self, name: str, outputs: Sequence[Mapping[str, np.ndarray]]) -> float:
         rows = np.concatenate([output[name] for output in outputs])[: self._rows]  # (N, ...)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from funcnn.train.processes import are_many
 from funcnn.train.signature import Signature, differences, first_of, leaf_name, signature
 from funcnn.train.state import TrainState
-from funcnn.train.step import RESERVED, Update, check_leading_axis
+from funcnn.train.step import Update, check_leading_axis
 from funcnn.types import Array, Batch, Metrics, PyTree
 
 # evaluate(params) -> {name: mean}
@@ -129,16 +132,54 @@ class RetraceGuard:
             )
 
 
+class HaltGuard:
+    """Look for an update that a step's guard refused, without waiting for the device.
+
+    >>> halted = HaltGuard()
+    >>> halted.add({"halted_at": np.int32([0, 7])}, {"x": np.array([0.5, np.inf])})
+    >>> halted.found(wait=True)
+    (7, {'x': np.float64(inf)})
+    """
+
+    def __init__(self, *, stacked: bool = True):
+        self._stacked = stacked
+        self._unread: list[tuple[Array | np.ndarray, Batch]] = []
+
+    def add(self, metrics: Metrics, batch: Batch) -> None:
+        """The metrics and the batch of one more call."""
+        if "halted_at" in metrics:
+            self._unread.append((metrics["halted_at"], batch))
+
+    def found(self, *, wait: bool) -> tuple[int, Batch] | None:
+        """The number of the update, from 1, and its batch, where that is known; `wait` for it."""
+        while self._unread and (wait or _is_ready(self._unread[0][0])):
+            halted, batch = self._unread.pop(0)
+            at = np.ravel(np.asarray(halted))
+            if at[-1]:
+                first = int(np.flatnonzero(at)[0])
+                own = jax.tree.map(operator.itemgetter(first), batch) if self._stacked else batch
+                return int(at[-1]), own
+        return None
+
+
+def _is_ready(x: Array | np.ndarray) -> bool:
+    # Of many processes all must see it at the same call, and each is ready at a time of its own.
+    return not are_many() and getattr(x, "is_ready", lambda: True)()
+
+
 def check_training(metrics: Metrics, position: int) -> None:
     """Raise TrainingError, naming step and metric, where loss or gradient is not finite.
 
-    `metrics` are those of one call, whose last step is `position`.
+    `metrics` are those of one call, whose last step is `position`. Where the step has a guard,
+    nothing is wrong: it skips such updates, or halts, for which `HaltGuard` looks, or halves the
+    scale of its loss.
 
     >>> check_training({"loss": np.float32([1.0, np.nan])}, position=8)
     Traceback (most recent call last):
     funcnn.train.guard.TrainingError: step 8: loss is nan: ...
     """
-    for name in RESERVED:
+    guarded = "skipped" in metrics or "halted_at" in metrics
+    for name in ("loss", "gradient_norm") if not guarded else ():
         values = np.ravel(np.asarray(metrics.get(name, 0.0)))
         wrong = np.flatnonzero(~np.isfinite(values))
         if wrong.size:
@@ -156,8 +197,8 @@ def check_params(params: PyTree, position: int) -> None:
     Traceback (most recent call last):
     funcnn.train.guard.TrainingError: step 8: params leaf 'w' is not finite: ...
     """
-    for path, leaf in jax.tree_util.tree_flatten_with_path(jax.device_get(params))[0]:
-        if not np.isfinite(leaf).all():
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not jnp.isfinite(leaf).all():
             raise TrainingError(
                 f"step {position}: params leaf '{leaf_name(path)}' is not finite: training stops, "
                 f"and this state is not saved"

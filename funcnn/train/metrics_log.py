@@ -30,6 +30,9 @@ class MetricsError(ValueError):
 class MetricsLog:
     """A file of JSON lines, each with the key `step`; a line is in the file when `write` returns.
 
+    Of the writers of metrics (`MetricsWriter`) it is the one that can be read back: what `fit`
+    knows of a run that goes on, it knows from there.
+
     Numbers that are not finite are written as `null`, because JSON has no word for them;
     `read_metrics` gives them back as NaN.
 
@@ -96,6 +99,22 @@ class MetricsLog:
                 unfinished.write_bytes(new)
         except OSError as error:
             raise MetricsError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Nothing is left open: a line is in the file when `write` returns."""
+
+
+class OthersLog(MetricsLog):
+    """The metrics file that another process writes: it is read alone.
+
+    >>> OthersLog("no/metrics.jsonl").write({"step": 10, "loss": 2.5})
+    """
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Nothing: the other process does it."""
+
+    def rewind(self, step: int) -> None:
+        """Nothing, likewise."""
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TextIO
 
 # A bar is redrawn at most this often: the loop may make thousands of calls a second.
 SECONDS_BETWEEN_UPDATES = 0.1
+PER_SECOND = "_per_second"
+STEPS_PER_SECOND = f"steps{PER_SECOND}"
 
 
 class Progress(Protocol):
@@ -23,7 +25,7 @@ class Progress(Protocol):
         ...
 
     def report(self, record: Mapping[str, Any]) -> None:
-        """The metrics of a logged step are there."""
+        """The metrics of a logged step are there, and the speed since the one before, if known."""
         ...
 
     def close(self) -> None:
@@ -75,7 +77,10 @@ class PlainProgress:
 
 
 class TerminalProgress:
-    """A bar with steps, speed and time left; each logged step is a line above it.
+    """A bar with steps, their speed and time left; each logged step is a line above it.
+
+    The speed is the one measured between the last two records: the bar itself moves when steps are
+    handed to the device, which may be long before they are done.
 
     >>> import io
     >>> progress = TerminalProgress(io.StringIO())
@@ -91,12 +96,13 @@ class TerminalProgress:
             progress.TextColumn("training"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TaskProgressColumn(show_speed=True),
+            progress.TaskProgressColumn(),
+            progress.TextColumn("{task.fields[speed]}"),
             progress.TimeRemainingColumn(),
             console=Console(file=stream),
             refresh_per_second=4,
         )
-        self._task = self._bar.add_task("training", start=False, total=None)
+        self._task = self._bar.add_task("training", start=False, total=None, speed="")
         self._steps = 0
         self._updated = 0.0
 
@@ -117,6 +123,9 @@ class TerminalProgress:
     def report(self, record: Mapping[str, Any]) -> None:
         """Print the line above the bar."""
         self._bar.console.print(describe_record(record, self._steps), highlight=False)
+        if STEPS_PER_SECOND in record:
+            speed = _described(STEPS_PER_SECOND, record[STEPS_PER_SECOND])
+            self._bar.update(self._task, speed=speed)
 
     def close(self) -> None:
         """Leave the bar as it stands and give the cursor back."""
@@ -124,13 +133,19 @@ class TerminalProgress:
 
 
 def describe_record(record: Mapping[str, Any], steps: int) -> str:
-    """One line of a logged step, numbers to four digits.
+    """One line of a logged step, numbers to four digits, speeds with their unit behind them.
 
     >>> describe_record({"step": 5, "loss": 0.123456, "evaluation_accuracy": 0.98}, 10)
     'step 5/10  loss 0.1235  evaluation accuracy 0.98'
+    >>> describe_record({"step": 5, "examples_per_second": 65432.1, "share_of_peak": 0.4}, 10)
+    'step 5/10  65,430 examples/s  share of peak 0.4'
     """
     parts = [f"step {record['step']}/{steps}"]
-    parts += [
-        f"{name.replace('_', ' ')} {value:.4g}" for name, value in record.items() if name != "step"
-    ]
+    parts += [_described(name, value) for name, value in record.items() if name != "step"]
     return "  ".join(parts)
+
+
+def _described(name: str, value: float) -> str:
+    if name.endswith(PER_SECOND):
+        return f"{float(f'{value:.4g}'):,.10g} {name.removesuffix(PER_SECOND)}/s"
+    return f"{name.replace('_', ' ')} {value:.4g}"

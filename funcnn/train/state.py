@@ -10,11 +10,13 @@ import numpy as np
 import optax
 
 from funcnn.core.usage import as_integer
-from funcnn.train.averages import averages_or_params
+from funcnn.train.averages import averages_or_params, holds_averages
 from funcnn.train.extra import check_extra
+from funcnn.train.health import Guard, Health, checked_guard
+from funcnn.train.schedule_free import evaluated, schedule_free_states
 from funcnn.train.signature import leaf_name
 from funcnn.train.statistics import Statistics, fold_statistics, zero_statistics
-from funcnn.types import Array, ArrayLike, PyTree
+from funcnn.types import Array, ArrayLike, Key, PyTree
 
 
 class TrainState(NamedTuple):
@@ -25,8 +27,8 @@ class TrainState(NamedTuple):
     state holds no key. `statistics` are the running ones of batch norm, {path: (mean, variance,
     count)}; they stand apart from `params`, where weight decay would shrink them. `extra` is a tree
     of arrays of any dtype, which the loss and `after_update` of a step take and return: the carry
-    of a recurrent network, averages of the params, a target network. All of it is donated,
-    guarded, saved and restored alike.
+    of a recurrent network, averages of the params, a target network. `health` is what a `Guard`
+    keeps, {} without one. All of it is donated, guarded, saved and restored alike.
 
     >>> state = TrainState.create({"w": jnp.ones((2, 3))}, optax.sgd(0.1), seed=0)
     >>> state.step.dtype, state.seed.dtype, state.params["w"].shape
@@ -39,6 +41,7 @@ class TrainState(NamedTuple):
     seed: jax.Array
     statistics: Statistics = {}  # noqa: RUF012, nobody changes it
     extra: PyTree = {}  # noqa: RUF012
+    health: Health = {}  # noqa: RUF012
 
     @staticmethod
     def create(
@@ -47,16 +50,17 @@ class TrainState(NamedTuple):
         seed: int,
         statistics: Statistics | None = None,
         extra: PyTree = None,
+        guard: Guard | None = None,
     ) -> TrainState:
         """The state before the first step. The arrays are copies: a step donates its state.
 
         `statistics` are those of any batch, `model.statistics(params, x, key)`, or their shapes:
         the state's own start at zero, of no batch yet. A model without batch norm has none.
-        `extra` is what the first step is given.
+        `extra` is what the first step is given; `guard` is that of the step.
 
         Raises TypeError for a leaf of `params` that is not floating point, or one of `extra` that
-        is no array; ValueError for a seed
-        outside 0 ... 2**32 - 1.
+        is no array; ValueError for a seed outside 0 ... 2**32 - 1, or averages of the params with a
+        schedule-free optimizer, which evaluates some of its own.
 
         >>> TrainState.create({"count": jnp.zeros(3, jnp.int32)}, optax.sgd(0.1), seed=0)
         Traceback (most recent call last):
@@ -72,19 +76,38 @@ class TrainState(NamedTuple):
         running = zero_statistics(statistics or {})
         check_extra(extra)
         extra = {} if extra is None else _strong_copy(extra)
-        return TrainState(params, _strong_copy(optimizer_state), step, seed_array, running, extra)
+        if holds_averages(extra) and schedule_free_states(optimizer_state):
+            raise ValueError(
+                "averages of the params: a schedule-free optimizer evaluates some of its own; "
+                "leave one of the two out"
+            )
+        guard = checked_guard(guard)
+        optimizer_state, health = _strong_copy(optimizer_state), guard.start() if guard else {}
+        return TrainState(params, optimizer_state, step, seed_array, running, extra, health)
+
+    def step_key(self) -> Key:
+        """The random key of the next step, made of the seed and the number of steps before it.
+
+        >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), seed=3)
+        >>> bool(state.step_key() == jax.random.fold_in(jax.random.key(3), 0))
+        True
+        """
+        return jax.random.fold_in(jax.random.key(self.seed), self.step)
 
     def evaluation_params(self) -> PyTree:
         """The params to evaluate with: their averages where `extra` holds some, the statistics in.
 
-        Averages are what `average_params` keeps there; the statistics are folded in where there
-        are any. `state.params` are those that are trained.
+        Averages are what `average_params` keeps there. Of a schedule-free optimizer of optax they
+        are `optax.contrib.schedule_free_eval_params`, wherever its state stands in that of the
+        optimizer. The statistics are folded in where there are any, as they are: those of the
+        params that are trained, which are `state.params`.
 
         >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), seed=0)
         >>> list(state.evaluation_params())
         ['w']
         """
-        return fold_statistics(averages_or_params(self.params, self.extra), self.statistics)
+        params = evaluated(averages_or_params(self.params, self.extra), self.optimizer_state)
+        return fold_statistics(params, self.statistics)
 
 
 def check_params(params: PyTree) -> None:
@@ -92,7 +115,9 @@ def check_params(params: PyTree) -> None:
 
     >>> check_params({"w": np.zeros(3, np.float32)})
     """
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    if not (leaves := jax.tree_util.tree_flatten_with_path(params)[0]):
+        raise TypeError("params hold no array: there is nothing to train")
+    for path, leaf in leaves:
         if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
             kind = "function" if callable(leaf) else type(leaf).__name__
             raise TypeError(

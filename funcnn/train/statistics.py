@@ -70,6 +70,28 @@ def merge_statistics(running: Statistics, batch: Statistics, momentum: float) ->
     return {path: merged(path) for path in running}
 
 
+def pooled_statistics(parts: Statistics) -> Statistics:
+    """The statistics of a batch from those of its parts, stacked on axis 0.
+
+    Mean and variance are those of all rows: the variance is that within the parts and that between
+    their means.
+
+    >>> two = jnp.array([[0.0], [2.0]]), jnp.array([[1.0], [1.0]]), jnp.array([4.0, 4.0])
+    >>> mean, variance, count = pooled_statistics({"norm": two})["norm"]
+    >>> mean, variance, count
+    (Array([1.], dtype=float32), Array([2.], dtype=float32), Array(8., dtype=float32))
+    """
+
+    def pooled(means: Array, variances: Array, counts: Array) -> tuple[Array, Array, Array]:
+        total = jnp.sum(counts, axis=0)
+        weights = (counts / total)[..., None]  # (n, 1); repeated, (n, layers, 1)
+        mean = jnp.sum(weights * means, axis=0)  # (C,)
+        within = variances + jnp.square(means - mean[None])  # (n, C)
+        return mean, jnp.sum(weights * within, axis=0), total
+
+    return {path: pooled(*stacked) for path, stacked in parts.items()}
+
+
 def fold_statistics(params: PyTree, statistics: Statistics, *, frozen: bool = False) -> PyTree:
     """The params of evaluation: with `mean` and `variance` beside `scale` and `bias`.
 

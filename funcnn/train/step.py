@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, TypeGuard
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from funcnn.core.precision import wide
 from funcnn.core.usage import as_integer
-from funcnn.train.extra import EXTRA, same_types, takes_extra
-from funcnn.train.signature import differences, first_of, leaf_name, signature
+from funcnn.train.accumulation import Differentiated, Valued, differentiated, valued
+from funcnn.train.extra import same_types
+from funcnn.train.health import Guard, Health, checked_guard, kept_where
+from funcnn.train.loss import checked_loss
+from funcnn.train.mesh import Placement, Sharding
+from funcnn.train.signature import leaf_name, signature
 from funcnn.train.state import TrainState, check_params
-from funcnn.train.statistics import Statistics, merge_statistics
+from funcnn.train.statistics import merge_statistics
+from funcnn.train.update import updated
 from funcnn.types import Array, Batch, Function, Loss, Metrics, PyTree
 
 # One call of a step, `make_step`'s or a plain function.
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 # after_update(params, extra, step) -> extra
 AfterUpdate = Callable[[PyTree, PyTree, Array], PyTree]
-
-RESERVED = ("loss", "gradient_norm")
-STATISTICS = "statistics"
+# One update, which is not compiled.
+Body = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
 def make_step(
@@ -33,6 +37,10 @@ def make_step(
     steps_per_call: int = 1,
     momentum: float = 0.9,
     after_update: AfterUpdate | None = None,
+    accumulate: int = 1,
+    guard: Guard | None = None,
+    mesh: Mesh | None = None,
+    sharding: Sharding | None = None,
 ) -> Step:
     """Compile one update of `loss(params, batch, key) -> scalar` or `(scalar, metrics)`.
 
@@ -52,6 +60,16 @@ def make_step(
     `jax.tree.map(lambda new, old: jnp.where(step % 100 == 0, new, old), params, extra)`. Whoever
     returns no `extra` leaves it as it is. No gradient goes through it.
 
+    `accumulate` is the number of parts that a batch is cut in, one after the other in memory: to
+    rounding the same update where no row depends on the others. A loss that is not the mean over
+    all rows returns among its metrics, as `weight`, over how many it is one. `guard` says what
+    becomes of an update that is not finite, or far above the others; the state is then made with
+    the same, `TrainState.create(..., guard=guard)`. See `Guard`.
+
+    On many devices `mesh`, of `make_mesh`, says how the rows of a batch and the params lie, and
+    `sharding` how single params do, by patterns of their names, {"**/w": ["fsdp", "tensor"]}; see
+    `Placement`. `step.place(state)` lays out a first state; a batch may be NumPy's.
+
     With `steps_per_call=1` the batch is as the loss takes it and the metrics are scalars. With
     K > 1 every array of the batch has a leading axis of K, or fewer in a last call, and the metrics
     have it too; the K updates run in one `lax.scan` and give the same parameters.
@@ -59,7 +77,8 @@ def make_step(
     Raises TypeError, naming the leaf or the shape, where params are not floating point, the loss is
     no scalar or its metrics are no scalars, the optimizer changes the type of its own state, the
     statistics are not those of the state, or `extra` changes its tree or types; ValueError for a
-    leading axis that is not 1 ... K, or a momentum outside [0, 1).
+    leading axis that is not 1 ... K, rows that cannot be cut in equal parts, or an option that is
+    outside its range.
 
     >>> from funcnn.train import TrainState
     >>> def loss(params, batch, key):
@@ -71,7 +90,16 @@ def make_step(
     >>> float(metrics["loss"]), int(state.step)
     (1.0, 1)
     """
-    return Step(loss, optimizer, steps_per_call, momentum, after_update)
+    if sharding and mesh is None:
+        raise ValueError("make_step: sharding is for a mesh: give mesh=fnn.train.make_mesh(...)")
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise TypeError(f"make_step: mesh is one of fnn.train.make_mesh(...), found {mesh!r}")
+    if not isinstance(sharding, Mapping | None):
+        raise TypeError(f"make_step: sharding is a dict by patterns of names, found {sharding!r}")
+    placement = None if mesh is None else Placement(mesh, sharding or {})
+    return Step(
+        loss, optimizer, steps_per_call, momentum, after_update, accumulate, guard, placement
+    )
 
 
 class Step:
@@ -79,6 +107,7 @@ class Step:
 
     `body` is the same update as a pure function that is not compiled, always of one batch; `jitted`
     is what a call runs, for `jitted.trace(state, batch)` and ahead of time compilation.
+    `placement` says how arrays lie on many devices, None on one.
     `learning_rate` is the optimizer's, a number or a function of the updates made before, where it
     tells one (see `make_optimizer`), else None.
 
@@ -94,17 +123,26 @@ class Step:
         steps_per_call: int,
         momentum: float = 0.9,
         after_update: AfterUpdate | None = None,
+        accumulate: int = 1,
+        guard: Guard | None = None,
+        placement: Placement | None = None,
     ):
-        if as_integer(steps_per_call) is None:
-            raise ValueError(f"steps_per_call must be an integer, found {steps_per_call!r}")
-        if steps_per_call < 1:
-            raise ValueError(f"steps_per_call must be at least 1, found {steps_per_call}")
+        for name, count in (("steps_per_call", steps_per_call), ("accumulate", accumulate)):
+            if as_integer(count) is None:
+                raise ValueError(f"{name} must be an integer, found {count!r}")
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, found {count}")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, found {momentum!r}")
-        self.steps_per_call = steps_per_call
+        self.steps_per_call, accumulate = int(steps_per_call), int(accumulate)
         self.learning_rate: float | Function | None = getattr(optimizer, "learning_rate", None)
         optimizer = optax.with_extra_args_support(optimizer)
-        self.body = _make_body(_taking_extra(loss), optimizer, momentum, after_update)
+        self.loss, self.guard = checked_loss(loss), checked_guard(guard)
+        find, value = differentiated(self.loss, accumulate), valued(self.loss, accumulate)
+        self.placement = placement
+        self.body = _make_body(value, find, optimizer, momentum, after_update, guard)
+        if placement is not None:
+            self.body = _laid_out(self.body, placement)
 
         def scanned(state: TrainState, batches: Batch) -> tuple[TrainState, dict[str, Array]]:
             return jax.lax.scan(self.body, state, batches)
@@ -115,7 +153,20 @@ class Step:
         """Make `steps_per_call` updates, or as many as the leading axis of `batch` has."""
         if self.steps_per_call > 1:
             check_leading_axis(batch, 1, self.steps_per_call)
+        if self.placement is not None:
+            shardings = self.placement.of_batch(batch, stacked=self.steps_per_call > 1)
+            batch = self.placement.put(batch, shardings)
         return self.jitted(state, batch)
+
+    def place(self, state: TrainState) -> TrainState:
+        """The state as it is to lie on the devices of the mesh; without a mesh, as it is.
+
+        Raises ValueError where a pattern of `sharding` or an axis of the mesh cannot be meant.
+        """
+        if self.placement is None:
+            return state
+        self.placement.check(state.params)
+        return self.placement.put(state, self.placement.of_state(state))
 
 
 def check_leading_axis(batch: Batch, smallest: int, largest: int) -> int:
@@ -139,41 +190,64 @@ def check_leading_axis(batch: Batch, smallest: int, largest: int) -> int:
     return largest
 
 
-def _taking_extra(loss: Loss) -> Loss:
-    """The loss as `loss(params, batch, key, extra)`, whether or not it asks for `extra`."""
-    if takes_extra(loss):
-        return lambda params, batch, key, extra: loss(params, batch, key, extra=extra)
-    return lambda params, batch, key, extra: loss(params, batch, key)
+def _laid_out(body: Body, placement: Placement) -> Body:
+    """The same update, whose new state lies as the old one."""
+
+    def laid_out(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        state, metrics = body(state, batch)
+        return placement.constrained(state), metrics
+
+    return laid_out
 
 
 def _make_body(
-    loss: Loss,
+    again: Valued,
+    find: Differentiated,
     optimizer: optax.GradientTransformationExtraArgs,
     momentum: float,
     after_update: AfterUpdate | None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    guard: Guard | None,
+) -> Body:
     def body(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         check_params(state.params)
+        _check_health(guard, state.health)
         # The barriers keep XLA from fusing across them, so that the parts are compiled alike in a
         # plain call and in the loop: the slice of the stacked batches stays out of the loss, and
         # the loss out of the update.
         batch = jax.lax.optimization_barrier(batch)
-        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        key = state.step_key()
 
-        def objective(params: PyTree) -> tuple[Array, tuple[dict[str, Array], Statistics, PyTree]]:
-            return _checked_loss(loss(params, batch, key, state.extra))
+        scale = state.health.get("loss_scale")
+        found = find(state.params, batch, key, state.extra, scale)
+        value, outcome, gradient = jax.lax.optimization_barrier(found)
 
-        value_and_gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        value_and_gradient = jax.lax.optimization_barrier(value_and_gradient)
-        (value, (metrics, statistics, extra)), gradient = value_and_gradient
-        params, optimizer_state = _update(optimizer, state, gradient, value, objective)
-        statistics = merge_statistics(state.statistics, statistics, momentum)
-        extra = _next_extra(state, params, extra, after_update)
-        metrics = {"loss": value, **metrics, "gradient_norm": _norm(gradient)}
-        state = TrainState(params, optimizer_state, state.step + 1, state.seed, statistics, extra)
-        return state, metrics
+        def value_fn(params: PyTree) -> Array:
+            return again(params, batch, key, state.extra)
+
+        params, optimizer_state = updated(optimizer, state, gradient, value, value_fn)
+        statistics = merge_statistics(state.statistics, outcome.statistics, momentum)
+        extra = _next_extra(state, params, outcome.extra, after_update)
+        metrics = {"loss": value, **outcome.metrics, "gradient_norm": _norm(gradient)}
+        step, health = state.step + 1, state.health
+        new = TrainState(params, optimizer_state, step, state.seed, statistics, extra, health)
+        return (new, metrics) if guard is None else _guarded(guard, state, new, metrics)
 
     return body
+
+
+def _guarded(
+    guard: Guard, old: TrainState, new: TrainState, metrics: dict[str, Array]
+) -> tuple[TrainState, dict[str, Array]]:
+    """The new state where its update is to be made; else the old one, one step on or halted."""
+    values = metrics["loss"], metrics["gradient_norm"], new.statistics
+    good, health = guard.judged(old.health, old.step, *values)
+    kept = kept_where(good, new._replace(health={}), old._replace(health={}))
+    stays = (health["halted_at"] > 0).astype(jnp.int32)
+    told = "halted_at" if guard.action == "halt" else "skipped"
+    metrics = {**metrics, told: health[told]}
+    if guard.loss_scale is not None:
+        metrics["loss_scale"] = old.health["loss_scale"]
+    return kept._replace(step=old.step + 1 - stays, health=health), metrics
 
 
 def _next_extra(
@@ -191,94 +265,20 @@ def _next_extra(
     return same_types(new, state.extra, f"after_update returns another extra ({cure})")
 
 
-def _update(
-    optimizer: optax.GradientTransformationExtraArgs,
-    state: TrainState,
-    gradient: PyTree,
-    value: Array,
-    objective: Callable[[PyTree], tuple[Array, PyTree]],
-) -> tuple[PyTree, PyTree]:
-    # optax's adam and schedules mix dtypes, which strict promotion refuses.
-    with jax.numpy_dtype_promotion("standard"):
-        _check_optimizer(optimizer, state)
-
-        def value_fn(params: PyTree) -> Array:
-            return objective(params)[0]
-
-        # What line searches, Polyak steps and sharpness-aware ones ask for; the others ignore it.
-        extra = {"value": value, "grad": gradient, "value_fn": value_fn}
-        extra |= {"grad_fn": lambda params, _=None: jax.grad(value_fn)(params)}
-        try:
-            updates, optimizer_state = optimizer.update(
-                gradient, state.optimizer_state, state.params, **_taken(optimizer.update, extra)
-            )
-        except (TypeError, ValueError, AttributeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise TypeError(
-                f"the optimizer's update fails: {reason} (beside gradient, state and params it is "
-                f"given what it takes of {', '.join(extra)})"
-            ) from error
-        params = optax.apply_updates(state.params, updates)
-    complaint = "the optimizer changes the type of its own state"
-    return params, same_types(optimizer_state, state.optimizer_state, complaint)
-
-
-def _taken(update: Function, extra: dict[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that an optimizer's update names, or all where it takes any."""
-    parameters = inspect.signature(update).parameters
-    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    # A line search hands what it does not know on to value_fn, which takes no grad_fn.
-    return {n: x for n, x in extra.items() if n in parameters or (any_name and n != "grad_fn")}
-
-
-def _check_optimizer(optimizer: optax.GradientTransformation, state: TrainState) -> None:
-    """Raise TypeError where the state was made with another optimizer than the step."""
-    made = jax.eval_shape(optimizer.init, state.params)
-    was, now = (signature({"optimizer_state": t}) for t in (made, state.optimizer_state))
-    if was.treedef == now.treedef and [x.shape for x in was.leaves] == [
-        x.shape for x in now.leaves
-    ]:
-        return
-    raise TypeError(
-        f"the step's optimizer is not that of the state, {first_of(differences(was, now))}: make "
-        f"step and state with the same, TrainState.create(params, optimizer, seed) and "
-        f"make_step(loss, optimizer)"
-    )
+def _check_health(guard: Guard | None, health: Health) -> None:
+    """Raise TypeError where the state was made with another guard than the step, or none."""
+    wanted, found = (set() if guard is None else set(guard.start())), set(health)
+    if wanted != found:
+        raise TypeError(
+            "the step's guard is not that of the state: make both with the same, "
+            "TrainState.create(params, optimizer, seed, guard=guard) and "
+            "make_step(loss, optimizer, guard=guard)"
+        )
 
 
 def _norm(gradient: PyTree) -> Array:
     """Root of the sum of squares over all leaves, in float32 or better."""
     leaves = jax.tree.leaves(gradient)
-    # The widest, not the promoted dtype: strict promotion has no dtype for bfloat16 and float32.
-    dtypes = [jnp.dtype(jnp.float32), *(leaf.dtype for leaf in leaves)]
-    dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
+    dtype = max(map(wide, (leaf.dtype for leaf in leaves)), key=lambda dtype: dtype.itemsize)
     squares = [jnp.sum(jnp.square(x.astype(dtype))) for x in leaves]
     return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
-
-
-def _checked_loss(output: PyTree) -> tuple[Array, tuple[dict[str, Array], Statistics, PyTree]]:
-    """The loss's scalar, and metrics, statistics and extra or None; else a TypeError says why."""
-    value, metrics = output if isinstance(output, tuple) and len(output) == 2 else (output, {})
-    if not _is_scalar(value) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise TypeError(f"loss must return a floating point scalar, found {_describe(value)}")
-    if not isinstance(metrics, dict):
-        raise TypeError(f"loss must return its metrics as a dict, found {_describe(metrics)}")
-    statistics, extra = metrics.get(STATISTICS, {}), metrics.get(EXTRA)
-    metrics = {name: x for name, x in metrics.items() if name not in (STATISTICS, EXTRA)}
-    for name, metric in metrics.items():
-        if name in RESERVED:
-            raise TypeError(f"loss returns a metric named '{name}', which the step itself gives")
-        if not _is_scalar(metric):
-            raise TypeError(f"metric '{name}' must be a scalar, found {_describe(metric)}")
-    return value, (metrics, statistics, extra)
-
-
-def _is_scalar(value: PyTree) -> TypeGuard[Array]:
-    is_array = jax.tree.all(jax.tree.map(lambda x: hasattr(x, "dtype"), value))
-    return is_array and jax.tree.structure(value) == jax.tree.structure(0) and value.shape == ()
-
-
-def _describe(value: PyTree) -> str:
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{value.dtype}{list(value.shape)}"
-    return f"a {type(value).__name__}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from funcnn.train.digests import digests
 from funcnn.train.manifest import CheckpointError, write_manifest
+from funcnn.train.processes import is_first, together
 from funcnn.train.quiet import orbax_silenced
 from funcnn.train.signature import leaf_names, signature
 from funcnn.train.state import TrainState
@@ -23,7 +26,10 @@ _BETWEEN_LOOKS = 0.05  # seconds
 
 
 def write_state(path: Path, state: TrainState, record: dict[str, Any] | None) -> None:
-    """Arrays and manifest of `state` in a new folder, all flushed to disk."""
+    """Arrays and manifest of `state` in a folder that is there and empty, all flushed to disk.
+
+    Of many processes each writes the parts of arrays that it holds, and the first the manifest.
+    """
     import orbax.checkpoint as ocp
 
     # orbax takes arrays only, and a NumPy scalar is none. It joins the keys of a tree by dots, and
@@ -32,13 +38,14 @@ def write_state(path: Path, state: TrainState, record: dict[str, Any] | None) ->
         name: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         for name, leaf in zip(leaf_names(state), jax.tree.leaves(state), strict=True)
     }
-    path.mkdir()
+    together("the folder of a checkpoint is there")
     with orbax_silenced(), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path / "state", arrays)
+        checkpointer.save(_arrays(path), arrays)
         checkpointer.wait_until_finished()
-    leaves = {name: str(leaf) for name, leaf in signature(state).named().items()}
-    write_manifest(path, leaves, record)
-    sync(path)
+    if is_first():
+        leaves = {name: str(leaf) for name, leaf in signature(state).named().items()}
+        write_manifest(path, leaves, record, digests(arrays))
+        sync(path)
 
 
 def read_state(path: Path, like: TrainState) -> TrainState:
@@ -64,12 +71,57 @@ def read_arrays(path: Path, like: Mapping[str, Shaped | np.ndarray]) -> dict[str
 
     targets = {name: target(leaf) for name, leaf in like.items()}
     how = ocp.checkpoint_utils.construct_restore_args(targets)
+    return _read(path, targets, how)
+
+
+def read_leaves(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Leaves of a state by their names, on the host; those that cannot be read are left out.
+
+    Of a typed random key it is the numbers that it is made of. Raises CheckpointError, with the
+    reason, where none of them can be read.
+    """
+    import orbax.checkpoint as ocp
+
+    how = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+    found: dict[str, np.ndarray] = {}
+    try:
+        return _read(path, dict.fromkeys(how, 0), how)
+    except CheckpointError as error:
+        none_read = error
+    with (
+        contextlib.suppress(Exception),
+        orbax_silenced(),
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+    ):
+        failed = None
+        for name in how:
+            one = ocp.args.PyTreeRestore(
+                item={name: 0}, restore_args={name: how[name]}, partial_restore=True
+            )
+            try:
+                found |= checkpointer.restore(_arrays(path), args=one)
+            except Exception as error:
+                failed = error
+        if failed is not None:
+            raise failed  # once, since the silence after a failure takes its time
+    if not found:
+        raise none_read
+    return found
+
+
+def _read(path: Path, targets: dict[str, Any], how: dict[str, Any]) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
     try:
         with orbax_silenced(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             partly = ocp.args.PyTreeRestore(item=targets, restore_args=how, partial_restore=True)
-            return checkpointer.restore(path / "state", args=partly)
+            return checkpointer.restore(_arrays(path), args=partly)
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
+
+
+def _arrays(path: Path) -> Path:
+    return path.absolute() / "state"  # orbax takes no relative paths
 
 
 def reason(error: Exception) -> str:

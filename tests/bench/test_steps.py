@@ -8,16 +8,19 @@ import pytest
 from funcnn.bench import steps
 from funcnn.bench.measure import Row
 from funcnn.cli import main
-from funcnn.train import TrainState
+from funcnn.train import TrainState, make_step
 
 
 def rows_of(batches, rounds=2):
     def loss(params, batch, key):
         return jnp.mean((params - batch) ** 2)
 
+    def make(n):
+        return make_step(loss, optimizer, steps_per_call=n)
+
     optimizer = optax.sgd(0.1)
     state = lambda: TrainState.create(jnp.zeros(3), optimizer, seed=0)  # noqa: E731
-    return steps.compare_steps_per_call(loss, optimizer, state, batches, rounds)
+    return steps.compare_steps_per_call(make, state, batches, rounds)
 
 
 def stream(step, *count):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import funcnn as fnn
+from funcnn.core.backprop import missing_backward
 from funcnn.core.composition import chain, parallel, residual
-from funcnn.core.parts import missing_backward, name_parts, outputs_of
+from funcnn.core.parts import name_parts, outputs_of
 from funcnn.core.stack import repeat
 from funcnn.layers import conv, dense, dropout, flatten, relu, tanh
 

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from told import told
 
+from funcnn.chosen import chosen_data
+from funcnn.config import Config, ConfigError, DataConfig, ModelConfig
 from funcnn.data import load
 from funcnn.data.columns import read_column, read_rows
 from funcnn.data.cutting import cut_rows
@@ -220,3 +222,28 @@ def test_every_row_may_lack_something(path):
     assert (csv(path, "pet", missing="mean", seed=seen).test.x[:, 1] == 5).all()
     wanted = f"{path}: size has no value in any of the 16 rows to train"
     assert told(csv, path, "pet", missing="mean", seed=unseen) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, "data.options.target: {path}: needs target, one of age, pet"),
+        ({"target": "pett"}, "data.options.target: {path}: target: no column pett (did you"),
+        ({"target": "pet"}, "data.options.missing: {path}: line 4: age is missing: missing = "),
+        ({"target": "pet", "missing": 1}, "data.options.missing: data "),
+        ({"target": "pet", "missin": "drop"}, "data.options.missin: data "),
+    ],
+)
+def test_a_config_is_told_the_key_to_change(tmp_path, options, wanted):
+    path = tmp_path / "pets.csv"
+    path.write_text("age,pet\n3,cat\n4,dog\n,cat\n")
+    chosen = DataConfig(name="csv", path=str(path), options=options)
+    with pytest.raises(ConfigError) as caught:
+        chosen_data(Config(model=ModelConfig(name="mlp"), data=chosen))
+    assert caught.value.problems[0].startswith(wanted.format(path=path))
+
+
+def test_of_many_columns_the_first_are_named(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(f"c{i}" for i in range(30)) + "\n" + ",".join("1" * 30) + "\n")
+    assert told(csv, path).endswith(", c18, c19 and 10 more")

@@ -30,7 +30,6 @@ from funcnn.config import (
     load_config,
 )
 from funcnn.experiment import build_experiment
-from funcnn.train import make_step
 
 tanh, x = fnn.rules.tanh, jnp.linspace(-1.0, 1.0, 5)
 
@@ -73,7 +72,7 @@ text = dump_config(
 with open("own.toml", "w") as file:
     file.write(text)
 experiment = build_experiment(load_config("own.toml", ["optimizer.learning_rate=0.01"]))
-step = make_step(experiment.loss, experiment.optimizer)
+step = experiment.step(1)
 state, batches, losses = experiment.first_state(), experiment.batches(), []
 for i in range(60):
     state, metrics = step(state, batches(i))

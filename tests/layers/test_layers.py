@@ -106,6 +106,8 @@ def test_activations_compute_what_their_names_say(name):
 def test_every_layer_is_tested_here_and_is_public():
     tested = {name.split()[0] for name in (*SHAPES, *ELEMENTWISE)}
     tested |= {"embedding"}  # takes integers: see test_embedding_layer.py
+    # Of text, in parts of tuples: see test_transformer_layers.py.
+    tested |= {"attend", "places", "self_attention", "tokens", "transformer_block"}
     assert tested == set(layers.__all__)
     assert all(getattr(fnn, name) is getattr(layers, name) for name in layers.__all__)
 

@@ -48,7 +48,7 @@ def test_each_layer_has_its_own_carry(name, key):
 
 @pytest.mark.parametrize("name", STACKS)
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])
-def test_in_pieces_it_is_the_whole_bit_for_bit(name, lengths, key):
+def test_in_pieces_it_is_the_whole(name, lengths, key):
     model, params, start, _ = setting(name, key)
 
     def apply(carries, x, lengths):
@@ -60,9 +60,12 @@ def test_in_pieces_it_is_the_whole_bit_for_bit(name, lengths, key):
         own = None if lengths is None else jnp.clip(lengths - first, 0, last - first)
         carries, piece = apply(carries, X[:, first:last], own)
         pieces.append(piece)
-    np.testing.assert_array_equal(jnp.concatenate(pieces, axis=1), y)
+    # Not bit for bit: XLA makes another program of a loop of one step, and rounds otherwise on some
+    # processors. Numbers below 1 in size are right to 4 units in the last place of 1.
+    near = {"rtol": 0, "atol": 4 * jnp.finfo(y.dtype).eps}
+    np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), y, **near)
     for a, b in zip(jax.tree.leaves(carries), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, **near)
 
 
 @pytest.mark.parametrize("name", STACKS)

@@ -137,3 +137,13 @@ def test_integers_are_refused(name):
     for f in (getattr(rules, name), getattr(rules, name).reference):
         with pytest.raises(TypeError, match=rf"^{name}: x must be floating point, found int32\[2"):
             f(jnp.array([1, 2]))
+
+
+@pytest.mark.parametrize("name", ["silu", "gelu"])
+def test_a_unit_with_a_gate_is_a_product(name):
+    unit = {"silu": rules.swiglu, "gelu": rules.geglu}[name]
+    x, gate = (jax.random.normal(jax.random.key(n), (5, 7)) for n in (0, 1))
+    found, ours = jax.vjp(unit, x, gate)
+    expected, theirs = jax.vjp(lambda x, gate: x * getattr(jax.nn, name)(gate), x, gate)
+    for a, b in zip((found, *ours(x)), (expected, *theirs(x)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

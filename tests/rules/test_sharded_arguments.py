@@ -51,6 +51,13 @@ ARGUMENTS = {
         (normal(ROWS, 4, 3), *normal(2, ROWS, 4), normal(3, 16), normal(4, 16), normal(16)),
         {},
     ),
+    "attention": (
+        (*normal(2, ROWS, 3, 4, 2), normal(ROWS, 3, 4, 2)),
+        {"causal": True, "block": 2},
+    ),
+    "rotary": ((normal(ROWS, 3, 2, 4),), {}),
+    "swiglu": ((normal(ROWS, 4), normal(ROWS, 4)), {}),
+    "geglu": ((normal(ROWS, 4), normal(ROWS, 4)), {}),
     "rnn": ((normal(ROWS, 4, 3), normal(ROWS, 4), normal(3, 4), normal(4, 4), normal(4)), {}),
 }
 MESHES = {"two": (2, 1), "rows": (8, 1), "rows and columns": (4, 2)}

@@ -11,7 +11,7 @@ import pytest
 from funcnn.config import ConfigError, load_config
 from funcnn.experiment import build_experiment
 from funcnn.task.measured import Measured
-from funcnn.train import fit, make_step
+from funcnn.train import fit
 
 OWN = '''
 import jax
@@ -112,8 +112,7 @@ def experiment(tmp_path, monkeypatch):
 def trained(made):
     size = made.config.train.steps_per_call
     made.batches()(0, size)  # as a command does, which looks at the shapes first
-    step = make_step(made.loss, made.optimizer, steps_per_call=size)
-    steps = made.config.train.steps
+    step, steps = made.step(), made.config.train.steps
     state, history = fit(step, made.first_state(), made.batches(), steps=steps, log_every=steps)
     return made.evaluation(made.dataset.test)(state.params), history[-1]
 
@@ -197,6 +196,7 @@ def test_a_masked_row_has_no_gradient_and_the_mean_is_over_the_others():
     whole = jax.value_and_grad(measured.loss, has_aux=True)(params, {"x": x[:2], "y": y[:2]}, None)
     batch = {"x": x, "y": y, "mask": jnp.array([True, True, False, False])}
     masked = jax.value_and_grad(measured.loss, has_aux=True)(params, batch, None)
+    assert float(masked[0][1].pop("weight")) == 2
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, masked)
 
 

@@ -111,14 +111,14 @@ def killed_run(folder, monkeypatch, place, step, values=CURVE):
         new = killing(MetricsLog.write, lambda self, record: record["step"])
         monkeypatch.setattr(MetricsLog, "write", new)
     elif place == "after the save":
-        save = Checkpoints.save
+        save = Checkpoints._write
 
-        def saved(self, state, record=None):
+        def saved(self, state, record):
             save(self, state, record)
             if int(state.step) == step:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(Checkpoints, "save", saved)
+        monkeypatch.setattr(Checkpoints, "_write", saved)
     else:  # before the choice is written, or just after it
         write = write_values
 

@@ -13,7 +13,8 @@ import pytest
 from train_problems import assert_bit_equal, mlp_params
 
 from funcnn.train import CheckpointError, Checkpoints, TrainState
-from funcnn.train.manifest import DamagedCheckpoint, read_manifest, write_manifest
+from funcnn.train.damage import whole_manifest
+from funcnn.train.manifest import DamagedCheckpoint, write_manifest
 from funcnn.train.quiet import orbax_silenced
 
 
@@ -156,10 +157,10 @@ def test_a_file_that_the_manifest_does_not_name_is_damage(tmp_path):
     (tmp_path / "state" / "0").write_bytes(b"an array")
     write_manifest(tmp_path, {"w": "float32[]"}, None)
     (tmp_path / "state" / ".of_the_system").touch()
-    assert read_manifest(tmp_path).leaves == {"w": "float32[]"}
+    assert whole_manifest(tmp_path).leaves == {"w": "float32[]"}
     (tmp_path / "state" / "1").touch()
-    with pytest.raises(DamagedCheckpoint, match=r"its manifest.json does not name state.1$"):
-        read_manifest(tmp_path)
+    with pytest.raises(DamagedCheckpoint, match=r"its manifest.json does not name state.1; "):
+        whole_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("line", OTHERS)
@@ -192,7 +193,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_set_aside_by_the_next_save(tmp_
     assert int(checkpoints.restore(state_of(0)).step) == 1
     (line,) = messages
     assert "step_00000003 is damaged: file state/" in line
-    assert line.endswith("(and 1 more); taking step 1 instead")
+    assert line.endswith(" (and 1 more checkpoint); taking step 1 instead")
     assert checkpoints.steps() == [1]
     assert {p.name for p in tmp_path.iterdir()} == {f"step_{n:08d}" for n in (1, 2, 3)}  # only read
     with pytest.raises(CheckpointError, match="step_00000003 is damaged"):

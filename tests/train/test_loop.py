@@ -305,9 +305,9 @@ def test_a_state_that_is_saved_is_not_written_again(steps, tmp_path):
     written = []
 
     class Watched(Checkpoints):
-        def save(self, state, record=None):
+        def _write(self, state, record):
             written.append(int(state.step))
-            super().save(state, record)
+            super()._write(state, record)
 
     checkpoints = Watched(tmp_path)
     options = {"steps": 12, "checkpoints": checkpoints, "checkpoint_every": 4}

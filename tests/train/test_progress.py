@@ -33,3 +33,15 @@ def test_a_bar_with_the_records_above_it_on_a_terminal():
     assert "step 10/20  loss 0.1235" in stream.getvalue()
     assert "20/20" in stream.getvalue()
     assert "\x1b[?25h" in stream.getvalue()  # the cursor is visible again
+
+
+def test_the_speed_between_two_records_stands_on_the_bar():
+    stream = Terminal()
+    progress = make_progress(stream)
+    progress.start(20, 0)
+    progress.report({"step": 10, "loss": 0.5, "steps_per_second": 1234.56})
+    bar = stream.getvalue()
+    progress.advance(20)
+    progress.close()
+    assert "step 10/20  loss 0.5  1,235 steps/s" in bar
+    assert "1,235 steps/s" in stream.getvalue().removeprefix(bar)  # as the bar is drawn again

@@ -6,7 +6,8 @@ import optax
 import pytest
 
 from funcnn.train import make_optimizer, make_schedule
-from funcnn.train.optimizer import _optimizers, _schedules
+from funcnn.train.optimizer import optimizers
+from funcnn.train.schedules import schedules
 
 
 def first_update(optimizer) -> Any:
@@ -48,12 +49,19 @@ def test_the_optimizer_follows_the_schedule():
 
 
 def test_the_names_are_optimizers_and_schedules_and_nothing_else():
-    names = set(_optimizers())
+    names = set(optimizers())
     assert {"adam", "adamw", "sgd", "lion", "lamb", "lbfgs", "rmsprop", "polyak_sgd"} <= names
-    assert not names & {"scale_by_adam", "scale_by_learning_rate", "chain", "clip", "identity"}
-    schedules = set(_schedules())
-    assert {"constant_schedule", "cosine_decay_schedule", "exponential_decay"} <= schedules
-    assert not schedules & {"join_schedules", "inject_hyperparams", "adam"}
+    assert not names & {
+        "scale_by_adam",
+        "scale_by_learning_rate",
+        "chain",
+        "clip",
+        "identity",
+        "schedule_free",
+    }
+    names = set(schedules())
+    assert {"constant_schedule", "cosine_decay_schedule", "exponential_decay"} <= names
+    assert not names & {"join_schedules", "inject_hyperparams", "adam"}
 
 
 RATE = {"learning_rate": 0.1}

@@ -15,8 +15,9 @@ def test_fields_have_their_types():
     state = TrainState.create(mlp_params(), optax.adam(0.1), seed=2**32 - 1)
     assert (state.step.dtype, state.step.shape) == (jnp.int32, ())
     assert (state.seed.dtype, state.seed.shape, int(state.seed)) == (jnp.uint32, (), 2**32 - 1)
-    assert state._fields == ("params", "optimizer_state", "step", "seed", "statistics", "extra")
-    assert (state.statistics, state.extra) == ({}, {})
+    fields = ("params", "optimizer_state", "step", "seed", "statistics", "extra", "health")
+    assert state._fields == fields
+    assert (state.statistics, state.extra, state.health) == ({}, {}, {})
 
 
 def test_donation_leaves_the_callers_arrays_and_takes_the_states():
@@ -78,3 +79,8 @@ def test_a_leaf_that_is_no_array_is_named_with_the_cure():
         TrainState.create({"w": jnp.ones(2), "name": "x"}, optax.sgd(0.1), 0)
     params, _ = equinox.partition(module, equinox.is_inexact_array)
     assert TrainState.create(params, optax.sgd(0.1), 0).params.w.shape == (2,)
+
+
+def test_no_params_are_one_line():
+    with pytest.raises(TypeError, match=r"^params hold no array: there is nothing to train$"):
+        TrainState.create({}, optax.sgd(0.1), seed=0)

@@ -16,7 +16,7 @@ from funcnn.data.columns import (
     read_known_column,
     read_rows,
 )
-from funcnn.data.dataset import DataError, Dataset
+from funcnn.data.dataset import DataError, Dataset, OptionError
 from funcnn.data.tables import make_table
 from funcnn.spelling import did_you_mean
 
@@ -26,7 +26,7 @@ Encoding = Literal["one_hot", "codes"]
 
 def csv(
     path: str | Path,
-    target: str,
+    target: str | None = None,
     columns: Sequence[str] | None = None,
     categorical: Sequence[str] = (),
     encoding: Encoding = "one_hot",
@@ -42,7 +42,7 @@ def csv(
     Args:
         path: the file, UTF-8.
         target: a column of categories, `y` int32 with their names as `labels`, or of numbers, `y`
-            float32.
+            float32. It is needed; the error without it names the columns that there are.
         columns: those that `x` has, in this order; without it, all but the target.
         categorical: columns whose numbers are names: their values are categories. A column that
             holds no number has categories anyway.
@@ -70,6 +70,8 @@ def csv(
     _check_choice(path, "missing", missing, ("error", "drop", "mean"))
     _check_choice(path, "encoding", encoding, ("one_hot", "codes"))
     rows = read_rows(Path(path), separator)
+    if target is None:
+        raise OptionError("target", f"{path}: needs target, one of {rows.names()}")
     names = _features(rows, target, columns)
     check_columns(rows, "categorical", *categorical)
     if missing == "drop":
@@ -77,8 +79,7 @@ def csv(
     features = {name: read_column(rows, name, name in categorical) for name in names}
     wanted = read_column(rows, target, target in categorical)
     _check_missing(rows, {**features, target: wanted}, missing, target)
-    if len(wanted.categories) == 1:
-        raise DataError(f"{path}: target: {target} is {wanted.categories[0]!r} in every row")
+    _check_target(path, target, wanted)
     one_hot = encoding == "one_hot"
     encoded = {name: c.encoded(one_hot) for name, c in features.items()}
 
@@ -117,7 +118,8 @@ def _further(
 def _check_choice(path: str | Path, option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         hint = did_you_mean(value, known, quote='"')
-        raise DataError(f'{path}: {option} = "{value}"{hint} is none of {", ".join(known)}')
+        message = f'{path}: {option} = "{value}"{hint} is none of {", ".join(known)}'
+        raise OptionError(option, message)
 
 
 def _features(rows: Rows, target: str, columns: Sequence[str] | None) -> list[str]:
@@ -127,11 +129,16 @@ def _features(rows: Rows, target: str, columns: Sequence[str] | None) -> list[st
     names = [name for name in rows.columns if name != target] if columns is None else list(columns)
     if target in names or not names:
         wrong = f"{target} is the target" if names else "there is none beside the target"
-        raise DataError(f"{rows.path}: columns: {wrong}")
+        raise OptionError("columns", f"{rows.path}: columns: {wrong}")
     twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if twice is not None:
-        raise DataError(f"{rows.path}: columns: {twice} stands there twice")
+        raise OptionError("columns", f"{rows.path}: columns: {twice} stands there twice")
     return names
+
+
+def _check_target(path: str | Path, target: str, wanted: Column) -> None:
+    if len(wanted.categories) == 1:
+        raise DataError(f"{path}: target: {target} is {wanted.categories[0]!r} in every row")
 
 
 def _check_missing(rows: Rows, columns: dict[str, Column], missing: str, target: str) -> None:
@@ -144,4 +151,5 @@ def _check_missing(rows: Rows, columns: dict[str, Column], missing: str, target:
         if gap.any() and (missing == "error" or why):
             cure = drop if why else f'{drop}, "mean" takes that of the training rows'
             where = rows.place(int(gap.argmax()))
-            raise DataError(f"{where}: {name} is missing{why if missing == 'mean' else ''}: {cure}")
+            wrong = f"{name} is missing{why if missing == 'mean' else ''}"
+            raise OptionError("missing", f"{where}: {wrong}: {cure}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -57,23 +57,73 @@ class Compiled:
     temporary_bytes: float
 
 
-def count_operations(program: Jaxpr | ClosedJaxpr) -> Count:
+@dataclasses.dataclass(frozen=True)
+class _Tally:
+    """What an equation costs, for which platform, and what is not in the sum."""
+
+    cost: Callable[[Equation], float]
+    platform: str
+    notes: dict[str, None]
+
+
+def count_operations(program: Jaxpr | ClosedJaxpr, platform: str | None = None) -> Count:
     """The operations of a jaxpr, without what its results do not need.
 
     A product of matrices or a convolution counts two for each pair of numbers that meet (padding
     and holes do not), an elementwise operation one for each element of its result, a reduction one
     for each of its input, and moving numbers nothing. The body of a scan counts as often as it
-    runs; of a cond on the platform the branch of this one counts, of any other the dearest.
+    runs; of a cond on the platform the branch of this one counts, or of the one named, "cuda" say;
+    of any other the dearest.
 
     >>> import jax.numpy as jnp
     >>> program = jax.make_jaxpr(lambda x, w: jnp.tanh(x @ w))(jnp.ones((2, 3)), jnp.ones((3, 4)))
     >>> count_operations(program)
     Count(flops=56.0, notes=())
     """
+    return _counted(program, platform, _of_primitive)
+
+
+def count_products(program: Jaxpr | ClosedJaxpr, platform: str | None = None) -> dict[str, float]:
+    """Of these operations, those of matrix products and convolutions, by the dtype of the operands.
+
+    Where the two differ, the wider counts. They are what the matrix units of a device do.
+
+    >>> import jax.numpy as jnp
+    >>> program = jax.make_jaxpr(lambda x, w: jnp.tanh(x @ w))(jnp.ones((2, 3)), jnp.ones((3, 4)))
+    >>> count_products(program)
+    {'float32': 48.0}
+    """
+    found: dict[str, None] = {}
+
+    def note(eqn: Equation) -> float:
+        if eqn.primitive.name in _PRODUCTS:
+            found[_operands(eqn)] = None
+        return 0.0
+
+    def of(dtype: str) -> Callable[[Equation], float]:
+        def cost(eqn: Equation) -> float:
+            counts = eqn.primitive.name in _PRODUCTS and _operands(eqn) == dtype
+            return _of_primitive(eqn) if counts else 0.0
+
+        return cost
+
+    _counted(program, platform, note)
+    return {dtype: _counted(program, platform, of(dtype)).flops for dtype in found}
+
+
+def _counted(
+    program: Jaxpr | ClosedJaxpr, platform: str | None, cost: Callable[[Equation], float]
+) -> Count:
+    here = platform or jax.default_backend()
+    tally = _Tally(cost, {"gpu": "cuda"}.get(here, here), {})
     jaxpr = closed(program).jaxpr
-    notes: dict[str, None] = {}
-    flops = _count(jaxpr, [True] * len(jaxpr.outvars), notes)
-    return Count(float(flops), tuple(notes))
+    flops = _count(jaxpr, [True] * len(jaxpr.outvars), tally)
+    return Count(float(flops), tuple(tally.notes))
+
+
+def _operands(eqn: Equation) -> str:
+    avals: list[Aval] = [v.aval for v in eqn.invars[:2]]
+    return str(max((aval.dtype for aval in avals), key=lambda dtype: dtype.itemsize))
 
 
 def compiled_expense(compiled: jax.stages.Compiled) -> Compiled:
@@ -89,7 +139,7 @@ def compiled_expense(compiled: jax.stages.Compiled) -> Compiled:
     return Compiled(float(analysis.get("bytes accessed", math.nan)), temporary)
 
 
-def _count(jaxpr: Jaxpr, wanted: Sequence[bool], notes: dict[str, None]) -> float:
+def _count(jaxpr: Jaxpr, wanted: Sequence[bool], tally: _Tally) -> float:
     platforms = {
         eqn.outvars[0]: eqn.params["platforms"]
         for eqn in jaxpr.eqns
@@ -97,53 +147,49 @@ def _count(jaxpr: Jaxpr, wanted: Sequence[bool], notes: dict[str, None]) -> floa
     }
     total = 0.0
     for eqn, outs in live(jaxpr, wanted)[0]:
-        total += _of_equation(eqn, outs, platforms, notes)
+        total += _of_equation(eqn, outs, platforms, tally)
     return total
 
 
 def _of_equation(
-    eqn: Equation, outs: list[bool], platforms: dict[Any, Any], notes: dict[str, None]
+    eqn: Equation, outs: list[bool], platforms: dict[Any, Any], tally: _Tally
 ) -> float:
     name = eqn.primitive.name
     inner = inner_program(eqn)
     if inner:
-        return _count(inner[1].jaxpr, outs, notes)
+        return _count(inner[1].jaxpr, outs, tally)
     if name == "scan":
         body = closed(eqn.params["jaxpr"]).jaxpr
-        return eqn.params["length"] * _count(body, scan_outputs_needed(eqn, outs), notes)
+        return eqn.params["length"] * _count(body, scan_outputs_needed(eqn, outs), tally)
     if name == "cond":
-        return _of_cond(eqn, outs, platforms, notes)
+        return _of_cond(eqn, outs, platforms, tally)
     if name in _UNSEEN:
-        notes[f"{name}: not counted"] = None
+        tally.notes[f"{name}: not counted"] = None
         return 0.0
     inside = list(subprograms(eqn))
     if name == "while":
-        notes["a while loop: counted once, its trip count is not known"] = None
+        tally.notes["a while loop: counted once, its trip count is not known"] = None
     elif name.startswith("custom_") and "call_jaxpr" in eqn.params:
         inside = [closed(eqn.params["call_jaxpr"])]
     elif inside and name not in _COUNTED:
-        notes[f"{name}: what is inside is counted once"] = None
+        tally.notes[f"{name}: what is inside is counted once"] = None
     if inside and name not in _COUNTED:
-        return sum(_count(p.jaxpr, [True] * len(p.jaxpr.outvars), notes) for p in inside)
-    return _of_primitive(eqn)
+        return sum(_count(p.jaxpr, [True] * len(p.jaxpr.outvars), tally) for p in inside)
+    return tally.cost(eqn)
 
 
-def _of_cond(
-    eqn: Equation, outs: list[bool], platforms: dict[Any, Any], notes: dict[str, None]
-) -> float:
-    costs = [_count(closed(b).jaxpr, outs, notes) for b in eqn.params["branches"]]
+def _of_cond(eqn: Equation, outs: list[bool], platforms: dict[Any, Any], tally: _Tally) -> float:
+    costs = [_count(closed(b).jaxpr, outs, tally) for b in eqn.params["branches"]]
     chosen_by = eqn.invars[0]
     if isinstance(chosen_by, jex.Literal):
         return costs[int(chosen_by.val)]
     choices = platforms.get(chosen_by)
     if choices:
-        here = jax.default_backend()
-        here = {"gpu": "cuda"}.get(here, here)
         for cost, names in zip(costs, choices, strict=True):
-            if names is None or here in names:
+            if names is None or tally.platform in names:
                 return cost
     elif len(set(costs)) > 1:
-        notes["a cond: its dearest branch is counted"] = None
+        tally.notes["a cond: its dearest branch is counted"] = None
     return max(costs)
 
 
@@ -199,6 +245,7 @@ def _triangular_solve(eqn: Equation) -> int:
     return matrix.shape[-1] * _size(eqn.outvars[0])
 
 
+_PRODUCTS = frozenset(("dot_general", "conv_general_dilated"))
 _COUNTED = {
     "dot_general": _dot,
     "conv_general_dilated": _convolution,

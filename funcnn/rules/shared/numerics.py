@@ -1,4 +1,4 @@
-"""The one place that names a dtype: sums are taken in float32 at least, and in float64 for float64.
+"""The dtype of a rule's sums: float32 at least, and float64 for float64; no rule names a dtype.
 
 Here are also the product that is summed so, and the slope of tanh whose digits are not lost.
 The float64 run of a check therefore runs the same code as the float32 one.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.precision import wide
 from funcnn.types import Array, Shaped
 
 
@@ -20,7 +21,7 @@ def accumulator(x: Shaped) -> jnp.dtype:
     >>> accumulator(jnp.zeros(3, jnp.bfloat16))
     dtype('float32')
     """
-    return x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    return wide(x.dtype)
 
 
 def contract(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:

@@ -1,0 +1,170 @@
+"""What a step of GPT-2 keeps on an H200 that is not there: by hand, by autodiff, with checkpoints.
+
+AdamW on float32 params, products in bfloat16. Temporary bytes are the compiler's for the described
+device; operations are counted on the program, loop bodies as often as they run.
+
+    pip install --no-deps jax-cuda13-plugin==V jax-cuda13-pjrt==V   # V: the version of jax
+    JAX_PLATFORMS=cpu python benchmarks/gpt_memory.py [--size NAME ...] [--arm NAME ...] [--out F]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import funcnn as fnn
+from funcnn.bench.absent import described_device, figures
+from funcnn.core.stack import Kept
+from funcnn.gradient.cost.flops import count_products
+from funcnn.task.kinds.language import language
+from funcnn.task.losses.softmax_cross_entropy import softmax_cross_entropy
+from funcnn.task.measured import Measured
+
+ROOT = Path(__file__).parent.parent
+VOCABULARY, PLACES = 50304, 1024
+
+
+class Size(NamedTuple):
+    """A GPT-2, and the rows of its batch."""
+
+    width: int
+    depth: int
+    heads: int
+    rows: int
+
+
+SIZES = {
+    "124M": Size(768, 12, 12, 32),
+    "350M": Size(1024, 24, 16, 16),
+    "1558M": Size(1600, 48, 25, 8),
+}
+Loss = Callable[[Any, Any, Any], Any]
+
+
+def model_of(size: Size, keep: Kept = "residuals") -> fnn.Layer:
+    """The model by hand."""
+    return fnn.models.gpt(VOCABULARY, PLACES, size.width, size.depth, size.heads, keep=keep)
+
+
+def by_hand(size: Size, keep: Kept) -> Loss:
+    """The rules, head and loss in one."""
+    model = fnn.compute_in(model_of(size, keep), "bfloat16")
+    losses = functools.partial(softmax_cross_entropy)
+    measured = Measured(model, language(fused=True), losses, {})
+    return lambda params, x, y: measured.loss(params, {"x": x, "y": y}, None)[0]
+
+
+def normed(x: Any, params: Any) -> Any:
+    """A layer norm as one writes it."""
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, -1, keepdims=True)
+    variance = jnp.mean((wide - mean) ** 2, -1, keepdims=True)
+    y = (wide - mean) * jax.lax.rsqrt(variance + 1e-5) * params["scale"] + params["bias"]
+    return y.astype(x.dtype)
+
+
+def dense(x: Any, params: Any) -> Any:
+    """A product and a bias."""
+    return x @ params["w"] + params["b"]
+
+
+def plain_block(size: Size, x: Any, params: Any) -> Any:
+    """The block in plain JAX, with XLA's attention."""
+    of_heads = params["attention"]["body"]
+    n = normed(x, of_heads["inputs"]["norm"])
+    apart = (*x.shape[:2], size.heads, size.width // size.heads)
+    q, k, v = (dense(n, of_heads["inputs"]["heads"][name]).reshape(apart) for name in "qkv")
+    y = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="xla")
+    x = x + dense(y.reshape(x.shape), of_heads["out"])
+    of_mlp = params["mlp"]["body"]
+    u = dense(normed(x, of_mlp["inputs"]["norm"]), of_mlp["inputs"]["up"])
+    return x + dense(jax.nn.gelu(u), of_mlp["out"]["dense"])
+
+
+def plain(size: Size, wrap: Callable[..., Any], scanned: bool = True) -> Loss:
+    """Autodiff of plain JAX; `wrap` is put round each block."""
+    block = wrap(functools.partial(plain_block, size))
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
+        table = params["tokens"]["table"]
+        h = table[x] + params["places"]["table"][: x.shape[1]]
+        if scanned:
+            h, _ = jax.lax.scan(lambda h, own: (block(h, own), None), h, params["blocks"])
+        else:
+            for i in range(size.depth):
+                h = block(h, jax.tree.map(lambda a, i=i: a[i], params["blocks"]))
+        logits = (normed(h, params["norm"]) @ table.T).astype(jnp.float32)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    return loss
+
+
+_POLICIES = jax.checkpoint_policies
+ARMS: dict[str, Callable[[Size], Loss]] = {
+    "by hand, residuals": lambda size: by_hand(size, "residuals"),
+    "by hand, inputs": lambda size: by_hand(size, "inputs"),
+    "autodiff, scanned": lambda size: plain(size, lambda f: f),
+    "autodiff, unrolled": lambda size: plain(size, lambda f: f, scanned=False),
+    "checkpoint of each block": lambda size: plain(size, jax.checkpoint),
+    "checkpoint, products with weights saved": lambda size: plain(
+        size,
+        functools.partial(jax.checkpoint, policy=_POLICIES.dots_with_no_batch_dims_saveable),
+    ),
+}
+
+
+def measured_row(name: str, arm: str) -> dict[str, Any]:
+    """One arm at one size."""
+    size, optimizer = SIZES[name], optax.adamw(1e-4)
+    tokens = jax.ShapeDtypeStruct((size.rows, PLACES), jnp.int32)
+    params = jax.eval_shape(model_of(size).init, jax.random.key(0), tokens)
+    state = jax.eval_shape(optimizer.init, params)
+    loss = ARMS[arm](size)
+
+    def step(params: Any, state: Any, x: Any, y: Any) -> Any:
+        value, gradient = jax.value_and_grad(loss)(params, x, y)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    args = params, state, tokens, tokens
+    found = figures(step, *args, device=described_device("h200"), donate=(0, 1))
+    products = sum(count_products(jax.make_jaxpr(step)(*args)).values())
+    unit = size.rows * PLACES * size.width * size.depth * 2  # bytes of x (B, T, D) in each block
+    return {
+        "size": name,
+        "rows": size.rows,
+        "places": PLACES,
+        "arm": arm,
+        "temporary_bytes": found.temporary_bytes,
+        "argument_bytes": found.argument_bytes,
+        "temporaries_over_x": round(found.temporary_bytes / unit, 2),
+        "operations_of_products": products,
+    }
+
+
+def main() -> None:
+    """Compile all, one line each."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--size", action="append", choices=SIZES)
+    options.add_argument("--arm", action="append", choices=ARMS)
+    options.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/gpt_h200.jsonl")
+    asked = options.parse_args()
+    lines = [json.dumps({"device": "NVIDIA H200, described and absent", "jax": jax.__version__})]
+    for name in asked.size or SIZES:
+        for arm in asked.arm or ARMS:
+            lines.append(json.dumps(measured_row(name, arm)))
+            print(lines[-1], flush=True)
+    asked.out.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

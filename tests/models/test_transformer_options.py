@@ -1,0 +1,91 @@
+"""What the transformers are made of: epsilon, tied or not, the forms of gelu, biases by part."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import funcnn as fnn
+
+TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (2, 5)))
+SMALL = {"width": 8, "depth": 2, "heads": 4}
+
+
+def drawn(model):
+    params = model.init(jax.random.key(0), TOKENS)
+    noise = np.random.default_rng(0)
+    return jax.tree.map(lambda a: a + 0.3 * noise.normal(size=a.shape).astype(a.dtype), params)
+
+
+def gpt(**options):
+    return fnn.gpt(11, length=6, **SMALL, **options)
+
+
+def llama(**options):
+    return fnn.llama(11, hidden=12, **SMALL, **options)
+
+
+def same(one, other):
+    return bool(jnp.all(jnp.isclose(one, other, rtol=1e-4, atol=1e-5)))
+
+
+def test_epsilon_stands_in_all_norms_of_gpt():
+    params = drawn(gpt())
+    y = gpt(epsilon=0.5)(params, TOKENS)
+    assert not same(y, gpt()(params, TOKENS))
+    # The last norm by hand, on what goes into it.
+    stream = gpt(epsilon=0.5).parts["blocks"](
+        params["blocks"],
+        params["tokens"]["table"][TOKENS] + params["places"]["table"][None, :5],
+    )
+    normed = fnn.layer_norm(0.5)(params["norm"], stream)
+    assert same(y, fnn.rules.linear(normed, params["tokens"]["table"].T))
+
+
+def test_a_head_that_is_not_tied():
+    params = drawn(gpt(tied=False))
+    assert params["head"]["w"].shape == (8, 11)
+    head = params.pop("head")
+    tied = gpt()({**params, "tokens": params["tokens"]}, TOKENS)
+    untied = gpt(tied=False)({**params, "head": {"w": params["tokens"]["table"].T}}, TOKENS)
+    assert same(tied, untied)
+    assert not same(tied, gpt(tied=False)({**params, "head": head}, TOKENS))
+
+
+def test_the_erf_form_of_gelu_is_another_number():
+    params = drawn(gpt())
+    tanh, erf = (gpt(activation=a)(params, TOKENS) for a in ("gelu", "gelu_erf"))
+    assert 1e-6 < float(jnp.abs(tanh - erf).max()) < 1e-2
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("mlp", [False, True])
+def test_biases_of_attention_and_of_the_mlp_apart(attention, mlp):
+    params = drawn(llama(bias=attention, mlp_bias=mlp))
+    heads = params["blocks"]["attention"]["body"]
+    up = params["blocks"]["mlp"]["body"]
+    assert {"b" in heads["inputs"]["heads"]["k"], "b" in heads["out"]} == {attention}
+    assert {"b" in up["inputs"]["up"]["gate"], "b" in up["out"]["dense"]} == {mlp}
+
+
+@pytest.mark.parametrize("make", [gpt, llama])
+def test_a_model_knows_what_it_was_made_of(make):
+    model = make(dropout=0.25, window=3)
+    assert model.options["window"] == 3
+    assert model.options["dropout"] == 0.25
+    again = getattr(fnn, model.family)(**model.options)
+    assert again.options == model.options
+    params = drawn(model)
+    assert same(again(params, TOKENS), model(params, TOKENS))
+    assert not same(make()(params, TOKENS), model(params, TOKENS))
+
+
+@pytest.mark.parametrize("make", [gpt, llama])
+def test_by_hand_and_by_autodiff(make):
+    model = make(mlp_bias=True) if make is llama else make(tied=False, activation="gelu_erf")
+    params = drawn(model)
+    _, back = jax.vjp(lambda p: model(p, TOKENS), params)
+    y, res = model.forward(params, TOKENS, None)
+    (expected,) = back(jnp.cos(y))
+    found, _ = model.backward(params, res, jnp.cos(y))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-3, 1e-5), found, expected)
