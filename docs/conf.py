@@ -22,8 +22,8 @@ extensions = [
 ]
 html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "deflist"]
-# sphinx-gallery's own page of thumbnails: lecture/index is the table of contents here.
-exclude_patterns = ["_extensions", "lecture/steps/index.rst", "**/sg_execution_times.rst"]
+# sphinx-gallery's own pages of thumbnails: the index beside each is the table of contents here.
+exclude_patterns = ["_extensions", "*/steps/index.rst", "**/sg_execution_times.rst"]
 
 html_theme = "furo"
 html_title = "funcnn"
@@ -38,10 +38,10 @@ html_theme_options = {
 pygments_style = "a11y-light"
 
 sphinx_gallery_conf = {
-    "examples_dirs": ["../examples/lecture"],
-    "gallery_dirs": ["lecture/steps"],
+    "examples_dirs": ["../examples/lecture", "../examples/attention"],
+    "gallery_dirs": ["lecture/steps", "attention/steps"],
     "filename_pattern": r"(step_\d+_\w+|errata)\.py$",
-    "ignore_pattern": r"(verified|drawing|formulas)\.py$",
+    "ignore_pattern": r"(verified|drawing|formulas|the_lecture)\.py$",
     "within_subsection_order": "FileNameSortKey",
     "reset_argv": "lecture_pages.arguments",
     "reset_modules": ("matplotlib", "lecture_pages.fresh"),

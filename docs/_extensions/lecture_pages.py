@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "examples" / "lecture"
 TESTS = ROOT / "tests" / "lecture"
 PAGES = "lecture/steps/"  # where sphinx-gallery writes
-HELPERS = ("drawing", "verified", "formulas")
+GALLERIES = (PAGES, "attention/steps/")
+HELPERS = ("drawing", "verified", "formulas", "the_lecture")
 
 
 def arguments(gallery_conf: dict[str, Any], script: dict[str, Any]) -> list[str]:
@@ -41,6 +42,7 @@ def fresh(gallery_conf: dict[str, Any], name: str) -> None:
     import jax
 
     jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_disable_most_optimizations", False)
     for helper in HELPERS:
         sys.modules.pop(helper, None)
 
@@ -130,7 +132,7 @@ class Columns(Transform):
 
     def apply(self, **kwargs: Any) -> None:
         env = self.document.settings.env
-        if not env.docname.startswith(PAGES):
+        if not env.docname.startswith(GALLERIES):
             return
         env.metadata[env.docname]["hide-toc"] = "true"
         for node in list(self.document.findall(nodes.Element)):

@@ -164,8 +164,11 @@ def test_no_code_beside_a_derivation_is_too_long_for_its_column(site):
 
 @pytest.mark.slow
 def test_every_step_is_a_page_with_equations_code_and_a_picture(site):
-    for step in STEPS:
-        text = (site / "lecture" / "steps" / f"{step}.html").read_text("utf-8")
+    attention = [path.stem for path in (ROOT / "examples" / "attention").glob("step_*.py")]
+    assert len(attention) == 5
+    pages = [f"lecture/steps/{step}" for step in STEPS]
+    for page in [*pages, *(f"attention/steps/{step}" for step in attention)]:
+        text = (site / f"{page}.html").read_text("utf-8")
         assert "<math" in text
         assert "<img" in text
         assert 'class="lesson' in text
