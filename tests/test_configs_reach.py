@@ -24,8 +24,16 @@ REACHED = {
 LESS_IS_BETTER = ("mse", "loss", "bits_per_character")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", REACHED)
+MINUTES = ("digits_resnet18",)  # of training
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.battery if n in MINUTES else pytest.mark.slow)
+        for n in REACHED
+    ],
+)
 def test_a_config_reaches_its_figure(name, tmp_path, capsys):
     out = ["--out", str(tmp_path / "run"), "--json"]
     assert main(["train", str(CONFIGS / f"{name}.toml"), *out]) == 0

@@ -52,7 +52,7 @@ def test_a_script_reports_at_its_end():
         assert ast.unparse(last) == "verification.report()"
 
 
-@pytest.mark.slow
+@pytest.mark.battery  # the site executes them all
 @pytest.mark.parametrize("path", STEPS, ids=lambda path: path.stem)
 def test_a_step_runs_verifies_and_draws(path, tmp_path):
     result = run(path, tmp_path)

@@ -50,7 +50,8 @@ def figures_of(folder):
 
 @pytest.mark.parametrize(
     "script",
-    [pytest.param(script, marks=() if script == QUICK else pytest.mark.slow) for script in SCRIPTS],
+    # The others are executed as the site is built, which stops at what is wrong.
+    [pytest.param(s, marks=() if s == QUICK else pytest.mark.battery) for s in SCRIPTS],
 )
 def test_script_runs_verifies_and_draws(script, tmp_path):
     path = LECTURE / f"{script}.py"

@@ -443,7 +443,7 @@ def test_a_disk_that_runs_full_leaves_what_was_told_and_nothing_else(tmp_path):
     assert told == "True True True"
 
 
-CYCLES, WARM, MEGABYTES = 300, 40, 24
+CYCLES, WARM, MEGABYTES = 100, 30, 24
 
 
 def resources():
@@ -456,9 +456,9 @@ def resources():
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc here")
 @pytest.mark.parametrize("background", [False, True], ids=["at once", "in the background"])
-def test_hundreds_of_saves_leave_as_many_files_threads_and_bytes_as_one(tmp_path, background):
+def test_a_hundred_saves_leave_as_many_files_threads_and_bytes_as_one(tmp_path, background):
     checkpoints = Checkpoints(tmp_path, keep=2)
-    state = TrainState.create({"w": jnp.zeros((64, 512))}, OPTIMIZER, seed=0)  # 0.4 MB with Adam's
+    state = TrainState.create({"w": jnp.zeros((64, 1600))}, OPTIMIZER, seed=0)  # 1.2 MB with Adam's
     before = (0, 0, 0.0)
     for cycle in range(WARM + CYCLES):
         state = state._replace(step=jnp.int32(cycle))

@@ -302,8 +302,8 @@ def test_score(name):
 
 
 def tier(name):
-    """Minutes of compiling, for rules of hundreds of mutants, are no part of CI."""
-    return pytest.mark.battery if sum(SCORES[name]) > 250 else pytest.mark.slow
+    """Half an hour of compiling, for rules of many mutants, is no part of CI."""
+    return pytest.mark.battery if sum(SCORES[name]) > 50 else pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=tier(n)) for n in SCORES if n not in QUICK])
