@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -64,8 +63,9 @@ def vit(
     patch, depth = (positive_integer("vit", n, v) for n, v in (("patch", patch), ("depth", depth)))
     if places not in _PLACES:
         raise ValueError(f"vit: places is 'learnt' or 'sinusoids', found {places!r}")
-    small = jax.nn.initializers.normal(0.02 / math.sqrt(2 * depth))
-    of_block = {"activation": "gelu_erf", "epsilon": epsilon, "last_initializer": small, **options}
+    # As the authors draw them: small ones leave the class token blind for long.
+    drawn = jax.nn.initializers.xavier_uniform()
+    of_block = {"activation": "gelu_erf", "epsilon": epsilon, "initializer": drawn, **options}
     block = layers.transformer_block(width, heads, dropout=dropout, **of_block)
     drop = {"dropout": layers.dropout(dropout)} if dropout else {}
 
