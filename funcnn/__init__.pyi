@@ -9,6 +9,7 @@ from funcnn import testing as testing
 from funcnn import train as train
 from funcnn.core.backprop import backprop as backprop
 from funcnn.core.backprop import backprop_steps as backprop_steps
+from funcnn.core.beside import pass_beside as pass_beside
 from funcnn.core.caching import Cache as Cache
 from funcnn.core.caching import apply_cached as apply_cached
 from funcnn.core.caching import start_cache as start_cache

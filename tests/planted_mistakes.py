@@ -1735,6 +1735,27 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     # layers
     _mistake(
+        "layers/attention.py",
+        "    if seen is None or seen.dtype != bool:\n        return None, seen\n",
+        "    if seen is None or seen.dtype != bool:\n        return None, None\n",
+        "layers/test_beside.py::test_a_row_of_length_0_sees_nothing",
+        "attention passes lengths on and looks at padding all the same",
+    ),
+    _mistake(
+        "core/stack.py",
+        "Sorting.of(res, own, (key, self.apart(x)[1])).kept(res)",
+        "Sorting.of(res, own, (key, None)).kept(res)",
+        "layers/test_beside.py::test_a_stack_keeps_as_many_numbers_as_without_lengths",
+        "a stack keeps the lengths once for each of its layers",
+    ),
+    _mistake(
+        "models/vit.py",
+        'run("blocks", x)[:, 0]',
+        'run("blocks", x)[:, 1]',
+        "models/test_vit.py::test_the_logits_are_the_formula",
+        "the head reads the first patch and not the class token",
+    ),
+    _mistake(
         "layers/transformer.py",
         "in_mlp = bias if mlp_bias is None else mlp_bias",
         "in_mlp = bias or bool(mlp_bias)",

@@ -15,6 +15,7 @@ REACHED = {
     "digits_mlp": ("accuracy", 0.95),
     "digits_cnn": ("accuracy", 0.975),
     "digits_resnet18": ("accuracy", 0.96),
+    "digits_vit": ("accuracy", 0.95),
     "digits_autoencoder": ("mse", 0.02),
     "digits_vae": ("loss", 24.0),
     "digits_unet": ("accuracy", 0.9),

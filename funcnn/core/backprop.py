@@ -33,7 +33,7 @@ def backprop(
         model: a layer, or a composition of layers that all have a hand-derived backward pass.
         params: its parameters.
         x: its input, (batch, ...).
-        dy: the cotangent of its output, of the output's shape and dtype.
+        dy: the cotangent of its output, of the output's shape and dtype; None for integers.
         key: as in `model(params, x, key=key)`.
 
     Returns:
@@ -109,10 +109,20 @@ def backprop_steps(
             "(fnn.layer_from_rule), or use jax.grad"
         )
     y, res = placed_as_rows(model.forward, params, x, key)
-    of_dy, of_y = (jax.tree.map(jnp.shape, tree) for tree in (dy, y))
+    # Integers, which may stand beside y, have the cotangent None.
+    of_y = jax.tree.map(lambda a: jnp.shape(a) if _is_inexact(a) else None, y)
+    of_dy = jax.tree.map(lambda a: None if a is None else jnp.shape(a), dy, is_leaf=_is_none)
     if of_dy != of_y:
         raise ValueError(f"backprop: dy has shape {of_dy}, the output {of_y}")
     return _steps(model, params, res, dy)
+
+
+def _is_inexact(leaf: PyTree) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def _is_none(leaf: PyTree) -> bool:
+    return leaf is None
 
 
 def _steps(layer: Layer, params: Params, res: Residuals, dy: PyTree, path: str = "") -> Steps:

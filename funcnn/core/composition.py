@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.beside import apart, without_seen
 from funcnn.core.layer import Layer, as_layer, constructor
 from funcnn.core.parts import (
     Extras,
@@ -84,6 +85,7 @@ def chain(*layers: Layer | Function, **named: Layer | Function) -> Layer:
 def residual(body: Layer | Function, shortcut: Layer | Function | None = None) -> Layer:
     """y = body(x) + x, or body(x) + shortcut(x).
 
+    A pair (x, seen), see `fnn.pass_beside`, becomes (y, seen): the branches take and return pairs.
     Backward: both branches get dy, and dx is the sum of what they return.
 
     Raises:
@@ -99,8 +101,9 @@ def residual(body: Layer | Function, shortcut: Layer | Function | None = None) -
 
     def init(key: Key, x: PyTree) -> Params:
         params = init_all(parts, key, x)
-        shapes = [shape_of_part(n, p, params.get(n, {}), x, key).shape for n, p in parts.items()]
-        shapes += [x.shape]  # without a shortcut x itself is the second branch
+        ys = [shape_of_part(n, p, params.get(n, {}), x, key) for n, p in parts.items()]
+        # Without a shortcut x itself is the second branch.
+        shapes = [apart(y)[0].shape for y in (*ys, x)]
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f"residual: body returns {shapes[0]} and the shortcut {shapes[1]}: give shortcut= "
@@ -110,11 +113,16 @@ def residual(body: Layer | Function, shortcut: Layer | Function | None = None) -
 
     def flow(step: Step, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Extras]:
         ys, extras = through_each(step, parts, params, [x] * len(parts), key)
-        return _JOIN["sum"](ys if "shortcut" in parts else (*ys, x)), extras
+        ys, seen = ys if "shortcut" in parts else (*ys, x), apart(x)[1]
+        if seen is None:
+            return _JOIN["sum"](ys), extras
+        return (_JOIN["sum"]([without_seen("residual", y) for y in ys]), seen), extras
 
     def back(params: Params, res: Residuals, dy: PyTree) -> tuple[PyTree, Taken]:
         dxs, taken = step_back_each(parts, params, res, [dy] * len(parts))
-        return dxs.get("shortcut", dy) + dxs["body"], taken
+        one, other = dxs.get("shortcut", dy), dxs["body"]
+        # Arrays are joined, and so a tuple is a pair: beside a cotangent stands None.
+        return (one[0] + other[0], None) if isinstance(dy, tuple) else one + other, taken
 
     return compose("residual", parts, init, flow, back, rebuild=lambda parts: residual(**parts))
 

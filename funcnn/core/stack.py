@@ -9,6 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.beside import apart, together
 from funcnn.core.composite import Composite
 from funcnn.core.layer import Apply, Layer, as_layer, constructor
 from funcnn.core.parts import (
@@ -48,7 +49,7 @@ def repeat(layer: Layer | Function, n: int, *, keep: Kept = "inputs") -> Layer:
     computed again but what the layer itself computes again (`fnn.remat` of its cheap parts).
     Autodiff of a scan stacks every array that any operation inside keeps; with `jax.checkpoint` it
     keeps as little as "inputs". Where a `composite` is inside, `jax.grad` is that autodiff, with
-    the rules of the parts.
+    the rules of the parts. What stands beside x (`fnn.pass_beside`) is kept once for all layers.
 
     Args:
         layer: a layer that returns the shape that it takes.
@@ -101,7 +102,8 @@ class _Stack:
         self.refuse_carry(x)
         drawn = self.drawn(key, x)
         first = jax.eval_shape(lambda drawn: jax.tree.map(lambda leaf: leaf[0], drawn), drawn)
-        y = shape_of_part(self.name, self.part, first, x, key)
+        y = apart(shape_of_part(self.name, self.part, first, x, key))[0]
+        x = apart(x)[0]
         if (y.shape, y.dtype) != (x.shape, x.dtype):
             raise ValueError(
                 f"repeat: {self.name} takes {x.dtype}{x.shape} and returns {y.dtype}{y.shape}: a "
@@ -132,18 +134,25 @@ class _Stack:
         return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.n))
 
     def flow(self, step: Step, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Extras]:
+        self.refuse_carry(x)
+        x, seen = self.apart(x)
+
         def one(x: PyTree, layer: tuple[Params, Key | None]) -> tuple[PyTree, PyTree]:
             own, key = layer
-            return step(self.part, own, x, key)
+            y, extra = step(self.part, own, together(x, seen), key)
+            return y if seen is None else apart(y)[0], extra
 
-        self.refuse_carry(x)
         with inside(self.name):
             y, extra = jax.lax.scan(one, x, (params, self.keys(key)), self.n)
-        return y, {self.name: extra}
+        return together(y, seen), {self.name: extra}
+
+    def apart(self, x: PyTree) -> tuple[PyTree, Array | None]:
+        """x and what stands beside it; a function may have pairs with another meaning."""
+        return apart(x) if self.part.forward else (x, None)
 
     def forward(self, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
         y, xs = self.flow(_keep_input, params, x, key)
-        return y, (xs[self.name], key)
+        return y, (xs[self.name], self.apart(x)[1], key)
 
     def back(self, params: Params, res: Residuals, dy: PyTree) -> tuple[PyTree, Taken]:
         def one(
@@ -151,11 +160,12 @@ class _Stack:
         ) -> tuple[PyTree, tuple[Params, Paths]]:
             own, x, key = layer
             with jax.named_scope(self.name):
-                _, kept = keep(self.part, own, x, key)
+                _, kept = keep(self.part, own, together(x, seen), key)
             return step_back(self.name, self.part, {self.name: own}, kept, dy)
 
-        xs, key = res
-        dx, taken = jax.lax.scan(one, dy, (params, xs, self.keys(key)), self.n, reverse=True)
+        xs, seen, key = res
+        layers = (params, xs, self.keys(key))
+        dx, taken = jax.lax.scan(one, _as_pair(dy, seen), layers, self.n, reverse=True)
         return dx, {self.name: taken}
 
     def forward_with_residuals(
@@ -165,10 +175,10 @@ class _Stack:
             part: Layer, own: Params, x: PyTree, key: Key | None
         ) -> tuple[PyTree, list[Array]]:
             y, res = keep(part, own, x, key)
-            return y, Sorting.of(res, own, key).kept(res)
+            return y, Sorting.of(res, own, (key, self.apart(x)[1])).kept(res)
 
         y, kept = self.flow(step, params, x, key)
-        return y, (kept[self.name], key)
+        return y, (kept[self.name], self.apart(x)[1], key)
 
     def back_from_residuals(
         self, params: Params, res: Residuals, dy: PyTree
@@ -178,18 +188,24 @@ class _Stack:
         ) -> tuple[PyTree, tuple[Params, Paths]]:
             own, kept, key = layer
             # A layer of a stack takes what it returns, so that dy has the shape of x.
-            res = Sorting.traced(self.part, own, dy, key).together(kept, own, key)
+            x = dy if seen is None else (dy[0], seen)
+            res = Sorting.traced(self.part, own, x, key).together(kept, own, (key, seen))
             return step_back(self.name, self.part, {self.name: own}, res, dy)
 
-        all_kept, key = res
+        all_kept, seen, key = res
         layers = (params, all_kept, self.keys(key))
-        dx, taken = jax.lax.scan(one, dy, layers, self.n, reverse=True)
+        dx, taken = jax.lax.scan(one, _as_pair(dy, seen), layers, self.n, reverse=True)
         return dx, {self.name: taken}
 
 
 def _keep_input(part: Layer, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, PyTree]:
     """The step of the forward pass: from its input a layer's residuals are computed again."""
-    return keep(part, params, x, key)[0], x
+    return keep(part, params, x, key)[0], apart(x)[0]
+
+
+def _as_pair(dy: PyTree, seen: Array | None) -> PyTree:
+    """The cotangent of what came out; JAX has zeros of a dtype of its own where ours is None."""
+    return dy if seen is None else (dy[0], None)
 
 
 def _with_one_rule(stack: Layer) -> Apply:

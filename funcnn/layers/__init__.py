@@ -3,7 +3,7 @@
 linear: dense and convolutions, the first file to read. embedding: rows of a table. activation,
 pooling, shape: no parameters. normalization: scale and bias. recurrent: whole sequences;
 recurrent_stack: layers of them one after the other, each with its own carry; bidirectional: both of
-their directions. tokens: the entrance of a transformer; attention: places that look at
+their directions. tokens: the entrance of a transformer, and places; attention: places that look at
 one another; transformer: the block.
 parameters: the dtype in which they are made.
 """
@@ -40,7 +40,9 @@ from funcnn.layers.recurrent import rnn as rnn
 from funcnn.layers.recurrent_stack import stack_recurrent as stack_recurrent
 from funcnn.layers.shape import dropout as dropout
 from funcnn.layers.shape import flatten as flatten
+from funcnn.layers.tokens import class_token as class_token
 from funcnn.layers.tokens import places as places
+from funcnn.layers.tokens import sinusoids as sinusoids
 from funcnn.layers.tokens import tokens as tokens
 from funcnn.layers.transformer import transformer_block as transformer_block
 from funcnn.names import reexported as _reexported

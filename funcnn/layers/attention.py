@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn import rules
+from funcnn.core.beside import apart, pass_beside, together
 from funcnn.core.composition import chain, parallel
 from funcnn.core.layer import Layer, constructor, no_params
 from funcnn.core.memory import Memory, Piece
@@ -37,6 +38,10 @@ def attend(
 ) -> Layer:
     """Attention between the places of (q, k, v), each (B, T, heads W), by `fnn.rules.attention`.
 
+    Of a pair ((q, k, v), seen) it makes (y, seen): `seen` are lengths (B,), integers, of which each
+    query sees that many first keys, or a mask of keys, (B, S) or (B or 1, heads or 1, T or 1, S) of
+    bool. So padding is not seen; what stands at padded queries means nothing.
+
     Args:
         heads: of q.
         key_heads: of k and v, which divide `heads`; None for as many.
@@ -51,6 +56,8 @@ def attend(
     >>> q = jnp.zeros((1, 3, 4))
     >>> attend(2, causal=True)({}, (q, q, jnp.arange(12.0).reshape(1, 3, 4)))[0, :, 0]
     Array([0., 2., 4.], dtype=float32)
+    >>> attend(2)({}, ((q, q, jnp.arange(12.0).reshape(1, 3, 4)), jnp.array([2])))[0][0, :, 0]
+    Array([2., 2., 2.], dtype=float32)
     """
     heads = positive_integer("attend", "heads", heads)
     key_heads = heads if key_heads is None else positive_integer("attend", "key_heads", key_heads)
@@ -75,33 +82,40 @@ class _Attend:
     alibi: bool
     static: tuple[tuple[str, Any], ...]
 
-    def apply(self, params: Params, x: PyTree, key: Key | None) -> Array:
+    def apply(self, params: Params, x: PyTree, key: Key | None) -> PyTree:
+        x, seen = apart(x)
         q, k, v = self.split(x)
         if self.rotary is not None:
             q, k = (rules.rotary(a, base=self.rotary) for a in (q, k))
-        y = rules.attention(q, k, v, self.bias(k), None, None, key, **dict(self.static))
-        return y.reshape(*y.shape[:2], y.shape[2] * y.shape[3])  # (B, T, H V)
+        y = rules.attention(q, k, v, self.bias(k), *_as_rule(seen), key, **dict(self.static))
+        return together(y.reshape(*y.shape[:2], y.shape[2] * y.shape[3]), seen)  # (B, T, H V)
 
-    def forward(self, params: Params, x: PyTree, key: Key | None) -> tuple[Array, Residuals]:
+    def forward(self, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
+        x, seen = apart(x)
         q, k, v = self.split(x)
         if self.rotary is not None:
             q, k = (rules.rotary.forward(a, None, base=self.rotary)[0] for a in (q, k))
-        args = (q, k, v, self.bias(k), None, None, key)
-        apart, (given, _, of_rows) = rules.attention.forward(*args, **dict(self.static))
-        y = apart.reshape(*apart.shape[:2], apart.shape[2] * apart.shape[3])  # (B, T, H V)
+        args = (q, k, v, self.bias(k), *_as_rule(seen), key)
+        y, (given, _, of_rows) = rules.attention.forward(*args, **dict(self.static))
+        y = y.reshape(*y.shape[:2], y.shape[2] * y.shape[3])  # (B, T, H V)
         # The heads together, as the next layer takes them and keeps them: one array and not two.
-        return y, (given, y, of_rows)
+        # Likewise `seen` as it came, of which a stack of layers keeps one.
+        return together(y, seen), (given._replace(mask=None, lengths=None), seen, y, of_rows)
 
     def recursion(
-        self, params: Params, res: Residuals, dy: Array
+        self, params: Params, res: Residuals, dy: PyTree
     ) -> tuple[Params, PyTree, dict[str, Array]]:
-        given, y, of_rows = res
+        given, seen, y, of_rows = res
+        dy = dy if seen is None else dy[0]
+        mask, lengths = _as_rule(seen)
+        given = given._replace(mask=mask, lengths=lengths)
         b, t, h, _ = given.q.shape
         y, dy = (a.reshape(b, t, h, given.v.shape[3]) for a in (y, dy))
         dq, dk, dv, *_ = rules.attention.backward((given, y, of_rows), dy, **dict(self.static))
         if self.rotary is not None:
             dq, dk = (rules.rotary.backward(None, a, base=self.rotary)[0] for a in (dq, dk))
-        return {}, tuple(a.reshape(*a.shape[:2], a.shape[2] * a.shape[3]) for a in (dq, dk, dv)), {}
+        dx = tuple(a.reshape(*a.shape[:2], a.shape[2] * a.shape[3]) for a in (dq, dk, dv))
+        return {}, dx if seen is None else (dx, None), {}
 
     def start(self, params: Params, x: PyTree, length: int) -> dict[str, Array]:
         _, k, v = self.split(x)
@@ -142,8 +156,11 @@ class _Attend:
     def split(self, x: PyTree) -> tuple[Array, Array, Array]:
         """The heads apart: q (B, T, H, W), k and v (B, T, K, W)."""
         if not (isinstance(x, tuple) and len(x) == 3 and all(a.ndim == 3 for a in x)):
-            raise TypeError("attend: x is (q, k, v), each of shape (B, T, heads W)")
-        apart: list[Array] = []
+            raise TypeError(
+                "attend: x is (q, k, v), each of shape (B, T, heads W), or ((q, k, v), seen), "
+                "where seen is lengths, integers (B,), or a mask of bool"
+            )
+        split: list[Array] = []
         for what, a, heads in zip("qkv", x, (self.heads, *2 * (self.key_heads,)), strict=True):
             b, t, width = a.shape
             if width % heads:
@@ -151,12 +168,19 @@ class _Attend:
                     f"attend: the last axis of {what} is shared out among {heads} heads, "
                     f"found {width} numbers"
                 )
-            apart.append(a.reshape(b, t, heads, width // heads))
-        return apart[0], apart[1], apart[2]
+            split.append(a.reshape(b, t, heads, width // heads))
+        return split[0], split[1], split[2]
 
     def bias(self, k: Array) -> Array | None:
         # In bfloat16 the distances would be rounded.
         return alibi(self.heads, k.shape[1], accumulator(k)) if self.alibi else None
+
+
+def _as_rule(seen: Array | None) -> tuple[Array | None, Array | None]:
+    """The mask and the lengths that the rule takes, one of them None."""
+    if seen is None or seen.dtype != bool:
+        return None, seen
+    return (seen[:, None, None] if seen.ndim == 2 else seen), None  # (B, 1, 1, S)
 
 
 def _written(cache: Array, new: Array, piece: Piece) -> Array:
@@ -184,6 +208,8 @@ def self_attention(
 ) -> Layer:
     """y = attend(x w_q, x w_k, x w_v) w_o, with x (B, T, D) and y (B, T, width).
 
+    Of a pair (x, seen) it makes (y, seen): lengths or a mask of keys, as in `attend`.
+
     Args:
         width: of y; each head has width // heads numbers.
         heads: of the queries.
@@ -201,7 +227,8 @@ def self_attention(
     """
     of_heads = heads_of("self_attention", width, heads, key_heads, bias, initializer)
     out = dense(width, bias=bias, initializer=last_initializer or initializer)
-    return chain(heads=of_heads, attend=attend(heads, key_heads=key_heads, **options), out=out)
+    of_places = attend(heads, key_heads=key_heads, **options)
+    return chain(heads=pass_beside(of_heads), attend=of_places, out=pass_beside(out))
 
 
 def heads_of(

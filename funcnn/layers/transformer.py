@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from funcnn import rules
+from funcnn.core.beside import pass_beside
 from funcnn.core.composition import chain, parallel, residual
 from funcnn.core.layer import Layer, constructor, no_params
 from funcnn.core.registry import Rule
@@ -39,16 +40,20 @@ def transformer_block(
     bias: bool = True,
     mlp_bias: bool | None = None,
     dropout: float = 0.0,
+    post_norm: bool = False,
     initializer: Initializer = SMALL,
     last_initializer: Initializer | None = None,
     **options: Any,
 ) -> Layer:
     """z = x + attention(norm x), y = z + mlp(norm z), with x, y (B, T, width).
 
+    With `post_norm`: z = norm(x + attention x), y = norm(z + mlp z), as in Vaswani et al., 2017.
+    Of a pair (x, seen) it makes (y, seen): lengths or a mask of keys, as in `attend`.
+
     What its own passes keep, of x, y (B, T, D) and an mlp of 4 D: x, q, k, v, the heads' output, z,
     and the mlp before its activation: 10 B T D numbers. The norms and the activation are computed
     again in the backward pass, and no product but q kᵀ. Autodiff keeps about 100 B T D, and
-    3 B H T² of attention.
+    3 B H T² of attention. With `post_norm` it is 12 B T D: both sums, too, of which the norms are.
     Where blocks are repeated, `fnn.repeat(block, n, keep="residuals")` stacks just that.
 
     Args:
@@ -61,6 +66,7 @@ def transformer_block(
             "geglu" of two.
         bias, mlp_bias: whether the products have a b, and those of the mlp (None: the same).
         dropout: with a key, of the weights of attention and of what is added to x and z.
+        post_norm: whether the norms stand behind the sums.
         initializer, last_initializer: draw the products, and those that are added to x and z
             (None: the same).
         options: of `attend`: causal, window, scale, soft_cap, rotary, alibi.
@@ -90,14 +96,17 @@ def transformer_block(
         up, unit = parallel(up=up, gate=up), _pair(_GATED[activation])
     else:
         unit = _PLAIN[activation]
-    drop = {"dropout": dropped(dropout)} if dropout else {}
-    into_heads = remat(chain(norm=normed, heads=products))
-    into_mlp = remat(chain(norm=normed, up=up))
+    into_heads = products if post_norm else remat(chain(norm=normed, heads=products))
+    into_mlp = up if post_norm else remat(chain(norm=normed, up=up))
     out_of_mlp = remat(chain(unit, dense=last(bias=in_mlp)))
-    return chain(
-        attention=residual(chain(inputs=into_heads, attend=attention, out=last(bias=bias), **drop)),
-        mlp=residual(chain(inputs=into_mlp, out=out_of_mlp, **drop)),
-    )
+    drop = {"dropout": pass_beside(dropped(dropout))} if dropout else {}
+    parts = {"inputs": pass_beside(into_heads), "attend": attention}
+    of_places = residual(chain(**parts, out=pass_beside(last(bias=bias)), **drop))
+    of_mlp = pass_beside(residual(chain(inputs=into_mlp, out=out_of_mlp, **drop)))
+    if not post_norm:
+        return chain(attention=of_places, mlp=of_mlp)
+    of_sum = pass_beside(remat(normed))
+    return chain(attention=of_places, attention_norm=of_sum, mlp=of_mlp, mlp_norm=of_sum)
 
 
 def _one_of(what: str, found: str, known: Sequence[str]) -> None:

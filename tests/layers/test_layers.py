@@ -59,6 +59,10 @@ SHAPES = {
     "gru": (lambda: fnn.gru(4), LINE, (2, 6, 4)),
     "bidirectional": (lambda: fnn.bidirectional(fnn.gru(4)), LINE, (2, 6, 8)),
     "stack_recurrent": (lambda: fnn.stack_recurrent(fnn.gru(5), fnn.rnn(4)), LINE, (2, 6, 4)),
+    "places": (lambda: fnn.places(), LINE, LINE.shape),
+    "places with more rows": (lambda: fnn.places(9), LINE, LINE.shape),
+    "sinusoids": (lambda: fnn.sinusoids(), LINE, LINE.shape),
+    "class_token": (lambda: fnn.class_token(), LINE, (2, 7, 3)),
     "dropout": (lambda: fnn.dropout(0.5), IMAGE, IMAGE.shape),
     "layer_norm": (lambda: fnn.layer_norm(), IMAGE, IMAGE.shape),
     "rms_norm": (lambda: fnn.rms_norm(), IMAGE, IMAGE.shape),
@@ -107,7 +111,7 @@ def test_every_layer_is_tested_here_and_is_public():
     tested = {name.split()[0] for name in (*SHAPES, *ELEMENTWISE)}
     tested |= {"embedding"}  # takes integers: see test_embedding_layer.py
     # Of text, in parts of tuples: see test_transformer_layers.py.
-    tested |= {"attend", "places", "self_attention", "tokens", "transformer_block"}
+    tested |= {"attend", "self_attention", "tokens", "transformer_block"}
     assert tested == set(layers.__all__)
     assert all(getattr(fnn, name) is getattr(layers, name) for name in layers.__all__)
 
