@@ -25,7 +25,7 @@ REACHED = {
 LESS_IS_BETTER = ("mse", "loss", "bits_per_character")
 
 
-MINUTES = ("digits_resnet18",)  # of training
+MINUTES = ("digits_resnet18", "digits_vit")  # of training
 
 
 @pytest.mark.parametrize(
