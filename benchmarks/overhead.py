@@ -11,7 +11,8 @@ anything is timed. The arms, each a run of so many steps, are timed in turn in o
   both.
 
 Each arm ends when the params of its last step are there. A ratio is that of an arm to `bare` in the
-same round.
+same round; of its time, and of the processor time of all threads, what is written in the background
+included, which others on the machine disturb less.
 
     python benchmarks/overhead.py [--rounds N] [--steps N] [--checkpoint-every N] [--out FILE]
 """
@@ -23,6 +24,7 @@ import functools
 import json
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ import numpy as np
 import optax
 
 import funcnn as fnn
-from funcnn.bench.measure import PAUSE, machine
+from funcnn.bench.measure import PAUSE, interval, machine
 from funcnn.chosen import chosen_optimizer
 from funcnn.config import Config, load_config
 from funcnn.data.dataset import Dataset, Split
@@ -43,6 +45,11 @@ from funcnn.network import network_of
 ROOT = Path(__file__).parent.parent
 BATCHES = 32  # so many are made, and taken in turn
 LOG_EVERY = 100
+UNITS = {
+    "ms": "ms a step",
+    "over_bare": "of bare",
+    "processor_over_bare": "of its processor time",
+}
 
 
 def drawn(config: Config) -> Dataset:
@@ -128,14 +135,27 @@ def agree(runs: dict[str, Callable[[int], Any]]) -> None:
                 raise SystemExit(f"{name} ends {off:.1e} away from the step alone")
 
 
-def row(name: str, taken: dict[str, list[float]], steps: int) -> dict[str, Any]:
-    """Milliseconds a step of one arm, and their ratio to `bare`: median, lowest, highest."""
+def processor_time(run: Callable[[int], Any], steps: int, taken: list[float]) -> None:
+    """Do a run, and note the seconds of all threads."""
+    start = time.process_time()
+    run(steps)
+    taken.append(time.process_time() - start)
+
+
+def row(
+    name: str, taken: dict[str, list[float]], processor: dict[str, list[float]], steps: int
+) -> dict[str, Any]:
+    """Milliseconds a step of one arm, and the ratios to `bare`: median, and its 95 % interval."""
     times = [1e3 * seconds / steps for seconds in taken[name]]
-    ratios = [a / b for a, b in zip(taken[name], taken["bare"], strict=True)]
+    ratios, of_processor = (
+        [a / b for a, b in zip(seconds[name], seconds["bare"], strict=True)]
+        for seconds in (taken, processor)
+    )
     found: dict[str, Any] = {"arm": name}
-    for key, values in (("ms", times), ("over_bare", ratios)):
+    named = {"ms": times, "over_bare": ratios, "processor_over_bare": of_processor}
+    for key, values in named.items():
         found[key] = round(statistics.median(values), 4)
-        found[f"{key}_low_high"] = [round(min(values), 4), round(max(values), 4)]
+        found[f"{key}_interval"] = [round(end, 4) for end in interval(values)]
     return found
 
 
@@ -149,17 +169,24 @@ def main() -> None:
     fnn.train.keep_freed_memory()
     runs = arms(load_config(ROOT / "configs/mnist_cnn.toml"), given.checkpoint_every)
     agree(runs)
-    calls = {name: functools.partial(run, given.steps) for name, run in runs.items()}
+    processor: dict[str, list[float]] = {name: [] for name in runs}
+    calls = {
+        name: functools.partial(processor_time, run, given.steps, processor[name])
+        for name, run in runs.items()
+    }
     taken = in_turn(calls, given.rounds, rest=PAUSE)
     result: dict[str, Any] = {"what": "a training step of configs/mnist_cnn.toml"}
     result |= {"steps": given.steps, "log_every": LOG_EVERY}
     result |= {"checkpoint_every": given.checkpoint_every, "rounds": given.rounds, **machine()}
-    result["rows"] = [row(name, taken, given.steps) for name in runs]
+    processor = {name: seconds[1:] for name, seconds in processor.items()}  # less the first, cold
+    result["rows"] = [row(name, taken, processor, given.steps) for name in runs]
     print(", ".join(f"{key} {value}" for key, value in result.items() if key != "rows"))
     for found in result["rows"]:
-        ms, over = (" to ".join(map(str, found[f"{key}_low_high"])) for key in ("ms", "over_bare"))
-        middle = f"{found['ms']} ms a step ({ms}), {found['over_bare']} of bare ({over})"
-        print(f"{found['arm']:5} {middle}")
+        told = [
+            f"{found[key]} {unit} ({' to '.join(map(str, found[f'{key}_interval']))})"
+            for key, unit in UNITS.items()
+        ]
+        print(f"{found['arm']:5} {', '.join(told)}")
     if given.out is not None:
         given.out.write_text(json.dumps(result, indent=2) + "\n")
 
