@@ -1,7 +1,9 @@
 """What a step of GPT-2 keeps on an H200 that is not there: by hand, by autodiff, with checkpoints.
 
 AdamW on float32 params, products in bfloat16. Temporary bytes are the compiler's for the described
-device; operations are counted on the program, loop bodies as often as they run.
+device; operations are counted on the program, loop bodies as often as they run, those of cuDNN's
+calls not at all. The plain arms are JAX as users write it, with XLA's attention or cuDNN's, without
+a checkpoint or with those that users take.
 
     pip install --no-deps jax-cuda13-plugin==V jax-cuda13-pjrt==V   # V: the version of jax
     JAX_PLATFORMS=cpu python benchmarks/gpt_memory.py [--size NAME ...] [--arm NAME ...] [--out F]
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.ad_checkpoint import checkpoint_name
 
 import funcnn as fnn
 from funcnn.bench.absent import described_device, figures
@@ -76,22 +79,39 @@ def dense(x: Any, params: Any) -> Any:
     return x @ params["w"] + params["b"]
 
 
-def plain_block(size: Size, x: Any, params: Any) -> Any:
-    """The block in plain JAX, with XLA's attention."""
+def plain_block(size: Size, attention: str, x: Any, params: Any) -> Any:
+    """The block in plain JAX; what a block by hand keeps has names, for a policy to save."""
     of_heads = params["attention"]["body"]
     n = normed(x, of_heads["inputs"]["norm"])
     apart = (*x.shape[:2], size.heads, size.width // size.heads)
-    q, k, v = (dense(n, of_heads["inputs"]["heads"][name]).reshape(apart) for name in "qkv")
-    y = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="xla")
-    x = x + dense(y.reshape(x.shape), of_heads["out"])
+    q, k, v = (
+        checkpoint_name(dense(n, of_heads["inputs"]["heads"][name]).reshape(apart), name)
+        for name in "qkv"
+    )
+    y = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=attention)
+    y = checkpoint_name(y.reshape(x.shape), "o")
+    z = checkpoint_name(x + dense(y, of_heads["out"]), "z")
     of_mlp = params["mlp"]["body"]
-    u = dense(normed(x, of_mlp["inputs"]["norm"]), of_mlp["inputs"]["up"])
-    return x + dense(jax.nn.gelu(u), of_mlp["out"]["dense"])
+    u = checkpoint_name(dense(normed(z, of_mlp["inputs"]["norm"]), of_mlp["inputs"]["up"]), "u")
+    return z + dense(jax.nn.gelu(u), of_mlp["out"]["dense"])
 
 
-def plain(size: Size, wrap: Callable[..., Any], scanned: bool = True) -> Loss:
+def cudnn_is_there() -> None:
+    """cuDNN and an H200, to JAX, which asks for them on this machine before it calls cuDNN."""
+    from jax._src.cudnn import fused_attention_stablehlo as asked
+
+    asked.check_cudnn_version = lambda: 91000
+    asked.check_compute_capability = lambda wanted: wanted <= "9.0"
+    asked.is_cuda_compute_capability_equal = lambda wanted: wanted == "9.0"
+
+
+def plain(
+    size: Size, attention: str = "xla", wrap: Callable[..., Any] = lambda f: f, scanned: bool = True
+) -> Loss:
     """Autodiff of plain JAX; `wrap` is put round each block."""
-    block = wrap(functools.partial(plain_block, size))
+    if attention == "cudnn":
+        cudnn_is_there()
+    block = wrap(functools.partial(plain_block, size, attention))
 
     def loss(params: Any, x: Any, y: Any) -> Any:
         params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
@@ -109,16 +129,31 @@ def plain(size: Size, wrap: Callable[..., Any], scanned: bool = True) -> Loss:
 
 
 _POLICIES = jax.checkpoint_policies
+
+
+def checkpoint(policy: Any = None) -> Callable[..., Any]:
+    """`jax.checkpoint` with what it saves beside the inputs of a block."""
+    return functools.partial(jax.checkpoint, policy=policy)
+
+
+_NAMES = _POLICIES.save_only_these_names(*"qkvozu")
 ARMS: dict[str, Callable[[Size], Loss]] = {
     "by hand, residuals": lambda size: by_hand(size, "residuals"),
     "by hand, inputs": lambda size: by_hand(size, "inputs"),
-    "autodiff, scanned": lambda size: plain(size, lambda f: f),
-    "autodiff, unrolled": lambda size: plain(size, lambda f: f, scanned=False),
-    "checkpoint of each block": lambda size: plain(size, jax.checkpoint),
-    "checkpoint, products with weights saved": lambda size: plain(
-        size,
-        functools.partial(jax.checkpoint, policy=_POLICIES.dots_with_no_batch_dims_saveable),
+    "scanned, XLA": lambda size: plain(size),
+    "unrolled, XLA": lambda size: plain(size, scanned=False),
+    "scanned, cuDNN": lambda size: plain(size, "cudnn"),
+    "unrolled, cuDNN": lambda size: plain(size, "cudnn", scanned=False),
+    "checkpoint, XLA": lambda size: plain(size, wrap=checkpoint()),
+    "checkpoint, cuDNN": lambda size: plain(size, "cudnn", checkpoint()),
+    "checkpoint, dots saved, cuDNN": lambda size: plain(
+        size, "cudnn", checkpoint(_POLICIES.dots_saveable)
     ),
+    "checkpoint, products with weights saved, cuDNN": lambda size: plain(
+        size, "cudnn", checkpoint(_POLICIES.dots_with_no_batch_dims_saveable)
+    ),
+    "checkpoint, names saved, cuDNN": lambda size: plain(size, "cudnn", checkpoint(_NAMES)),
+    "checkpoint, names saved, XLA": lambda size: plain(size, wrap=checkpoint(_NAMES)),
 }
 
 
