@@ -738,8 +738,10 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "core/stack.py",
-        "self.keys(key)), self.n, reverse=True)",
-        "self.keys(key)), self.n)",
+        "layers = (params, xs, self.keys(key))\n"
+        "        dx, taken = jax.lax.scan(one, _as_pair(dy, seen), layers, self.n, reverse=True)",
+        "layers = (params, xs, self.keys(key))\n"
+        "        dx, taken = jax.lax.scan(one, _as_pair(dy, seen), layers, self.n)",
         (
             "core/test_backprop.py::test_both_agree_with_automatic_differentiation_in_float64"
             "[repeat]"
