@@ -98,6 +98,7 @@ def main() -> None:
     out = ROOT / "benchmarks/results/attention_alone_cpu.jsonl"
     options.add_argument("--out", type=Path, default=out)
     asked = options.parse_args()
+    fnn.train.keep_freed_memory()  # as `funcnn train` does; all arms have it
     lines = [json.dumps(plain({**machine(), "heads": asked.heads, "width": WIDTH}))]
     for places in asked.places:
         for row in rows_of(places, asked.heads, asked.rounds, asked.memory):

@@ -318,6 +318,7 @@ def main() -> None:
     options.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     options.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/gpt_step_cpu.jsonl")
     asked = options.parse_args()
+    fnn.train.keep_freed_memory()  # as `funcnn train` does; all arms have it
     size = Size(*(getattr(asked, name) for name in Size._fields))
     arms, absent = made_arms(size, asked.arms)
     rows = measure("gpt_step", arms, asked.rounds, absent)
