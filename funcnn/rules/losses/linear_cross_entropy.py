@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -116,29 +115,30 @@ def linear_cross_entropy_forward(
     mask, n = _mask_and_count(labels, ignored, precise)
     v = jnp.ones(labels.shape, precise) if weights is None else weights.astype(precise)
     count = labels.size
-    rows = (x.reshape(count, x.shape[-1]), labels.ravel(), mask.ravel(), v.ravel())  # (N, ...)
     chunks, size = _chunks(count, w, chunk)
-    if not is_known(count):  # a chunk that reaches back might reach before the first row
-        rows = _padded(rows, chunks * size - count)
-        count = chunks * size
+    # Each chunk takes one row of every `chunks`, so that it has as many of each device's rows.
+    rows = (x.reshape(count, x.shape[-1]), labels.ravel(), mask.ravel(), v.ravel())  # (N, ...)
+    rows = tuple(_in_chunks(a, chunks, size) for a in rows)  # (size, chunks, ...)
 
     def step(sums: dict[str, PyTree], number: Array) -> tuple[dict[str, PyTree], None]:
-        # The last chunk may reach back over rows that are done, which count no more.
-        start = jnp.minimum(number * size, count - size)
-        x, labels, mask, v = (jax.lax.dynamic_slice_in_dim(a, start, size) for a in rows)
-        mask = mask & (start + jnp.arange(size, dtype=start.dtype) >= number * size)
+        x, labels, mask, v = (jax.lax.dynamic_index_in_dim(a, number, 1, False) for a in rows)
         x, labels, v = (jnp.where(_like(mask, a), a, 0) for a in (x, labels, v))
         l, dx, dw, db = _chunk(x, w, labels, b, v, mask, smoothing, z_loss)
         totals = jax.tree.map(jnp.add, sums["totals"], (jnp.sum(v * l), dw, db))
-        places = jax.tree.map(lambda a, new: _add_at(a, start, new), sums["rows"], (dx, l))
+        places = jax.tree.map(
+            lambda a, new: jax.lax.dynamic_update_index_in_dim(a, new, number, 1),
+            sums["rows"],
+            (dx, l),
+        )
         return {"totals": totals, "rows": places}, None
 
     shapes = (jax.ShapeDtypeStruct((), precise), w, b)
     totals = jax.tree.map(lambda a: jnp.zeros(a.shape, precise), shapes)
-    sums = {"totals": totals, "rows": (jnp.zeros_like(rows[0]), jnp.zeros(count, precise))}
+    of_rows = (jnp.zeros_like(rows[0]), jnp.zeros(rows[1].shape, precise))
+    sums = {"totals": totals, "rows": of_rows}
     sums, _ = jax.lax.scan(step, varying_as(sums, rows, w, b), jnp.arange(chunks))
-    (loss, dw, db), (dx, l) = sums["totals"], sums["rows"]
-    dx, l = (dx, l) if is_known(count) else (dx[: labels.size], l[: labels.size])
+    (loss, dw, db), of_rows = sums["totals"], sums["rows"]
+    dx, l = (a.reshape(size * chunks, *a.shape[2:])[:count] for a in of_rows)  # (N, ...)
     share = 1 / n if weights is None else jnp.ones((), precise)
     gradient = (dx.reshape(x.shape), dw, None, db, None if weights is None else l.reshape(v.shape))
     arguments = (x, w, None, b, weights)
@@ -189,11 +189,6 @@ def _like(mask: Array, a: Array) -> Array:
     return mask.reshape(mask.shape + (1,) * (a.ndim - 1))
 
 
-def _add_at(a: Array, start: Array, new: Array) -> Array:
-    there = jax.lax.dynamic_slice_in_dim(a, start, new.shape[0])
-    return jax.lax.dynamic_update_slice_in_dim(a, there + new, start, 0)
-
-
 def _chunks(rows: int, w: Array, chunk: int | None) -> tuple[int, int]:
     """How many chunks, and of how many rows: multiples of 16, as matrix units like them."""
     most = max(16, CHUNK_BYTES // (w.shape[1] * w.dtype.itemsize) // 16 * 16)
@@ -201,14 +196,17 @@ def _chunks(rows: int, w: Array, chunk: int | None) -> tuple[int, int]:
         chunk = chunk or min(most, OPEN_CHUNK)
         return -(-rows // chunk), chunk
     chunk = chunk or most
-    chunks = math.ceil(rows / chunk)
-    size = math.ceil(rows / max(chunks, 1))
+    chunks = max(1, math.ceil(rows / chunk))
+    size = math.ceil(rows / chunks)
     return chunks, min(rows, chunk, math.ceil(size / 16) * 16)
 
 
-def _padded(rows: tuple[Array, ...], more: Any) -> tuple[Array, ...]:
-    """The rows with so many more behind them, which count nowhere."""
-    return tuple(jnp.pad(a, [(0, more), *[(0, 0)] * (a.ndim - 1)]) for a in rows)
+def _in_chunks(a: Array, chunks: int, size: int) -> Array:
+    """The rows of a (N, ...), filled up with what counts nowhere, as (size, chunks, ...)."""
+    more = size * chunks - a.shape[0]
+    if not is_known(more) or more:
+        a = jnp.pad(a, [(0, more), *[(0, 0)] * (a.ndim - 1)])
+    return a.reshape(size, chunks, *a.shape[1:])
 
 
 def _mask_and_count(labels: Array, ignored: int | None, dtype: DType) -> tuple[Array, Array]:

@@ -118,7 +118,9 @@ def test_a_hessian_product_is_that_of_the_reference():
 
             return jax.grad(lambda q: jnp.sum(jax.grad(loss)(q) * do))(q)
 
-        np.testing.assert_allclose(product(attention), product(attention.reference), rtol=1e-9)
+        # The first query sees one key: its row is zero, and rounding is left of it in blocks.
+        wanted = product(attention.reference)
+        np.testing.assert_allclose(product(attention), wanted, rtol=1e-9, atol=1e-14)
 
 
 def test_dropout_does_not_know_the_blocks():
