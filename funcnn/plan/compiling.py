@@ -75,8 +75,9 @@ def compile_step(experiment: Experiment, setting: Setting, devices: Devices) -> 
     >>> compile_step(experiment, Setting(rows=16), devices).batch_bytes  # 8 batches, images 8x8
     33280
     """
-    experiment = _changed(experiment, setting)
+    # Of the batch as it is: the data may have fewer rows than a planned one.
     sample, steps = experiment.batches()(0), experiment.config.train.steps_per_call
+    experiment = _changed(experiment, setting)
     step = experiment.step(mesh=_mesh(setting, devices))
     placement = step.placement
     assert placement is not None

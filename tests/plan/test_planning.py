@@ -116,6 +116,10 @@ def test_rows_that_do_not_divide():
     given = plan(experiment_of(), CPU, 2, rows_per_device=3)
     assert given.setting.rows == 6
     assert given.notes == ()
+    # More than the data has: a plan takes none of them.
+    large = experiment_of()
+    assert large.dataset.train.rows < 2000
+    assert plan(large, CPU, 2, rows_per_device=1000).setting.rows == 2000
 
 
 @pytest.mark.slow
