@@ -311,7 +311,7 @@ by_hand = {name: size_of(a.shape, a.dtype) for name, a in zip(kept_names, kept, 
 rows = 2 * 2 * 12 / 768  # m and n of each head in float32
 verification.equal("A18", "by hand: 10 arrays like x", sum(by_hand.values()), 10 + rows, "count")
 total, total_by_hand = sum(autodiff.values()), sum(by_hand.values())
-verification.holds("A18", "autodiff keeps 12 times as much", total > 12 * total_by_hand)
+verification.holds("A18", "autodiff keeps more than 11 times as much", total > 11 * total_by_hand)
 of_pairs = sum(autodiff[name] for name in ("masked", "softmax", "p"))
 print(f"autodiff keeps {total:.2f}, of which {of_pairs:.2f} are T x T; by hand {total_by_hand:.2f}")
 
@@ -411,8 +411,7 @@ ways = {
 memory, gradients = {}, {}
 for name, model in ways.items():
     step = jax.jit(jax.grad(lambda params, model=model: cost(model(params, x), labels)))
-    # Quick to compile; the memory is the same to the byte.
-    compiled = step.lower(params).compile({"xla_cpu_use_fusion_emitters": False})
+    compiled = step.lower(params).compile()
     analysis: Any = compiled.memory_analysis()
     memory[name] = analysis.temp_size_in_bytes / 1e6
     gradients[name] = compiled(params)

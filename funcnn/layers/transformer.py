@@ -53,7 +53,7 @@ def transformer_block(
     What its own passes keep, of x, y (B, T, D) and an mlp of 4 D: x, q, k, v, the heads' output, z,
     and the mlp before its activation: 10 B T D numbers. The norms and the activation are computed
     again in the backward pass, and no product but q kᵀ. Autodiff of the same in plain JAX, all in
-    bfloat16, keeps 36 B T D, and 5.5 B H T² of attention (examples/attention, step 5). With
+    bfloat16, keeps 32 to 36 B T D, and 5.5 B H T² of attention (examples/attention, step 5). With
     `post_norm` it is 12 B T D: both sums, too, of which the norms are.
     Where blocks are repeated, `fnn.repeat(block, n, keep="residuals")` stacks just that.
 
