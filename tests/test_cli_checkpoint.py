@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -15,7 +16,9 @@ import pytest
 from funcnn.cli import main
 from funcnn.train import Checkpoints, TrainState
 
-STATE = TrainState.create({"w": jnp.ones((64, 64)), "b": jnp.ones(3)}, optax.adam(0.1), seed=0)
+# Random numbers cannot be compressed: the largest file of a checkpoint is the one that holds w.
+W = jax.random.normal(jax.random.key(0), (64, 64))
+STATE = TrainState.create({"w": W, "b": jnp.ones(3)}, optax.adam(0.1), seed=0)
 LEAVES = 9
 VALUES = {4: 0.75, 8: 0.5, 12: None}  # that of the last one has not been noted
 
