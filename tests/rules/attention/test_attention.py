@@ -145,6 +145,33 @@ def test_dropout_does_not_know_the_blocks():
     np.testing.assert_allclose(mean, attention(q, k, v), atol=0.15)
 
 
+@pytest.mark.parametrize("name", ["every option", "dropout"])
+def test_options_take_part_in_the_gradient_as_in_the_reference(name):
+    (case,) = [case for case in attention.cases() if case.name == name]
+
+    def wide(a):
+        return a.astype(jnp.float64) if a is not None and a.dtype == jnp.float32 else a
+
+    with jax.enable_x64(True):
+        args = [wide(a) for a in case.args]
+        numbers = [n for n, a in enumerate(args) if a is not None and a.dtype == jnp.float64]
+        do = jnp.cos(jnp.arange(args[0].size // args[0].shape[-1] * args[2].shape[-1]))
+
+        def loss(f, *chosen):
+            given = [*args, *[None] * (7 - len(args))]
+            for n, a in zip(numbers, chosen, strict=True):
+                given[n] = a
+            return jnp.sum(f(*given, **case.static).ravel() * do)
+
+        chosen = [args[n] for n in numbers]
+        ours, wanted = (
+            jax.grad(functools.partial(loss, f), tuple(range(len(chosen))))(*chosen)
+            for f in (attention, attention.reference)
+        )
+        for a, b in zip(ours, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
+
+
 def temporary_bytes(f, places):
     shape = jax.ShapeDtypeStruct((1, places, 2, 16), jnp.float32)
     step = jax.jit(jax.grad(lambda q, k, v: jnp.sum(f(q, k, v) ** 2), (0, 1, 2)))
