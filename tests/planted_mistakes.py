@@ -1823,10 +1823,10 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "core/sorting.py",
-        'places.setdefault(id(leaf), ("kept", count))',
-        'places[id(leaf)] = ("kept", count)',
-        "layers/test_transformer_layers.py::test_a_stack_keeps_what_it_says",
-        "a loop stacks params and keeps an array as often as it is there",
+        'places |= {id(leaf): ("params", n) for',
+        'places |= {id(n): ("params", n) for',
+        "layers/test_transformer_layers.py::test_ten_numbers_are_kept_for_each_of_x",
+        "a loop stacks params beside its residuals",
     ),
     _mistake(
         "generation/sampling.py",

@@ -93,7 +93,7 @@ def _shardings_of_value(reference: Function, args: Sequence[PyTree]) -> PyTree |
 
 
 def _shardings_like(shapes: PyTree, args: PyTree) -> PyTree:
-    """For each of the shapes a sharding: that of an array of its shape, or of its rows."""
+    """For each of the shapes a sharding: that of an array that begins with it, or of its rows."""
     arrays = [jax.typeof(leaf) for leaf in jax.tree.leaves(args)]
     return jax.tree.map(lambda shape: _like(shape.shape, arrays), shapes)
 
@@ -101,9 +101,12 @@ def _shardings_like(shapes: PyTree, args: PyTree) -> PyTree:
 def _like(shape: tuple[int, ...], arrays: Sequence[jax.ShapeDtypeStruct]) -> NamedSharding:
     mesh = next(a.sharding.mesh for a in arrays if AxisType.Explicit in a.sharding.mesh.axis_types)
     sharded = [a for a in arrays if any(a.sharding.spec)]
-    alike = [a for a in sharded if a.shape == shape]
+    alike = [a for a in sharded if a.shape[: len(shape)] == shape]
     if alike:
-        return alike[0].sharding
+        # First one that has no further axes: one of its own shape, and then what has one number a
+        # row or a head of it.
+        nearest = min(alike, key=lambda a: len(a.shape))
+        return NamedSharding(mesh, PartitionSpec(*nearest.sharding.spec[: len(shape)]))
     rows = [a.sharding.spec[0] for a in sharded if a.shape[:1] == shape[:1] and shape]
     return NamedSharding(mesh, PartitionSpec(*rows[:1]))
 

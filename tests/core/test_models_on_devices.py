@@ -27,6 +27,8 @@ MODELS = {
     ),
     "repeat": (fnn.chain(fnn.flatten, fnn.dense(8), fnn.repeat(SKIP, 3), fnn.layer_norm()), IMAGES),
     "recurrent": (fnn.chain(fnn.embedding(5, 6), fnn.lstm(8), fnn.dense(5)), TOKENS),
+    "gpt": (fnn.gpt(5, length=7, width=8, depth=2, heads=2), TOKENS),
+    "llama": (fnn.llama(5, width=8, depth=2, heads=4, key_heads=2, hidden=12), TOKENS),
     "composite": (fnn.unet(2, width=3, depth=1), IMAGES[:, :4, :4]),
 }
 # The statistics of a batch are those of all devices only where the compiler sees all of it, and a

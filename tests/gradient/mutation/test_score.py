@@ -266,6 +266,7 @@ SCORES = {
     "batch_norm_evaluation": (103, 0, 0),
     "rotary": (96, 0, 3),
     "swiglu": (77, 0, 17),
+    "geglu": (237, 0, 17),
 }
 
 
@@ -286,9 +287,8 @@ def assert_score(name):
 QUICK = ("relu",)
 
 
-# Hundreds of mutants, of loops in part, which nobody has counted yet; their rules have planted
-# mistakes in their own tests.
-UNCOUNTED = {"attention", "geglu"}
+# Hundreds of mutants, in loops, which nobody has counted yet; its tests have planted mistakes.
+UNCOUNTED = {"attention"}
 
 
 def test_every_registered_rule_has_its_score():
