@@ -137,8 +137,8 @@ def _sums_of_runs(indices: Array, rows: Array, outside: int) -> tuple[Array, Arr
     starts = jnp.concatenate([edge, changes])[:, None]  # (N, 1)
     _, sums = jax.lax.associative_scan(join, (starts, rows))  # of each run up to here, (N, D)
     ends = jnp.concatenate([changes, edge])
-    inside = ends & (indices >= 0) & (indices < outside)
     elsewhere = outside + jnp.arange(indices.size, dtype=indices.dtype)
+    inside = ends & (indices >= 0) & (indices < outside)
     return jnp.where(inside, indices, elsewhere), sums
 
 
