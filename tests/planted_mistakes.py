@@ -805,6 +805,20 @@ MISTAKES: tuple[Mistake, ...] = (
         "an index of -1 is the last row",
     ),
     _mistake(
+        "rules/embedding.py",
+        "pieces = math.gcd(indices.size, device_count(indices, dy))",
+        "pieces = 1",
+        "rules/test_embedding.py::test_rows_stay_on_the_devices_where_they_lie[other-1]",
+        "the rows of all devices are sorted together",
+    ),
+    _mistake(
+        "core/devices.py",
+        "            if kind != AxisType.Manual\n",
+        "",
+        "rules/test_embedding.py::test_each_device_of_a_shard_map_sorts_its_own_rows_at_once",
+        "a device of a shard_map counts the others",
+    ),
+    _mistake(
         "rules/losses/elementwise.py",
         "return dz, (-precise * g).astype(target.dtype), dv",
         "return dz, (-z * dl).astype(target.dtype), dv",

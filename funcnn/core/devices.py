@@ -7,7 +7,10 @@ where its argument does not. Outside of a `shard_map`, and with `check_vma=False
 
 from __future__ import annotations
 
+import math
+
 import jax
+from jax.sharding import AxisType
 
 from funcnn.types import Array, PyTree
 
@@ -20,6 +23,26 @@ def varying(x: PyTree) -> frozenset[str]:
     """
     axes = [jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(x)]
     return frozenset().union(*axes)
+
+
+def device_count(*arrays: Array) -> int:
+    """Over how many devices the compiler may lay arrays: those of the mesh that their types name.
+
+    1 where they name none, as those of one device do. The axes of a `shard_map` are left out: there
+    each device has arrays of its own.
+
+    >>> device_count(1.0)
+    1
+    """
+    meshes = [jax.typeof(a).sharding.mesh for a in arrays]
+    return max(
+        math.prod(
+            size
+            for size, kind in zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+            if kind != AxisType.Manual
+        )
+        for mesh in meshes
+    )
 
 
 def varying_as(x: PyTree, *others: PyTree) -> PyTree:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.devices import device_count
 from funcnn.core.registry import Case, rule
 from funcnn.rules.shared.arguments import describe, floating, is_known
 from funcnn.rules.shared.case_data import normal
@@ -35,6 +38,12 @@ def embedding(table: ArrayLike, indices: ArrayLike) -> Array:
     neighbours first (a segmented scan), and the last row of each run, which holds its sum, is
     written to its place. A product with the one-hot matrix would hold N V numbers more. Where
     `jax.export` leaves N open, it is the scatter everywhere.
+
+    On a mesh, which the types of i and dy name, the rows are sorted in as many equal pieces as it
+    has devices: one sort would gather the rows of all on each, but of pieces each device sorts its
+    own, and only the tables are summed over the devices. What two pieces of a device have for one
+    place is added there by an atomic addition. A device has one piece, or, where n devices share
+    the same rows, n of them; with more than two the order of these additions is not fixed.
 
     Earns its place by accuracy in bfloat16, where the sum is taken in float32: autodiff adds in
     bfloat16, in which 256 + 1 is 256. On a CPU in float32 it does what autodiff does; on a GPU it
@@ -70,8 +79,10 @@ def embedding_backward(res: tuple[Array, Array], dy: Array) -> tuple[Array, None
     nothing, indices = res
     dy_rows = dy.reshape(indices.size, dy.shape[-1]).astype(accumulator(dy))  # (N, D)
     zeros = jnp.zeros((nothing.shape[0], dy.shape[-1]), dy_rows.dtype)  # (V, D)
-    # A scan in pairs needs to know of how many.
-    add = add_rows_by_sorting if is_known(indices.size) else add_rows_by_scatter
+    add = add_rows_by_scatter
+    if is_known(indices.size):  # a scan in pairs needs to know of how many
+        pieces = math.gcd(indices.size, device_count(indices, dy))
+        add = functools.partial(add_rows_by_sorting, pieces=pieces)
     dtable = jax.lax.platform_dependent(
         zeros, indices.ravel(), dy_rows, cpu=add_rows_by_scatter, default=add
     )
@@ -87,14 +98,32 @@ def add_rows_by_scatter(table: Array, indices: Array, rows: Array) -> Array:
     return table.at[indices].add(rows, mode="drop", wrap_negative_indices=False)
 
 
-def add_rows_by_sorting(table: Array, indices: Array, rows: Array) -> Array:
-    """The same by a sort and a scan, without two additions at one place.
+def add_rows_by_sorting(table: Array, indices: Array, rows: Array, pieces: int = 1) -> Array:
+    """The same by a sort and a scan, of each of so many equal pieces of the rows by itself.
+
+    No two additions of one piece are at one place.
 
     >>> add_rows_by_sorting(jnp.zeros((2, 1)), jnp.array([1, 1, 2]), jnp.ones((3, 1))).ravel()
     Array([0., 2.], dtype=float32)
     """
     if indices.size == 0:
         return table
+    summed = functools.partial(_sums_of_runs, outside=table.shape[0])
+    if pieces > 1:
+        indices, rows = (a.reshape(pieces, -1, *a.shape[1:]) for a in (indices, rows))
+        summed = jax.vmap(summed)
+    place, sums = summed(indices, rows)
+    return table.at[place].add(
+        sums, mode="drop", unique_indices=pieces == 1, wrap_negative_indices=False
+    )
+
+
+def _sums_of_runs(indices: Array, rows: Array, outside: int) -> tuple[Array, Array]:
+    """Places (N,), none of them twice, and what is to be added there (N, D).
+
+    The sum over all rows of one index stands at that one; all else is sent outside, as are the rows
+    of an index that is no place.
+    """
     order = jnp.argsort(indices, stable=True)
     indices, rows = indices[order], rows[order]
     changes = indices[1:] != indices[:-1]
@@ -108,11 +137,9 @@ def add_rows_by_sorting(table: Array, indices: Array, rows: Array) -> Array:
     starts = jnp.concatenate([edge, changes])[:, None]  # (N, 1)
     _, sums = jax.lax.associative_scan(join, (starts, rows))  # of each run up to here, (N, D)
     ends = jnp.concatenate([changes, edge])
-    # Each place is named once: what is no end of a run is sent to a place of its own outside.
-    outside = table.shape[0] + jnp.arange(indices.size, dtype=indices.dtype)
-    inside = ends & (indices >= 0) & (indices < table.shape[0])
-    place = jnp.where(inside, indices, outside)
-    return table.at[place].add(sums, mode="drop", unique_indices=True, wrap_negative_indices=False)
+    elsewhere = outside + jnp.arange(indices.size, dtype=indices.dtype)
+    inside = ends & (indices >= 0) & (indices < outside)
+    return jnp.where(inside, indices, elsewhere), sums
 
 
 def _checked(table: ArrayLike, indices: ArrayLike) -> tuple[Array, Array]:

@@ -1,20 +1,32 @@
 """The embedding against NumPy, jnp.take and flax; repeated, odd and missing indices."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from on_devices import mesh_of
 from witness import finite_difference_error, gradient_errors
 
 from funcnn.bench.absent import described_device, figures, missing_wheels
+from funcnn.core.devices import device_count
+from funcnn.plan.hlo import collectives_of
 from funcnn.rules import embedding
 from funcnn.rules.embedding import add_rows_by_scatter, add_rows_by_sorting
 
 CASES = embedding.cases()
-FORMS = {"scatter": add_rows_by_scatter, "sorting": add_rows_by_sorting}
+FORMS = {
+    "scatter": add_rows_by_scatter,
+    "sorting": add_rows_by_sorting,
+    # Of an odd number of rows it is one piece.
+    "sorting halves": lambda table, indices, rows: add_rows_by_sorting(
+        table, indices, rows, math.gcd(indices.size, 2)
+    ),
+}
 
 
 def problem(rows=11, width=3, shape=(4, 9), dtype="float32"):
@@ -147,6 +159,63 @@ def test_no_two_rows_meet_in_one_place_on_an_absent_gpu():
     found = figures(pull, *args, device=described_device("h200"))
     rows, summed = 4096 * 64 * 4, 50304 * 64 * 4
     assert found.temporary_bytes < summed + 8 * rows
+
+
+# On many devices
+
+
+def on_devices(columns=1):
+    """The gradient of a table, of rows on eight devices: a compiled program, and what it takes."""
+    kind = (AxisType.Auto,) * 2
+    mesh = jax.make_mesh((8 // columns, columns), ("rows", "columns"), axis_types=kind)
+    in_rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["rows"], []))
+    table, indices, dy = problem(shape=(16, 32))
+    args = jax.device_put((table, indices, dy), (whole, in_rows, in_rows))
+    pull = functools.partial(table_gradient, embedding)
+    return jax.jit(lambda *args: pull(*args)).lower(*args).compile(), args
+
+
+@pytest.fixture(params=["cpu", "other"])
+def platform(request, monkeypatch):
+    """The form of a CPU, and that of other platforms, compiled for this one all the same."""
+    if request.param == "other":
+        take = lambda *args, cpu, default: default(*args)  # noqa: E731
+        monkeypatch.setattr(jax.lax, "platform_dependent", take)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.usefixtures("platform")
+def test_rows_stay_on_the_devices_where_they_lie(columns):
+    """Only the table is summed: neither the indices of all devices meet, nor their cotangents."""
+    compiled, (table, indices, dy) = on_devices(columns)
+    found = collectives_of(compiled.as_text() or "")
+    assert [(c.kind, c.operand_bytes) for c in found] == [("all-reduce", table.nbytes)]
+    expected = np.zeros(table.shape)
+    np.add.at(expected, np.asarray(indices), np.asarray(dy))
+    np.testing.assert_allclose(compiled(table, indices, dy), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["other"], indirect=True)
+@pytest.mark.usefixtures("platform")
+def test_sorted_all_together_they_would_not(monkeypatch):
+    """The planted mistake: one sort over the rows of all devices gathers them on each."""
+    monkeypatch.setitem(embedding.backward.__globals__, "device_count", lambda *arrays: 1)
+    compiled, (table, *_) = on_devices()
+    found = collectives_of(compiled.as_text() or "")
+    assert [(c.kind, c.operand_bytes) for c in found] != [("all-reduce", table.nbytes)]
+
+
+def test_each_device_of_a_shard_map_sorts_its_own_rows_at_once():
+    mesh = mesh_of(8)
+    assert device_count(jax.device_put(jnp.ones(8), NamedSharding(mesh, PartitionSpec("d")))) == 8
+    counted = []
+    jax.shard_map(
+        lambda x: (counted.append(device_count(x)), x)[1],
+        mesh=mesh,
+        in_specs=PartitionSpec("d"),
+        out_specs=PartitionSpec("d"),
+    )(jnp.ones(8))
+    assert counted == [1]
 
 
 def changed(change):

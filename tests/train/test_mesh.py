@@ -1,11 +1,15 @@
 """Many devices: the same training on any mesh, each array where it was meant to lie."""
 
+import re
+from pathlib import Path
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import funcnn as fnn
@@ -236,6 +240,16 @@ def test_a_gradient_that_the_compiler_divides_wrongly_is_refused(monkeypatch):
     monkeypatch.setattr("funcnn.train.mesh.ROWS", ("data", "fsdp"))
     with pytest.raises(TrainingError, match=r"^mesh: the gradient of one is off by \d"):
         check_mesh(step, state, batch)
+
+
+def test_the_smallest_program_that_the_compiler_divides_wrongly(capsys):
+    """That of docs/loop.md; once XLA is mended this fails, and rows may lie in any order."""
+    page = (Path(__file__).parents[2] / "docs/loop.md").read_text("utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(program, {"jax": jax, "jnp": jnp, "NamedSharding": NamedSharding, "PartitionSpec": P})
+    right, wrong = map(float, capsys.readouterr().out.split())
+    assert right < 1e-5
+    assert wrong > 0.5
 
 
 def test_a_bad_number_in_the_batch_is_no_fault_of_the_mesh():

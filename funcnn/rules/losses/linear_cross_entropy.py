@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from funcnn.core.devices import varying_as
+from funcnn.core.devices import device_count, varying_as
 from funcnn.core.registry import Case, rule
 from funcnn.core.usage import is_positive_integer
 from funcnn.rules.losses.cross_entropy import softmax_cross_entropy
@@ -19,8 +19,8 @@ from funcnn.rules.shared.numerics import accumulator, contract
 from funcnn.rules.softmax import largest
 from funcnn.types import Array, ArrayLike, DType, Key, PyTree, Residuals
 
-# The logits of one chunk of rows, in the dtype of x, take at most so many bytes. A product with
-# fewer rows is slow, and the sum of dw, which is as large as w, is read and written once a chunk.
+# The logits of one chunk of rows, in the dtype of x, take at most so many bytes on a device. A
+# product with fewer rows is slow, and the sum of dw, as large as w, is read and written once each.
 CHUNK_BYTES = 2**24
 # Where `jax.export` leaves the number of rows open, they are filled up to a multiple of the chunk.
 OPEN_CHUNK = 256  # rows, at most
@@ -47,7 +47,7 @@ def linear_cross_entropy(
     l_n = log Σ_j exp z_nj - Σ_j t_nj z_nj + λ (log Σ_j exp z_nj)², with the target t of
     `softmax_cross_entropy` and its `smoothing`, and λ = z_loss. A row whose label is `ignored`
     counts nowhere: no loss, no gradient, and the mean is over the others (0 where none is left);
-    its x may be anything. `chunk` is how many rows are taken at a time.
+    its x may be anything. `chunk` is how many rows are taken at a time, of all devices together.
 
     Derivation: with p = softmax(z), s = log Σ exp z and dL the cotangent of L,
         dz_n = v_n (p_n - t_n + 2 λ s_n p_n)
@@ -115,7 +115,7 @@ def linear_cross_entropy_forward(
     mask, n = _mask_and_count(labels, ignored, precise)
     v = jnp.ones(labels.shape, precise) if weights is None else weights.astype(precise)
     count = labels.size
-    chunks, size = _chunks(count, w, chunk)
+    chunks, size = _chunks(count, w, chunk, device_count(x, labels))
     # Each chunk takes one row of every `chunks`, so that it has as many of each device's rows.
     rows = (x.reshape(count, x.shape[-1]), labels.ravel(), mask.ravel(), v.ravel())  # (N, ...)
     rows = tuple(_in_chunks(a, chunks, size) for a in rows)  # (size, chunks, ...)
@@ -189,16 +189,17 @@ def _like(mask: Array, a: Array) -> Array:
     return mask.reshape(mask.shape + (1,) * (a.ndim - 1))
 
 
-def _chunks(rows: int, w: Array, chunk: int | None) -> tuple[int, int]:
-    """How many chunks, and of how many rows: multiples of 16, as matrix units like them."""
-    most = max(16, CHUNK_BYTES // (w.shape[1] * w.dtype.itemsize) // 16 * 16)
+def _chunks(rows: int, w: Array, chunk: int | None, devices: int) -> tuple[int, int]:
+    """How many chunks, and of how many rows: of each device multiples of 16, for matrix units."""
+    unit = 16 * devices
+    most = max(16, CHUNK_BYTES // (w.shape[1] * w.dtype.itemsize) // 16 * 16) * devices
     if not is_known(rows):
         chunk = chunk or min(most, OPEN_CHUNK)
         return -(-rows // chunk), chunk
     chunk = chunk or most
     chunks = max(1, math.ceil(rows / chunk))
     size = math.ceil(rows / chunks)
-    return chunks, min(rows, chunk, math.ceil(size / 16) * 16)
+    return chunks, min(rows, chunk, math.ceil(size / unit) * unit)
 
 
 def _in_chunks(a: Array, chunks: int, size: int) -> Array:

@@ -393,3 +393,15 @@ def test_rows_stay_on_the_devices_where_they_lie():
     truth = jax.grad(plain, (0, 1))(x, w)
     np.testing.assert_allclose(dx, truth[0], atol=1e-7)
     np.testing.assert_allclose(dw, truth[1], atol=1e-6)
+
+
+def test_a_chunk_is_as_large_on_each_device_as_on_one(monkeypatch):
+    """Of so many rows in all, a device among many would have none or one of each chunk."""
+    monkeypatch.setitem(linear_cross_entropy.forward.__globals__, "CHUNK_BYTES", 16 * 6 * 4)
+    mesh = jax.make_mesh((8,), ("rows",), axis_types=(AxisType.Auto,))
+    x, w, labels = jnp.ones((1024, 4)), jnp.ones((4, 6)), jnp.zeros(1024, int)
+    lengths = {}
+    for devices, rows in ((1, x), (8, jax.device_put(x, NamedSharding(mesh, PartitionSpec())))):
+        program = str(jax.make_jaxpr(jax.grad(linear_cross_entropy, 1))(rows, w, labels))
+        lengths[devices] = re.findall(r"\blength=(\d+)", program)
+    assert lengths == {1: ["64"], 8: ["8"]}
