@@ -66,6 +66,7 @@ ORDER = {
             "layer",
             "drawing",
             "parts",
+            "around",
             "beside",
             "composition",
             "caching",

@@ -6,7 +6,7 @@ registry: a rule (reference, forward, backward, cases) and the table of all; the
 contract: what holds for every rule; devices, explicit: on many devices too, in a `shard_map` and
 where types say how arrays lie. removal: which rules are out of force. layer: a layer from a rule.
 drawing: the init of a model as one program. parts, composition: `chain`, `residual`, `parallel`.
-beside: lengths and masks that go past the layers.
+around: a layer round another. beside: lengths and masks that go past the layers.
 stack: `repeat`; sorting: what of its residuals is kept. composite: a forward pass of one's own;
 between, glue: the way back through what stands between its parts, and through one operation of it.
 remat: memory for time. precision: numbers of half the width inside. summary: a table of a model.

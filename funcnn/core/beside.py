@@ -12,6 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.around import around
 from funcnn.core.given import described
 from funcnn.core.layer import Extras, Layer, Statistics, Step, as_layer
 from funcnn.core.parts import Paths, outputs_of
@@ -79,21 +80,7 @@ def pass_beside(layer: Layer | Function) -> Layer:
     (Array([[2., 2.]], dtype=float32), Array([1], dtype=int32))
     """
     of = _Past(as_layer(layer))
-    inner = of.layer
-    by_hand = inner.forward is not None and inner.recursion is not None
-    rebuild = inner.rebuild
-    return dataclasses.replace(
-        inner,
-        init=of.init,
-        apply=of.apply,
-        forward=of.forward if by_hand else None,
-        recursion=of.recursion if by_hand else None,
-        outputs=None if inner.outputs is None else of.outputs,
-        collect=None if inner.collect is None else of.collect,
-        flow=None if inner.flow is None else of.flow,
-        sequential=False,
-        rebuild=None if rebuild is None else lambda parts: pass_beside(rebuild(parts)),
-    )
+    return dataclasses.replace(around(of, pass_beside), init=of.init)
 
 
 @jax.tree_util.register_static

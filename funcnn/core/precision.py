@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from funcnn.core.around import around
 from funcnn.core.given import described
 from funcnn.core.layer import Extras, Layer, Statistics, Step, as_layer
 from funcnn.core.memory import Memory, Piece
@@ -41,21 +42,8 @@ def compute_in(layer: Layer, dtype: DType) -> Layer:
     if not jnp.issubdtype(narrow, jnp.floating):
         raise TypeError(f"compute_in: dtype is one of floating point, found {described(dtype)}")
     of = _Narrow(as_layer(layer), narrow)
-    inner = of.layer
-    by_hand = inner.forward is not None and inner.recursion is not None
-    rebuild = inner.rebuild
-    return dataclasses.replace(
-        inner,
-        apply=of.apply,
-        forward=of.forward if by_hand else None,
-        recursion=of.recursion if by_hand else None,
-        outputs=None if inner.outputs is None else of.outputs,
-        collect=None if inner.collect is None else of.collect,
-        flow=None if inner.flow is None else of.flow,
-        memory=of.memory(),
-        sequential=False,
-        rebuild=None if rebuild is None else lambda parts: compute_in(rebuild(parts), narrow),
-    )
+    narrowed = around(of, lambda layer: compute_in(layer, narrow))
+    return dataclasses.replace(narrowed, memory=of.memory())
 
 
 @dataclasses.dataclass(frozen=True)
