@@ -1127,11 +1127,12 @@ MISTAKES: tuple[Mistake, ...] = (
         "a strict restore takes the checkpoint before a damaged one",
     ),
     _mistake(
-        "train/step_folders.py",
-        "                replaced.rename(path)\n",
-        "",
-        "train/test_saves.py::test_a_state_saved_again_whose_name_is_refused_leaves_the_one_before",
-        "a state that cannot be saved again is lost",
+        "report/files.py",
+        "        before.rename(target)\n        raise",
+        "        raise",
+        "train/test_saves.py::test_a_state_saved_again_whose_name_is_refused_leaves_the_one_before "
+        "exchange/test_huggingface_refused.py::test_a_save_that_fails_leaves_all_as_it_was",
+        "a state or a folder that cannot be replaced is lost",
     ),
     _mistake(
         "commands/checkpoint.py",
@@ -1553,8 +1554,8 @@ MISTAKES: tuple[Mistake, ...] = (
         "the compiler may share the two forward passes",
     ),
     _mistake(
-        "core/precision.py",
-        "        apply=of.apply,\n",
+        "core/around.py",
+        "        apply=ways.apply,\n",
         "",
         "core/test_precision.py::test_products_are_of_the_narrow_dtype",
         "a narrow model computes in full width",
@@ -1741,13 +1742,6 @@ MISTAKES: tuple[Mistake, ...] = (
         "exchange/test_huggingface_refused.py::"
         "test_more_layers_than_the_config_says_are_not_left_out",
         "layers of a file that its config does not count are left out",
-    ),
-    _mistake(
-        "exchange/huggingface/written.py",
-        "        before.rename(target)\n        raise",
-        "        raise",
-        "exchange/test_huggingface_refused.py::test_a_save_that_fails_leaves_all_as_it_was",
-        "a folder that could not be replaced is gone",
     ),
     # layers
     _mistake(

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all."""
+"""A file, or a folder, is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -71,3 +71,28 @@ def in_place_of(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def take_the_place(unfinished: Path, target: Path, before: Path) -> None:
+    """Give a folder that is whole the name of another, which is called `before` then, if it is.
+
+    Raises:
+        OSError: that could not be done, and all is as it was.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("new", "net"):
+    ...     (folder / name).mkdir()
+    >>> take_the_place(folder / "new", folder / "net", folder / "before")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['before', 'net']
+    """
+    if not target.exists():
+        unfinished.rename(target)
+        return
+    target.rename(before)
+    try:
+        unfinished.rename(target)
+    except OSError:
+        before.rename(target)
+        raise

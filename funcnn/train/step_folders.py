@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from funcnn.report.files import take_the_place
 from funcnn.train.storage import sync
 
 UNFINISHED = "unfinished-"
@@ -52,18 +53,11 @@ class StepFolders:
 
         Where that fails there is what was there before.
         """
-        unfinished, path = self.unfinished(step), self.of(step)
-        if path.exists():  # the same step again, from a run that went on from an earlier one
-            replaced = self.folder / f"{UNFINISHED}replaced"
-            path.rename(replaced)
-            try:
-                unfinished.rename(path)
-            except OSError:
-                replaced.rename(path)
-                raise
+        # The same step may be there, from a run that went on from an earlier one.
+        replaced = self.folder / f"{UNFINISHED}replaced"
+        take_the_place(self.unfinished(step), self.of(step), replaced)
+        if replaced.exists():
             self._remove(replaced)
-        else:
-            unfinished.rename(path)
         sync(self.folder)
 
     def set_aside(self, steps: Iterable[int]) -> None:

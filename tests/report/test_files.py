@@ -2,10 +2,11 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from funcnn.report.files import in_place_of, require_writable
+from funcnn.report.files import in_place_of, require_writable, take_the_place
 
 
 def write(path, text, error=None):
@@ -107,3 +108,27 @@ def test_what_cannot_be_written_is_an_error_that_names_it(tmp_path):
         assert caught.value.filename == str(path)
         assert caught.value.strerror
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_name_cannot_be_taken_keeps_it(tmp_path, monkeypatch):
+    new, target, before = (tmp_path / name for name in ("new", "net", "before"))
+    for folder in (new, target):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    rename = Path.rename
+
+    def busy(self, name):
+        if self == new:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return rename(self, name)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "rename", busy)
+        with pytest.raises(OSError, match="busy"):
+            take_the_place(new, target, before)
+    assert (new / "new").exists()
+    assert (target / "net").exists()
+    assert not before.exists()
+    take_the_place(new, target, before)
+    assert (target / "new").exists()
+    assert (before / "net").exists()

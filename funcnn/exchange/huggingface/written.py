@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from funcnn.core.patterns import some
-from funcnn.report.files import UNFINISHED
+from funcnn.report.files import UNFINISHED, take_the_place
 
 _BEFORE = ".before"
 
@@ -44,7 +44,8 @@ def folder_in_place_of(path: str | os.PathLike[str], files: Collection[str]) -> 
         for name in files:
             with (unfinished / name).open("r+b") as file:
                 os.fsync(file.fileno())
-        _take_the_place(unfinished, target, before)
+        take_the_place(unfinished, target, before)
+        shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -66,17 +67,4 @@ def _clear(unfinished: Path, target: Path, before: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     if before.exists() and not target.exists():
         before.rename(target)
-    shutil.rmtree(before, ignore_errors=True)
-
-
-def _take_the_place(unfinished: Path, target: Path, before: Path) -> None:
-    if not target.exists():
-        unfinished.rename(target)
-        return
-    target.rename(before)
-    try:
-        unfinished.rename(target)
-    except OSError:
-        before.rename(target)
-        raise
     shutil.rmtree(before, ignore_errors=True)
