@@ -245,10 +245,10 @@ def _check_start(
     if position >= steps:
         return None
     count = (min(size, steps - position),) if size > 1 else ()
-    batch = experiment.batches(step.placement)(position, *count)
     try:
+        batch = experiment.batches(step.placement)(position, *count)
         if step.placement is not None:
-            step.placement.of_batch(batch, stacked=size > 1)
+            step.of_batch(batch)
         step.jitted.eval_shape(state, batch)  # traced once: the first call takes it from here
         check_start(step, state, batch, evaluate)
         _check_mesh(step, state, batch)

@@ -84,7 +84,7 @@ def compile_step(experiment: Experiment, setting: Setting, devices: Devices) -> 
     state = jax.eval_shape(experiment.first_state, experiment.params)
     check_lying(placement, state.params)
     batch = jax.tree.map(lambda x: _batch_shape(x, setting.rows, steps), sample)
-    there = placement.of_state(state), placement.of_batch(batch, stacked=steps > 1)
+    there = placement.of_state(state), step.of_batch(batch)
     state, batch = jax.tree.map(_lying, (state, batch), there)
     # As the caller's next step wants it: the state comes back where it lay.
     whole_step = jax.jit(step.jitted, donate_argnums=0, out_shardings=(there[0], None))

@@ -85,11 +85,11 @@ def _start(
     parts = start.parts(count)
     if rows_per_device is not None:
         return start._replace(rows=rows_per_device * parts), ()
-    # Rows that can be cut for `accumulate` still can when there are more of them.
-    unit = math.lcm(parts, 1 if wanted % start.accumulate else start.accumulate)
+    # Rows that can be cut for `accumulate` still can, and each part of them is shared evenly.
+    unit = parts * (1 if wanted % start.accumulate else start.accumulate)
     rows = -(-wanted // unit) * unit
     each = rows // parts
-    note = f"{wanted:,} rows do not divide by {parts:,}: planned with {rows:,}, {each:,} a device"
+    note = f"{wanted:,} rows do not divide by {unit:,}: planned with {rows:,}, {each:,} a device"
     return start._replace(rows=rows), (note,) if rows != wanted else ()
 
 

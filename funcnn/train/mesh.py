@@ -147,10 +147,11 @@ class Placement(NamedTuple):
         rest = jax.tree_util.tree_map_with_path(of_rest, state._replace(params=()))
         return rest._replace(params=params)
 
-    def of_batch(self, batch: Batch, *, stacked: bool = False) -> PyTree:
+    def of_batch(self, batch: Batch, *, stacked: bool = False, accumulate: int = 1) -> PyTree:
         """A sharding for each array of a batch, whose axis of rows is the first, or the second.
 
-        Raises ValueError where the rows cannot be spread in equal parts.
+        Raises ValueError where the rows, or those of each of the parts that a step accumulates,
+        cannot be spread evenly.
         """
         rows, parts, at = self._rows(), self.parts(), int(stacked)
 
@@ -158,11 +159,13 @@ class Placement(NamedTuple):
             shape = np.shape(leaf)
             if len(shape) <= at:
                 return self.whole()
-            if shape[at] % parts:
+            if parts > 1 and shape[at] % (parts * accumulate):
                 axes = " x ".join(f"{axis} {self.mesh.shape[axis]}" for axis in rows)
+                of_each = f", in accumulate = {accumulate} parts" if accumulate > 1 else ""
                 raise ValueError(
-                    f"batch leaf '{leaf_name(path)}' has {shape[at]} rows, which cannot be spread "
-                    f"over {parts} parts of the mesh ({axes})"
+                    f"batch leaf '{leaf_name(path)}' has {shape[at]} rows{of_each}, which cannot be "
+                    f"spread over {parts} parts of the mesh ({axes}): give a multiple of "
+                    f"{parts * accumulate}"
                 )
             spec = [None] * at + [rows] + [None] * (len(shape) - at - 1)
             return NamedSharding(self.mesh, PartitionSpec(*spec))

@@ -17,11 +17,11 @@ _NEAR = 0.02  # of the largest element of a gradient: rounding is far below, and
 def check_mesh(step: Step, state: TrainState, batch: Batch) -> None:
     """Raise TrainingError where the gradient on the mesh is not that of params that are whole.
 
-    The gradient of one batch is computed twice, with params that lie as those of the state do, and
-    with a copy of all of them on each device, where a compiler has little to divide. Each element
-    must be the same to a fiftieth of the largest. XLA (jaxlib 0.10 and 0.12) has been seen to be
-    off by as much as the gradient itself, of programs of plain JAX, where rows lie along two axes
-    of the mesh and params along one of them.
+    The gradient of one batch, in as many parts as the step cuts it in, is computed twice: with
+    params that lie as those of the state do, and with a copy of all of them on each device, where a
+    compiler has little to divide. Each element must be the same to a fiftieth of the largest. XLA
+    (jaxlib 0.10 and 0.12) has been seen to be off by as much as the gradient itself, of programs of
+    plain JAX, where rows lie along two axes of the mesh and params along one of them.
 
     Where all params are whole anyway there is nothing to compare, and neither is an element that is
     not finite of whole params either: a bad number in the batch is the guard's matter.
@@ -40,12 +40,12 @@ def check_mesh(step: Step, state: TrainState, batch: Batch) -> None:
     where = step.placement
     if where is None or all(s.is_fully_replicated for s in jax.tree.leaves(where.of_state(state))):
         return
-    batch = where.put(batch, where.of_batch(batch))
+    batch = where.put(batch, where.of_batch(batch, accumulate=step.accumulate))
     key = state.step_key()
 
     @jax.jit
     def gradient(params: PyTree, batch: Batch) -> PyTree:
-        return jax.grad(lambda p: step.loss(p, batch, key, state.extra)[0])(params)
+        return step.differentiated(params, batch, key, state.extra, None)[2]
 
     whole = where.put(state.params, jax.tree.map(lambda _: where.whole(), state.params))
     found, wanted = gradient(state.params, batch), gradient(whole, batch)

@@ -107,6 +107,7 @@ class Step:
 
     `body` is the same update as a pure function that is not compiled, always of one batch; `jitted`
     is what a call runs, for `jitted.trace(state, batch)` and ahead of time compilation.
+    `differentiated` is the value and the gradient that it takes, in `accumulate` parts of a batch.
     `placement` says how arrays lie on many devices, None on one.
     `learning_rate` is the optimizer's, a number or a function of the updates made before, where it
     tells one (see `make_optimizer`), else None.
@@ -134,13 +135,14 @@ class Step:
                 raise ValueError(f"{name} must be at least 1, found {count}")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, found {momentum!r}")
-        self.steps_per_call, accumulate = int(steps_per_call), int(accumulate)
+        self.steps_per_call, self.accumulate = int(steps_per_call), int(accumulate)
         self.learning_rate: float | Function | None = getattr(optimizer, "learning_rate", None)
         optimizer = optax.with_extra_args_support(optimizer)
         self.loss, self.guard = checked_loss(loss), checked_guard(guard)
-        find, value = differentiated(self.loss, accumulate), valued(self.loss, accumulate)
+        self.differentiated = differentiated(self.loss, self.accumulate)
+        value = valued(self.loss, self.accumulate)
         self.placement = placement
-        self.body = _make_body(value, find, optimizer, momentum, after_update, guard)
+        self.body = _make_body(value, self.differentiated, optimizer, momentum, after_update, guard)
         if placement is not None:
             self.body = _laid_out(self.body, placement)
 
@@ -154,9 +156,17 @@ class Step:
         if self.steps_per_call > 1:
             check_leading_axis(batch, 1, self.steps_per_call)
         if self.placement is not None:
-            shardings = self.placement.of_batch(batch, stacked=self.steps_per_call > 1)
-            batch = self.placement.put(batch, shardings)
+            batch = self.placement.put(batch, self.of_batch(batch))
         return self.jitted(state, batch)
+
+    def of_batch(self, batch: Batch) -> PyTree:
+        """How the arrays of the batch of a call are to lie on the mesh, which there is.
+
+        Raises ValueError where their rows cannot be spread evenly.
+        """
+        assert self.placement is not None
+        stacked = self.steps_per_call > 1
+        return self.placement.of_batch(batch, stacked=stacked, accumulate=self.accumulate)
 
     def place(self, state: TrainState) -> TrainState:
         """The state as it is to lie on the devices of the mesh; without a mesh, as it is.

@@ -8,6 +8,7 @@ from funcnn.config import Config, ConfigError, DataConfig, ModelConfig, TrainCon
 from funcnn.config.schema import MeshConfig
 from funcnn.experiment import build_experiment
 from funcnn.gradient.cost.flops import count_operations, count_products
+from funcnn.plan import planning
 from funcnn.plan.changes import changes
 from funcnn.plan.chips import CHIPS
 from funcnn.plan.compiling import Setting, compile_step
@@ -116,6 +117,15 @@ def test_rows_that_do_not_divide():
     given = plan(experiment_of(), CPU, 2, rows_per_device=3)
     assert given.setting.rows == 6
     assert given.notes == ()
+
+
+def test_rows_of_each_part_that_is_accumulated_are_shared_evenly():
+    train = TrainConfig(accumulate=4)
+    chosen = Config(model=ModelConfig(name="mlp"), data=DataConfig(batch_size=ROWS), train=train)
+    setting, (note,) = planning._start(chosen, 5, None)
+    assert setting.rows == 80
+    assert note == "64 rows do not divide by 20: planned with 80, 16 a device"
+    assert planning._start(chosen, 8, None) == (setting._replace(rows=64), ())
     # More than the data has: a plan takes none of them.
     large = experiment_of()
     assert large.dataset.train.rows < 2000

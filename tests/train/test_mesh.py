@@ -271,3 +271,27 @@ def test_a_gradient_that_is_no_number_on_the_mesh_alone_is_refused(monkeypatch):
     monkeypatch.setattr(mesh_check, "_largest_differences", spoilt)
     with pytest.raises(TrainingError, match=r"^mesh: the gradient of head/w is off by inf"):
         check_mesh(step, state, batches(0))
+
+
+def test_each_part_of_a_batch_is_spread_evenly():
+    step, state = made(make_mesh(data=4), accumulate=8)
+    message = (
+        r"^batch leaf 'x' has 16 rows, in accumulate = 8 parts, which cannot be spread over 4 "
+        r"parts of the mesh \(fsdp 1 x data 4\): give a multiple of 32$"
+    )
+    with pytest.raises(ValueError, match=message):
+        step(state, batches(0))
+    with pytest.raises(ValueError, match=message):
+        fit(made(make_mesh(data=4), accumulate=8, steps_per_call=2)[0], state, batches, steps=2)
+
+
+def test_the_gradient_that_is_checked_is_that_of_the_parts_of_a_batch():
+    rows = []
+
+    def seen(params, batch, key):
+        rows.append(batch["x"].shape[0])
+        return loss(params, batch, key)
+
+    step = make_step(seen, OPTIMIZER, mesh=make_mesh(fsdp=4), guard=Guard(), accumulate=2)
+    check_mesh(step, made(make_mesh(fsdp=4))[1], batches(0))
+    assert set(rows) == {8}
