@@ -172,6 +172,22 @@ def test_a_table_is_read_as_in_training(pets, tmp_path, capsys):
     assert out.splitlines()[0] == "prediction"
 
 
+def test_a_table_that_has_changed_since_reads_no_further_rows(pets, tmp_path, capsys):
+    """Its columns would be moved and scaled, and its categories numbered, otherwise."""
+    (tmp_path / "new.csv").write_text("home,weight\na,5\n")
+    table, run = pets / "pets.csv", pets / "classification"
+    whole = table.read_text()
+    try:
+        table.write_text(whole.replace(",4,", ",40,"))  # as many rows, the same categories
+        code, out, err = command(capsys, "predict", run, tmp_path / "new.csv")
+        assert (code, out, len(err)) == (2, "", 1)
+        assert "'csv' are no longer those that the run was trained on" in err[0]
+        table.write_text(whole)
+        assert command(capsys, "predict", run, tmp_path / "new.csv")[0] == 0
+    finally:
+        table.write_text(whole)
+
+
 def test_an_unknown_category_and_a_gap_are_one_line_each(pets, tmp_path, capsys):
     for task, text, message in (
         ("classification", "home,weight\nc,5\n", "line 2: home holds 'c', and was one of a, b"),

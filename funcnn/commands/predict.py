@@ -18,6 +18,7 @@ from funcnn.commands.streams import warn
 from funcnn.commands.target import check_writable
 from funcnn.config import ConfigError
 from funcnn.core.errors import first_line
+from funcnn.data.contents import changes, contents_of
 from funcnn.data.dataset import DataError
 from funcnn.data.known import Known
 from funcnn.report import plain
@@ -102,7 +103,10 @@ def _as_the_data(loaded: LoadedRun, source: Path) -> np.ndarray:
     data = chosen.name or chosen.function
     if dataset.read is None:
         raise DataError(f"give the rows as .npy or .npz; data {data!r} reads no such files")
-    if Known.of(dataset) != loaded.known._replace(contents=()):  # other rows may be read alike
+    same = Known.of(dataset) == loaded.known._replace(contents=())  # other rows may be read alike
+    if same and dataset.fitted:
+        same = not changes(loaded.known.contents, contents_of(dataset))
+    if not same:
         changed = f"data {data!r} are no longer those that the run was trained on"
         raise DataError(f"{changed}, and would be read otherwise: give the rows as .npy or .npz")
     return dataset.read(source)

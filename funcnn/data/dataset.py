@@ -120,6 +120,7 @@ class Dataset:
         vocabulary: what each token stands for, where the rows are text.
         read: reads the inputs of further rows from a file, as those of the data were read; None
             where the data have no such files.
+        fitted: whether `read` treats them by what these rows are: their categories, their mean.
         stream: the batches themselves, where they are a function of the step and not rows that are
             all known; `train` then has the rows of the first one.
 
@@ -137,6 +138,7 @@ class Dataset:
     vocabulary: Sequence[str] = ()
     stream: Batches | None = None
     read: Callable[[Path], np.ndarray] | None = None
+    fitted: bool = False
 
     @property
     def watched(self) -> Split:

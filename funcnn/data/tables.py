@@ -65,7 +65,10 @@ def make_table(
     splits = {split: Split(x=x[index], y=y[index]) for split, index in rows.items()}
     train, test, validation = splits["train"], splits["test"], splits.get("validation")
     further = None if read is None else lambda path: treated(read(path))
-    return Dataset(train, test, name, validation, len(labels) or None, labels, read=further)
+    classes, fitted = len(labels) or None, further is not None
+    return Dataset(
+        train, test, name, validation, classes, labels, read=further, fitted=fitted
+    )
 
 
 def bundled_table(
