@@ -284,7 +284,8 @@ def test_a_run_past_the_steps_asked_for_is_reported_and_left_alone(run, capsys):
     code, out, stderr = train(capsys, run, "--resume", "--set", "train.steps=3")
     assert code == 0
     assert out.startswith("test accuracy 0.")
-    assert stderr[-2:] == [
+    assert stderr[-3:] == [
+        "train.steps was 4 when this run began and is 3 now",
         "resumed at step 4",
         "nothing to do: the run is at step 4, past train.steps = 3",
     ]

@@ -16,6 +16,7 @@ from funcnn.core.summary import summary
 from funcnn.data.dataset import Dataset
 from funcnn.experiment import Experiment
 from funcnn.report import counted
+from funcnn.runs.folder import changed_keys
 from funcnn.train.mesh import Placement
 from funcnn.types import PyTree
 
@@ -38,6 +39,9 @@ def announce(
         say(line)
     row = experiment.task.taken(dataset.train.take(np.array([0])))
     say(summary(experiment.model, experiment.params, row))
+    for key, was, now in changed_keys(begun, experiment.config) if resume else ():
+        if not key.startswith("run."):  # where it lies, and on what
+            say(f"{key} was {was} when this run began and is {now} now")
     if resume:
         say(f"resumed at step {step}" if step else "no state to resume from: starts at step 0")
     if 0 < step < experiment.config.train.steps and (line := other_rates(begun, experiment.config)):

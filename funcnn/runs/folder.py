@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from funcnn.config import Config, ConfigError, dump_config, load_config
+from funcnn.config.toml import shortened, value_text
 from funcnn.core.errors import first_line
 from funcnn.data.contents import changes
 from funcnn.data.known import Known
@@ -109,14 +110,11 @@ class RunFolder:
 
     def check_resumable(self, config: Config) -> None:
         """Raise ConfigError where the run inside cannot be continued with this config."""
-        before, now = (_flat(c.model_dump()) for c in (load_config(self.config), config))
         changed = [
-            f"{self.path}: {key} was {before.get(key)!r} in this run and is {now.get(key)!r} now; "
-            "it cannot change on --resume"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
-            and key not in _MAY_CHANGE
-            and key.split(".")[0] not in _MAY_CHANGE
+            f"{self.path}: {key} was {was} in this run and is {now} now; it cannot change on "
+            "--resume, as the keys of train and mesh can"
+            for key, was, now in changed_keys(load_config(self.config), config)
+            if not _MAY_CHANGE & {key, key.split(".")[0]}
         ]
         if changed:
             raise ConfigError(changed)
@@ -185,6 +183,26 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+def changed_keys(before: Config, now: Config) -> list[tuple[str, str, str]]:
+    """The keys of which two configs have different values, each with both, as a config has them.
+
+    >>> from funcnn.config import ModelConfig
+    >>> changed_keys(*(Config(model=ModelConfig(name=name)) for name in ("mlp", "lenet")))
+    [('model.name', '"mlp"', '"lenet"')]
+    """
+    old, new = _flat(before.model_dump()), _flat(now.model_dump())
+    return [
+        (key, _value(old, key), _value(new, key))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _value(flat: dict[str, object], key: str) -> str:
+    value = flat.get(key)
+    return "absent" if value is None else shortened(value_text(value))
 
 
 def _flat(tree: dict[str, object], path: str = "") -> dict[str, object]:
