@@ -7,16 +7,16 @@ returns, its gradient, also part by part of a batch, the new params, and which u
 mesh, mesh_check, processes: many devices, and many processes. loop: `fit`, round the step. state,
 signature, statistics, extra, averages: what the next step depends on, as arrays, shapes and running
 means, what a loss carries along, and means of the params. evaluation: a whole split. optimizer,
-schedules, by_name: optax by name, with learning rates that change and warm up. groups: params that
-are trained otherwise than the rest. schedule_free: optimizers that evaluate other params than they
-train. guard, diagnosis: what must not go unnoticed, and why a run halted. hooks, early_stopping:
-what a caller has done at the loop's events, and when that ends a run. saves: which states of a run
-are written, and when. checkpoint: states on the disk; best: which of them is; step_folders: where
-each lies; background: a save beside the training; reading: one of them read back. storage,
-manifest, digests, damage, quiet: arrays, digests of files and of leaves, what has changed, and what
-orbax says. writers, metrics_log, tensorboard: where records go. progress, curves: what a person
-sees. speed, profile: how fast the calls are, and what is in them. telling: all that one run tells.
-memory: freed memory is kept.
+schedules, by_name, ranges: optax by name, with learning rates that change and warm up, and what its
+options may be. groups: params that are trained otherwise than the rest. schedule_free: optimizers
+that evaluate other params than they train. guard, diagnosis: what must not go unnoticed, and why a
+run halted. hooks, early_stopping: what a caller has done at the loop's events, and when that ends a
+run. saves: which states of a run are written, and when. checkpoint: states on the disk; best: which
+of them is; step_folders: where each lies; background: a save beside the training; reading: one of
+them read back. storage, manifest, digests, damage, quiet: arrays, digests of files and of leaves,
+what has changed, and what orbax says. writers, metrics_log, tensorboard: where records go.
+progress, curves: what a person sees. speed, profile: how fast the calls are, and what is in them.
+telling: all that one run tells. memory: freed memory is kept.
 """
 
 from funcnn.names import reexported as _reexported

@@ -12,6 +12,7 @@ from optax import contrib
 
 from funcnn.core.errors import first_line
 from funcnn.spelling import nearest
+from funcnn.train.ranges import check_option
 from funcnn.types import Function
 
 Made = TypeVar("Made")
@@ -56,7 +57,8 @@ def make(kind: str, name: str, factory: Callable[..., Made], options: Mapping[st
             raise ValueError(
                 f"{kind} '{name}' takes no option '{option}'{hint} it takes {accepted}"
             )
-        _check_number(f"{kind} '{name}': option '{option}'", value, parameters[option].default)
+        default = parameters[option].default
+        check_option(f"{kind} '{name}': option '{option}'", option, value, default)
     missing = [o for o, p in parameters.items() if p.default is p.empty and o not in options]
     if missing:
         raise ValueError(f"{kind} '{name}' needs {', '.join(missing)}")
@@ -86,13 +88,3 @@ def _hint(name: str, known: Iterable[str]) -> str:
     near = nearest(name, known)
     return f": did you mean '{near}'?" if near else ":"
 
-
-def _check_number(what: str, value: object, default: object) -> None:
-    """An option whose default is a number takes numbers; optax notices only when it computes."""
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"{what} must be true or false, found {value!r}")
-    elif isinstance(default, int | float) and (
-        isinstance(value, bool | str | list | dict) or value is None
-    ):
-        raise ValueError(f"{what} must be a number, found {value!r}")

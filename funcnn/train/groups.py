@@ -48,8 +48,19 @@ def in_groups(
         return optax.chain(*steps, make({})) if steps else make({})
     made: dict[Hashable, optax.GradientTransformation] = {_REST: make({})}
     for pattern, how in groups.items():
-        made[pattern] = optax.set_to_zero() if isinstance(how, str) else make(how)
+        made[pattern] = optax.set_to_zero() if isinstance(how, str) else _made(make, pattern, how)
     return optax.chain(*steps, optax.partition(made, lambda tree: _labels(tree, groups)))
+
+
+def _made(
+    make: Callable[[Mapping[str, object]], optax.GradientTransformation],
+    pattern: str,
+    how: Mapping[str, object],
+) -> optax.GradientTransformation:
+    try:
+        return make(how)
+    except ValueError as error:
+        raise ValueError(f"groups: {pattern}: {error}") from error
 
 
 def checked_groups(groups: Groups | None) -> Groups:
@@ -57,12 +68,12 @@ def checked_groups(groups: Groups | None) -> Groups:
 
     >>> checked_groups({"body/*": "freeze"})
     Traceback (most recent call last):
-    ValueError: optimizer.groups: body/* is "frozen" or a table of options, found 'freeze'
+    ValueError: groups: body/* is "frozen" or a table of options, found 'freeze'
     """
     for pattern, how in (groups or {}).items():
         if how != FROZEN and not isinstance(how, Mapping):
             wanted = f'is "{FROZEN}" or a table of options'
-            raise ValueError(f"optimizer.groups: {pattern} {wanted}, found {how!r}")
+            raise ValueError(f"groups: {pattern} {wanted}, found {how!r}")
     return groups or {}
 
 

@@ -85,7 +85,7 @@ def schedule_of(
     # Keys of a TOML table are strings; boundaries are numbers of updates.
     boundaries = options.get("boundaries_and_scales")
     if isinstance(boundaries, dict):
-        options["boundaries_and_scales"] = {int(k): v for k, v in boundaries.items()}
+        options["boundaries_and_scales"] = {_update(name, k): v for k, v in boundaries.items()}
     return _after(make("schedule", name, factory, options), warmup)
 
 
@@ -160,6 +160,14 @@ def _length(what: str, option: str, value: object, left: int | None) -> object:
     if left is None:
         raise ValueError(f'{what} is "{RUN_LENGTH}": give steps=, the updates of the run')
     return left
+
+
+def _update(name: str, key: object) -> int:
+    """A boundary of a schedule: the number of an update."""
+    if str(key).isdecimal():
+        return int(str(key))
+    where = f"schedule '{name}': option 'boundaries_and_scales'"
+    raise ValueError(f"{where} has for a number of updates a scale, {{500 = 0.1}}, found {key!r}")
 
 
 def _check_lengths(steps: int | None, warmup: int) -> None:

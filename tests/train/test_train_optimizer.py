@@ -95,9 +95,22 @@ WRONG = [
     (
         "adam",
         RATE | {"schedule": "cosine_decay_schedule", "schedule_options": {"decay_steps": 0}},
-        "'cosine_decay_schedule' cannot be made: ",
+        "'cosine_decay_schedule': option 'decay_steps' must be a whole number from 1, found 0",
     ),
     ("adam", RATE | {"schedule_options": {"decay_steps": 9}}, "without a schedule"),
+    (
+        "adam",
+        RATE | {"groups": {"head/*": {"b1": 2}}},
+        "^groups: head/[*]: optimizer 'adam': option 'b1' must be from 0 to below 1, found 2$",
+    ),
+    (
+        "sgd",
+        {
+            "schedule": "piecewise_constant_schedule",
+            "schedule_options": {"init_value": 1.0, "boundaries_and_scales": {"end": 0.1}},
+        },
+        "'boundaries_and_scales' has for a number of updates a scale, {500 = 0.1}, found 'end'",
+    ),
 ]
 
 
