@@ -124,6 +124,9 @@ def test_a_config_is_frozen(write):
             "[zzz]\nsteps = 3",
             'unknown table "zzz" (known: run, mesh, data, augment, task, model, loss, metric',
         ),
+        ("[train]\ncarry = 1", "train.carry: expected true or false, found 1"),
+        ('[train]\ntensorboard = "yes"', 'train.tensorboard: expected true or false, found "yes"'),
+
         ("[optimizer.option]\na = 1", 'unknown table "optimizer.option" (did you mean'),
         ('[train]\nsteps = "many"', 'train.steps: expected an integer, found "many"'),
         ('[train]\nsteps = "5"', 'train.steps: expected an integer, found "5"'),
@@ -184,6 +187,31 @@ def test_a_config_is_frozen(write):
 )
 def test_one_line_for_each_mistake(write, text, wanted):
     assert any(line.startswith(wanted) for line in problems(write(MODEL + text)))
+
+
+def test_the_table_that_a_key_stands_in_is_not_what_was_meant(write):
+    (line,) = problems(write(MODEL + "[train.early_stopping]\npatience = 1\na = 1"))
+    assert line.startswith('unknown key "train.early_stopping.a" (')
+    assert '"train.early_stopping"' not in line
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        (
+            'optimizer.groups."head/*"=freeze',
+            'optimizer.groups.head/*: expected "frozen" or a table of options, found "freeze"',
+        ),
+        (
+            'train.sharding."**/w"=["fsdp", 3]',
+            "train.sharding.**/w.1: expected an axis of the mesh, or a list of them, found 3",
+        ),
+        ('train.sharding."**/w"=[["fsdp", 3]]', "of them, found a list"),
+    ],
+)
+def test_what_may_be_of_two_kinds_is_one_line_where_it_is_neither(write, override, wanted):
+    (line,) = problems(write(MODEL), override)
+    assert wanted in line
 
 
 @pytest.mark.parametrize(

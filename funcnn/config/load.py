@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -168,7 +168,7 @@ def _schema(keys: Sequence[str]) -> object:
     for key in keys:
         if node is Any or typing.get_origin(node) is dict:
             return Any
-        if not isinstance(node, type) or not issubclass(node, Table):
+        if not _is_table(node):
             return None
         if key not in node.model_fields:
             return None
@@ -184,8 +184,12 @@ def _keys(table: type[Table] = Config, prefix: tuple[str, ...] = ()) -> Iterator
     for name in table.model_fields:
         yield (*prefix, name)
         node = _schema((*prefix, name))
-        if isinstance(node, type) and issubclass(node, Table):
+        if _is_table(node):
             yield from _keys(node, (*prefix, name))
+
+
+def _is_table(node: object) -> TypeGuard[type[Table]]:
+    return isinstance(node, type) and issubclass(node, Table)
 
 
 def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
@@ -199,6 +203,7 @@ def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
     expected = {
         "missing": "missing; it has no default",
         "check": detail["msg"],
+        "bool_type": f"expected true or false, found {value}",
         "int_type": f"expected an integer, found {value}",
         "float_type": f"expected a number, found {value}",
         "finite_number": f"expected a finite number, found {value}",
@@ -219,7 +224,8 @@ def _problem(keys: tuple[str, ...], detail: dict[str, Any]) -> str:
 
 
 def _unknown(keys: tuple[str, ...], value: object) -> str:
-    known = list(_keys())
+    tables = [keys[:end] for end in range(1, len(keys)) if _is_table(_schema(keys[:end]))]
+    known = [key for key in _keys() if key not in tables]  # the one that it stands in is not meant
     dotted = {".".join(key): key for key in known}
     same = [".".join(key) for key in known if key[-1] == keys[-1]]
     lasts = {key[-1]: ".".join(key) for key in known}

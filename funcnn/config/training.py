@@ -1,11 +1,33 @@
 """The tables of a config that say how a network is trained: [optimizer] and [train]."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from funcnn.config.table import Chosen, Count, FunctionPath, Name, Options, Table
+from funcnn.config.toml import shown
+
+
+def _group(how: Any) -> Any:
+    if how != "frozen" and not isinstance(how, dict):
+        found = {"found": shown(how)}
+        message = 'expected "frozen" or a table of options, found {found}'
+        raise PydanticCustomError("check", message, found)
+    return how
+
+
+def _axes(named: Any) -> Any:
+    several = named if isinstance(named, list) else [named]
+    if not all(isinstance(axis, str) for axis in several):
+        found = {"found": shown(named)}
+        message = "expected an axis of the mesh, or a list of them, found {found}"
+        raise PydanticCustomError("check", message, found)
+    return named
+
+
+Axes: TypeAlias = Annotated[Any, AfterValidator(_axes)]
+Group: TypeAlias = Annotated[Any, AfterValidator(_group)]
 
 
 class ScheduleConfig(Table):
@@ -32,7 +54,7 @@ class OptimizerConfig(Chosen):
     warmup: Annotated[int, Field(ge=0)] = 0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     undecayed: list[Name] = Field(default_factory=list)
-    groups: dict[str, Literal["frozen"] | Options] = Field(default_factory=dict)
+    groups: dict[str, Group] = Field(default_factory=dict)
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(default=None, validate_default=True)
 
     @field_validator("learning_rate")
@@ -103,7 +125,7 @@ class TrainConfig(Table):
     accumulate: Count = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     remat: list[Name] = Field(default_factory=list)
-    sharding: dict[str, list[str | list[str]]] = Field(default_factory=dict)
+    sharding: dict[str, list[Axes]] = Field(default_factory=dict)
     best: Name | None = None
     tensorboard: bool = False
     early_stopping: EarlyStoppingConfig | None = None
