@@ -6,6 +6,8 @@ import argparse
 import math
 import os
 
+MOST_DEVICES = 2**16  # that are described to a compiler: it has an object for each
+
 
 def path(text: str) -> str:
     """A path, with `~` as the home folder.
@@ -50,6 +52,9 @@ def counts(text: str) -> tuple[int, ...]:
     (1, 8, 64)
     """
     found = tuple(map(positive, text.split(",")))
+    if max(found) > MOST_DEVICES:
+        message = f"expected at most {MOST_DEVICES:,} devices, found {text[:60]}"
+        raise argparse.ArgumentTypeError(message)
     if len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"expected each number once, found {text[:60]}")
     return found

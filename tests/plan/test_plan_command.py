@@ -64,6 +64,7 @@ def test_what_does_not_fit(capsys):
         (["--count", "0"], "expected a number from 1, found 0"),
         (["--count", "8,8"], "expected each number once, found 8,8"),
         (["--count", "8,"], "expected a number from 1, found "),
+        (["--count", "1,65537"], "expected at most 65,536 devices, found 1,65537"),
         (["--device", "h300"], "invalid choice: 'h300'"),
         (["--memory", "nan"], "expected a number above 0, found nan"),
         (["--batch-per-device", "0"], "expected a number from 1, found 0"),
