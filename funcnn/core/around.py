@@ -11,7 +11,7 @@ from funcnn.core.parts import Paths
 from funcnn.types import Key, Params, PyTree, Residuals
 
 
-class Ways(Protocol):
+class _Ways(Protocol):
     """The ways through a layer, as the one round it goes them: those of `Layer`, by their names."""
 
     @property
@@ -34,7 +34,7 @@ class Ways(Protocol):
     ) -> tuple[Params, PyTree, Paths]: ...
 
 
-def around(ways: Ways, again: Callable[[Layer], Layer]) -> Layer:
+def around(ways: _Ways, again: Callable[[Layer], Layer]) -> Layer:
     """The layer of `ways`, gone in these ways where it has them; all else of it stays.
 
     Args:
