@@ -126,7 +126,6 @@ def test_a_config_is_frozen(write):
         ),
         ("[train]\ncarry = 1", "train.carry: expected true or false, found 1"),
         ('[train]\ntensorboard = "yes"', 'train.tensorboard: expected true or false, found "yes"'),
-
         ("[optimizer.option]\na = 1", 'unknown table "optimizer.option" (did you mean'),
         ('[train]\nsteps = "many"', 'train.steps: expected an integer, found "many"'),
         ('[train]\nsteps = "5"', 'train.steps: expected an integer, found "5"'),
@@ -187,6 +186,34 @@ def test_a_config_is_frozen(write):
 )
 def test_one_line_for_each_mistake(write, text, wanted):
     assert any(line.startswith(wanted) for line in problems(write(MODEL + text)))
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("train.lr", "optimizer.learning_rate"),
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("train.epochs", "train.steps"),
+        ("optimizer.momentum", "optimizer.options.momentum"),
+        ("optimizer.learningrate", "optimizer.learning_rate"),
+        ("trian.steps", "train.steps"),
+    ],
+)
+def test_a_near_miss_is_told_by_its_last_part_or_by_what_others_call_it(write, key, near):
+    assert problems(write(MODEL), f"{key}=1") == [
+        f'--set {key}=1: unknown key "{key}" (did you mean "{near}"?)'
+    ]
+
+
+def test_a_key_that_is_near_none_is_not_taken_for_another_of_its_table(write):
+    (line,) = problems(write(MODEL), "optimizer.qqqq=1")
+    assert '"optimizer.qqqq" (known: name, function, options, schedule, warmup, ' in line
+
+
+def test_a_link_to_nothing_is_not_its_own_near_miss(tmp_path):
+    (tmp_path / "a.toml").symlink_to("b.toml")
+    with pytest.raises(ConfigError, match=r"a.toml: is a link to b.toml, which is not there$"):
+        load_config(tmp_path / "a.toml")
 
 
 def test_the_table_that_a_key_stands_in_is_not_what_was_meant(write):

@@ -27,6 +27,14 @@ RIVALS: dict[tuple[str, ...], str] = {
 }
 
 
+# What other programs call it, and what it is here.
+ELSEWHERE = {
+    "lr": "optimizer.learning_rate", "epochs": "train.steps", "batch": "data.batch_size",
+    "device": "run.platform", "dtype": "train.precision", "clip": "optimizer.clip_norm",
+    **{name: f"optimizer.options.{name}" for name in ("momentum", "weight_decay", "betas")},
+}
+
+
 class ConfigError(Exception):
     """What is wrong with a config: `problems` holds one line each, `str()` joins them.
 
@@ -109,6 +117,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = parse(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
+        if path.is_symlink():
+            message = f"is a link to {os.readlink(path)}, which is not there"
+            raise ConfigError([f"{path}: {message}"]) from None
         near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")])
         hint = f' (did you mean "{path.parent / near}"?)' if near else ""
         raise ConfigError([f"{path}: no such file{hint}"]) from None
@@ -229,13 +240,18 @@ def _unknown(keys: tuple[str, ...], value: object) -> str:
     dotted = {".".join(key): key for key in known}
     same = [".".join(key) for key in known if key[-1] == keys[-1]]
     lasts = {key[-1]: ".".join(key) for key in known}
+    beside = [key[-1] for key in known if key[:-1] == keys[:-1]]
+    # Of keys of one table most letters are the same ones: it is the last part that must be near.
+    elsewhere = [name for name, key in dotted.items() if key[:-1] != keys[:-1]]
     near = (
         _option_of_data(keys)
+        or ELSEWHERE.get(keys[-1], "")
         or (same[0] if len(same) == 1 else "")
-        or nearest(".".join(keys), dotted, alike=0.7)
+        or ".".join((*keys[:-1], close) if (close := nearest(keys[-1], beside)) else ())
+        or nearest(".".join(keys), elsewhere, alike=0.7)
         or lasts.get(nearest(keys[-1], lasts), "")
     )
-    siblings = [key[-1] for key in known if key[:-1] == keys[:-1]] or list(Config.model_fields)
+    siblings = beside or list(Config.model_fields)
     what = "table" if isinstance(value, dict) else "key"
     hint = f'did you mean "{near}"?' if near else f"known: {', '.join(siblings)}"
     return f'unknown {what} "{_dotted(keys)}" ({hint})'
