@@ -66,9 +66,7 @@ def make_table(
     train, test, validation = splits["train"], splits["test"], splits.get("validation")
     further = None if read is None else lambda path: treated(read(path))
     classes, fitted = len(labels) or None, further is not None
-    return Dataset(
-        train, test, name, validation, classes, labels, read=further, fitted=fitted
-    )
+    return Dataset(train, test, name, validation, classes, labels, read=further, fitted=fitted)
 
 
 def bundled_table(

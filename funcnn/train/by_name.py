@@ -87,4 +87,3 @@ def check_rate(rate: object) -> None:
 def _hint(name: str, known: Iterable[str]) -> str:
     near = nearest(name, known)
     return f": did you mean '{near}'?" if near else ":"
-

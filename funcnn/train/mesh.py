@@ -163,8 +163,8 @@ class Placement(NamedTuple):
                 axes = " x ".join(f"{axis} {self.mesh.shape[axis]}" for axis in rows)
                 of_each = f", in accumulate = {accumulate} parts" if accumulate > 1 else ""
                 raise ValueError(
-                    f"batch leaf '{leaf_name(path)}' has {shape[at]} rows{of_each}, which cannot be "
-                    f"spread over {parts} parts of the mesh ({axes}): give a multiple of "
+                    f"batch leaf '{leaf_name(path)}' has {shape[at]} rows{of_each}, which cannot "
+                    f"be spread over {parts} parts of the mesh ({axes}): give a multiple of "
                     f"{parts * accumulate}"
                 )
             spec = [None] * at + [rows] + [None] * (len(shape) - at - 1)

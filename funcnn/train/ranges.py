@@ -68,9 +68,9 @@ def check_option(what: str, option: str, value: object, default: object) -> None
 
 
 def _check_number(what: str, wanted: Range, value: object, numeric: bool) -> None:
-    if numeric or wanted is not _ANY:
-        if value is None or isinstance(value, bool | str | list | dict):
-            raise ValueError(f"{what} must be a number, found {value!r}")
+    is_none = value is None or isinstance(value, bool | str | list | dict)
+    if is_none and (numeric or wanted is not _ANY):
+        raise ValueError(f"{what} must be a number, found {value!r}")
     if isinstance(value, Real) and not isinstance(value, bool):
         number = float(value)
         if not math.isfinite(number):
