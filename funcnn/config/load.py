@@ -29,8 +29,12 @@ RIVALS: dict[tuple[str, ...], str] = {
 
 # What other programs call it, and what it is here.
 ELSEWHERE = {
-    "lr": "optimizer.learning_rate", "epochs": "train.steps", "batch": "data.batch_size",
-    "device": "run.platform", "dtype": "train.precision", "clip": "optimizer.clip_norm",
+    "lr": "optimizer.learning_rate",
+    "epochs": "train.steps",
+    "batch": "data.batch_size",
+    "device": "run.platform",
+    "dtype": "train.precision",
+    "clip": "optimizer.clip_norm",
     **{name: f"optimizer.options.{name}" for name in ("momentum", "weight_decay", "betas")},
 }
 
