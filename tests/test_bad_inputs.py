@@ -53,6 +53,7 @@ def write_files(folder):
     (folder / "bytes.csv").write_bytes(b"kind,weight\ncat,\xff\n")
     (folder / "tokenizer.json").write_text("{}")
     (folder / "tiny.txt").write_text("abc")
+    (folder / "long.txt").write_text(100 * "abcdefghij")
     np.savez(folder / "no_y.npz", x=np.zeros((4, 3), np.float32))
     (folder / "text.npz").write_text("no arrays")
     for name in ("images", "grey"):
@@ -116,6 +117,10 @@ BAD = {
     "no tokenizer": ([text("tiny.txt", ', tokens="none.json"')], "none.json: no such file"),
     "another tokenizer": ([text("tiny.txt", ', tokens="tokenizer.json"')], "no tokenizer: "),
     "no such tokens": ([text("tiny.txt", ', tokens="word"')], 'tokens = "word"'),
+    "a share without a row": (
+        [text("tiny.txt").replace("tiny", "long"), "data.validation_fraction=0.001"],
+        "data.validation_fraction = 0.001: long.txt: validation: 1 tokens, and one row of length 8",
+    ),
     "a text of three letters": ([text("tiny.txt"), "task.name=language"], "tiny.txt"),
     # options
     "no such data": (["data.name=digitz"], "digitz"),

@@ -48,6 +48,11 @@ def cut_windows(
             end = len(tokens) - round(len(tokens) * fraction)
             pieces[name], tokens = tokens[end:], tokens[:end]
     pieces["train"] = tokens
-    return {
-        name: windows(piece, length, f"{where}: {name}") for name, piece in reversed(pieces.items())
-    }
+    splits = {}
+    for name, piece in reversed(pieces.items()):
+        try:
+            splits[name] = windows(piece, length, f"{where}: {name}")
+        except SplitError as error:
+            error.key = "validation_fraction" if name == "validation" else error.key
+            raise
+    return splits
