@@ -1399,8 +1399,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "runs/folder.py",
-        "            if before.get(key) != now.get(key)\n",
-        "            if key in before and before[key] != now.get(key)\n",
+        "        if old.get(key) != new.get(key)\n",
+        "        if key in old and old[key] != new.get(key)\n",
         "test_runs.py::test_an_option_that_the_run_did_not_have_cannot_be_given_on_resume",
         "a key that the run did not have may be set on resume",
     ),
