@@ -103,7 +103,9 @@ def test_an_option_that_the_run_did_not_have_cannot_be_given_on_resume(tmp_path)
     path.write_text('[model]\nname = "mlp"\n')
     folder.begin(load_config(path), "a device", Known({}))
     folder.check_resumable(load_config(path, ["train.steps=7"]))
-    with pytest.raises(ConfigError, match=r"options\.dropout was absent in this run and is 0\.5 now"):
+    with pytest.raises(
+        ConfigError, match=r"options\.dropout was absent in this run and is 0\.5 now"
+    ):
         folder.check_resumable(load_config(path, ["model.options.dropout=0.5"]))
 
 
