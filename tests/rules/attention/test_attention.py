@@ -150,12 +150,13 @@ def test_options_take_part_in_the_gradient_as_in_the_reference(name):
     (case,) = [case for case in attention.cases() if case.name == name]
 
     def wide(a):
-        return a.astype(jnp.float64) if a is not None and a.dtype == jnp.float32 else a
+        return a if a is None or a.dtype != jnp.float32 else a.astype(jnp.float64)
 
     with jax.enable_x64(True):
         args = [wide(a) for a in case.args]
         numbers = [n for n, a in enumerate(args) if a is not None and a.dtype == jnp.float64]
-        do = jnp.cos(jnp.arange(args[0].size // args[0].shape[-1] * args[2].shape[-1]))
+        q, _, v = case.args[:3]
+        do = jnp.cos(jnp.arange(q.size // q.shape[-1] * v.shape[-1]))
 
         def loss(f, *chosen):
             given = [*args, *[None] * (7 - len(args))]
