@@ -1,9 +1,9 @@
 """Attention by itself, forward and backward, in rows of growing length: memory and time.
 
 One process, the arms of each length in turn, causal. By hand is `fnn.rules.attention`; the others
-are `jax.nn.dot_product_attention` and a softmax written out, with JAX's automatic backward pass; on a
-GPU in bfloat16 both with cuDNN, too. The temporaries are those that the compiler lays out; an arm
-whose temporaries would not fit into `--memory` is compiled and not run.
+are `jax.nn.dot_product_attention` and a softmax written out, with JAX's automatic backward pass. On
+a GPU in bfloat16 there are both with cuDNN, too. The temporaries are those that the compiler lays
+out; an arm whose temporaries would not fit into `--memory` is compiled and not run.
 
     python benchmarks/attention_alone.py [--places T ...] [--heads H] [--samples B]
         [--dtype float32] [--rounds N] [--memory GB]

@@ -71,7 +71,11 @@ def rows_of(name: str, batches: list[int], length: int, steps: int) -> Iterator[
         for way, call in ways.items():
             seconds = seconds_of(call)
             yield {
-                **{"size": name, "rows": rows, "prompt": length, "steps": steps, "way": way},
+                "size": name,
+                "rows": rows,
+                "prompt": length,
+                "steps": steps,
+                "way": way,
                 "seconds": seconds,
                 "tokens_per_second": rows * steps / seconds,
             }

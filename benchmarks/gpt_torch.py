@@ -1,37 +1,25 @@
 """The GPT of funcnn in PyTorch, as its documentation writes it, from the same params.
 
 Modules, scaled_dot_product_attention, the fused AdamW; eager or by `torch.compile`. On a GPU it
-computes in bfloat16 by autocast, with PyTorch's fastest products of float32, and keeps float32 params.
+computes in bfloat16 by autocast, with fast products of float32, and keeps float32 params.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 
-class Size(Protocol):
-    """What of a size the model is made of."""
-
-    @property
-    def vocabulary(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def places(self) -> int: ...
-
-
 def stepper(
-    size: Size, params: Any, batch: dict[str, Any], rate: float, compiled: bool, device: str = "cpu"
+    size: Any, params: Any, batch: dict[str, Any], rate: float, compiled: bool, device: str = "cpu"
 ) -> Callable[[], float]:
-    """A function that makes one step, and returns the loss before it."""
+    """A function that makes one step, and returns the loss before it.
+
+    The size has a vocabulary, width, depth, heads and places.
+    """
     import torch
     from torch.nn import functional
 
@@ -61,8 +49,7 @@ def stepper(
     return step
 
 
-def _model(size: Size, epsilon: float = 1e-5) -> Any:
-    import torch
+def _model(size: Any, epsilon: float = 1e-5) -> Any:
     from torch import nn
     from torch.nn import functional
 

@@ -10,13 +10,14 @@ a part for which no time is left is not begun.
     python benchmarks/gpu.py --rehearse     # the same at small sizes on a CPU
 
 The folder has a line for each part in parts.jsonl (how it ended, and after how long), what it
-measured in NAME.jsonl, and what it said in NAME.log. Exit code 0 where all parts ended well, 1 where
-one did not, 2 where there is no GPU.
+measured in NAME.jsonl, and what it said in NAME.log. Exit code 0 where all parts ended well, 1
+where one did not, 2 where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -127,10 +128,8 @@ def run_part(
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a part and all that it has started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -191,9 +190,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options.add_argument("--rehearse", action="store_true", help="small sizes, on the CPU")
     asked = options.parse_args(words)
     end = time.monotonic() + 60 * asked.minutes
-    environment = dict(os.environ) | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    }
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = dict(os.environ) | {"PYTHONPATH": path}
     if asked.rehearse:
         environment["JAX_PLATFORMS"] = "cpu"
     folder = asked.out or HERE / "results" / ("rehearsal" if asked.rehearse else "gpu")

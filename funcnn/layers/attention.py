@@ -220,7 +220,8 @@ def self_attention(
         key_heads: of keys and values, which divide `heads`; None for as many.
         bias: whether the products have a b.
         initializer, last_initializer: draw w_q, w_k, w_v, and w_o (None: the same).
-        options: of `attend`: causal, window, scale, soft_cap, rotary, alibi, dropout, implementation.
+        options: of `attend`: causal, window, scale, soft_cap, rotary, alibi, dropout,
+            implementation.
 
     Raises:
         ValueError: an option is outside its range, or heads do not divide width.

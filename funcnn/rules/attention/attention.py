@@ -77,10 +77,10 @@ def attention(
     forward pass keeps the largest score so far, and corrects the sums when a larger one comes;
     pairs of blocks in which no query sees a key are left out. Products are summed in float32 at
     least; p and dz are rounded to the dtype of q before they are multiplied, as the inputs are.
-    With implementation="cudnn" both passes are those of NVIDIA's cuDNN where the program is compiled for
-    CUDA and cuDNN does what is asked: bfloat16 or float16, no bias, mask, soft cap or dropout, a window
-    that ends at the place of its query. Else it is the blocks; `attention_implementation` says which,
-    and why. cuDNN has no second derivative: where it could be taken, on any platform, JAX refuses it.
+    With implementation="cudnn" both passes are those of NVIDIA's cuDNN where the program is
+    compiled for CUDA and cuDNN does what is asked: bfloat16 or float16, no bias, mask, soft cap or
+    dropout, a window that ends at the place of its query. Else it is the blocks;
+    `attention_implementation` says which, and why. cuDNN has no second derivative: JAX refuses it.
     Kept for the backward pass: q, k, v, y, which the layers around keep anyway, and m and n of each
     row. Autodiff keeps three arrays T x S a head. There are no kinks. NaN spreads as in the
     products.

@@ -1,7 +1,7 @@
 """Whether a call of attention may be cuDNN's: by name, and by what is known before it runs.
 
-cuDNN gets only what it does as the blocks do; the first thing that it does not, or does not promise,
-is the reason why a call stays with the blocks.
+cuDNN gets only what it does as the blocks do; the first thing that it does not, or does not
+promise, is the reason why a call stays with the blocks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""cuDNN's attention on NVIDIA GPUs: a call for each pass, which XLA's compiler for CUDA knows by name.
+"""cuDNN's attention on NVIDIA GPUs: a call for each pass, which XLA's compiler knows by its name.
 
-The names and what stands in their configs are XLA's, as `jax.nn.dot_product_attention` has them too;
+The names and what stands in their configs are XLA's, as `jax.nn.dot_product_attention` has them;
 of JAX only what is public is used. The forward pass keeps y and of each row the logarithm of its
 sum, log Σ_s exp(z_ts); from these, q, k and v the backward pass makes its gradients in blocks, as
 blocks.py does. choice.py says which calls of the rule cuDNN may take.
@@ -42,8 +42,8 @@ class Call(NamedTuple):
 def call_of(blocks: Blocks) -> Call:
     """The call of cuDNN that has the blocks' meaning.
 
-    A query at t sees `before` keys and its own: XLA counts both. A bound that no row reaches is left
-    out.
+    A query at t sees `before` keys and its own: XLA counts both. A bound that no row reaches is
+    left out.
     """
     sight, grid = blocks.sight, blocks.grid
     bound = sight.before is not None and sight.before < grid.keys - 1
@@ -82,7 +82,7 @@ def backward_by_cudnn(
 
 
 def _seen_at_least_one(given: Given) -> tuple[Array, ...]:
-    """The keys of each sample as cuDNN takes them; what a row that sees none has, it does not say."""
+    """The keys of each sample as cuDNN takes them: what a row has that sees none, it does not say."""
     if given.lengths is None:
         return ()
     return (jnp.clip(given.lengths, 1, given.k.shape[1]).astype(jnp.int32),)
@@ -144,7 +144,7 @@ def _in_parts(direction: str, run: Function, group: int, padded: bool) -> Functi
         return mesh, run, tuple(map(sharding, results)), tuple(map(sharding, arrays))
 
     function = custom_partitioning(run)
-    whole = ("t", "s", "w", *("g" for _ in range(group > 1)))
+    whole = ("t", *("g" for _ in range(group > 1)), "w", "s")  # in the order of the rule
     function.def_partition(
         partition,
         sharding_rule=f"{', '.join(arrays)} -> {', '.join(results)}",

@@ -31,11 +31,14 @@ def drawn(keys=H, queries=T, places=T, dtype=jnp.bfloat16, width=W, samples=B):
 def gradient(q, k, v, do, lengths=None, *, implementation="cudnn", rule=attention, **options):
     """y and the gradients of q, k and v."""
 
-    def f(q, k, v):
-        return rule(q, k, v, None, None, lengths, implementation=implementation, **options)
+    def both(q, k, v, do, lengths):
+        def f(q, k, v):
+            return rule(q, k, v, None, None, lengths, implementation=implementation, **options)
 
-    y, pullback = jax.vjp(f, q, k, v)
-    return [y, *pullback(do)]
+        y, pullback = jax.vjp(f, q, k, v)
+        return [y, *pullback(do)]
+
+    return jax.jit(both)(q, k, v, do, lengths)
 
 
 def lowered(f, *args, platform="cuda"):
@@ -215,14 +218,15 @@ def stand_in(direction, call, results, operands, lengths):
     group = q.shape[2] // k.shape[2]
     wide_k, wide_v = (jnp.repeat(a, group, 2) for a in (k, v))
     z = config["fmha_scale"] * jnp.einsum("bthw,bshw->bhts", q, wide_k)
-    t, s = jnp.arange(q.shape[1])[:, None], jnp.arange(k.shape[1])[None]
+    t = jnp.arange(q.shape[1]).reshape(1, 1, -1, 1)
+    s = jnp.arange(k.shape[1]).reshape(1, 1, 1, -1)
     seen = jnp.broadcast_to(s >= 0, z.shape)
     if "CAUSAL" in config["mask_type"]:
         seen &= s <= t
     if config["sliding_window_length"]:
         seen &= s > t - config["sliding_window_length"]
     if "PADDING" in config["mask_type"]:
-        seen &= s[None, None] < lengths[0][:, None, None, None]
+        seen &= s < lengths[0][:, None, None, None]
     if direction == "forward":
         logarithm = jax.nn.logsumexp(z, -1, where=seen)
         p = jnp.where(seen, jnp.exp(z - logarithm[..., None]), 0)
@@ -239,9 +243,12 @@ def stand_in(direction, call, results, operands, lengths):
         apart = (k.shape[0], k.shape[2], group, *k.shape[1::2])
         dk, dv = (a.reshape(apart).sum(2) for a in (dk, dv))
         if lengths:
-            there = s[0][None, :] < lengths[0][:, None]
-            dk, dv = (jnp.where(there[:, None, :, None], a, jnp.nan) for a in (dk, dv))
+            there = s.reshape(1, 1, -1, 1) < lengths[0][:, None, None, None]
+            dk, dv = (jnp.where(there, a, jnp.nan) for a in (dk, dv))
         found = [jnp.einsum("bhts,bshw->bhtw", dz, wide_k), dk, dv]
+    if lengths:
+        legal = (lengths[0] >= 1) & (lengths[0] <= k.shape[1])
+        found = [jnp.where(legal.reshape(-1, *(1,) * (a.ndim - 1)), a, jnp.nan) for a in found]
     for a, shape in zip(found, results, strict=True):
         assert a.shape == shape.shape
     return [a.astype(shape.dtype) for a, shape in zip(found, results, strict=True)]
@@ -261,7 +268,7 @@ def largest_distance(found, wanted):
     """Over the largest element of each array; NaN where one is."""
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
     wide = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
-    return max(float(np.max(np.abs(a - b)) / np.max(np.abs(b))) for a, b in wide)
+    return float(np.max([np.max(np.abs(a - b)) / np.max(np.abs(b)) for a, b in wide]))
 
 
 NEAR = 0.02  # bfloat16 is rounded at other places
@@ -293,7 +300,7 @@ def test_what_it_is_asked_means_what_the_blocks_mean(as_on_cuda, name):
 
 def wrong_calls():
     """cuDNN asked for something else, and what it says misread."""
-    right, likewise = cudnn.call_of, cudnn._without_the_blind
+    right = cudnn.call_of
 
     def window_without_its_end(blocks):
         call = right(blocks)
@@ -313,17 +320,21 @@ def wrong_calls():
             lambda given: (given.lengths,) if given.lengths is not None else (),
             "a sample that sees nothing",
         ),
-    }, likewise
+    }
 
 
-@pytest.mark.parametrize("name", wrong_calls()[0])
+@pytest.mark.parametrize("name", wrong_calls())
 def test_a_wrong_call_is_found(monkeypatch, as_on_cuda, name):
-    where, wrong, case = wrong_calls()[0][name]
+    where, wrong, case = wrong_calls()[name]
     monkeypatch.setattr(cudnn, where, wrong)
     options, lengths, keys = MEANT[case]
     found = gradient(*drawn(keys), lengths, rule=as_on_cuda, **options)
     wanted = gradient(*drawn(keys), lengths, implementation="blocks", **options)
     assert not largest_distance(found, wanted) < NEAR
+
+
+def stacked(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 @pytest.mark.parametrize("transform", ["vmap", "vmap of lengths", "scan", "checkpoint"])
@@ -335,24 +346,13 @@ def test_transformations_leave_it(as_on_cuda, transform):
     lengths = jnp.array([[5, 12], [0, 3]], jnp.int32)
     if transform == "vmap":
         found = jax.vmap(f, (0, 0, None, 0))(twice[0], twice[1], args[2], twice[3])
-        wanted = [
-            jax.tree.map(
-                lambda *a: jnp.stack(a),
-                *map(
-                    list, (plain(twice[0][i], twice[1][i], args[2], twice[3][i]) for i in range(2))
-                ),
-            )
-        ][0]
+        wanted = stacked(plain(twice[0][i], twice[1][i], args[2], twice[3][i]) for i in range(2))
     elif transform == "vmap of lengths":
         found = jax.vmap(f)(*twice, lengths)
-        wanted = jax.tree.map(
-            lambda *a: jnp.stack(a), *[plain(*(a[i] for a in twice), lengths[i]) for i in range(2)]
-        )
+        wanted = stacked(plain(*(a[i] for a in twice), lengths[i]) for i in range(2))
     elif transform == "scan":
         _, found = jax.lax.scan(lambda c, args: (c, f(*args)), None, tuple(twice))
-        wanted = jax.tree.map(
-            lambda *a: jnp.stack(a), *[plain(*(a[i] for a in twice)) for i in range(2)]
-        )
+        wanted = stacked(plain(*(a[i] for a in twice)) for i in range(2))
     else:
         rule = jax.checkpoint(functools.partial(as_on_cuda, causal=True, implementation="cudnn"))
         y, pullback = jax.vjp(rule, *args[:3])
@@ -379,8 +379,9 @@ def test_each_device_takes_its_samples_and_heads(as_on_cuda, kind, keys):
         compiled = f.lower(*given).compile()
         found = compiled(*given)
     assert largest_distance(found, wanted) < NEAR
-    assert "all-gather" not in compiled.as_text()
-    assert "all-to-all" not in compiled.as_text()
+    # The numbers of the rows, which Explicit has lie as the samples do, are no array of heads.
+    moved = re.findall(r"= (\w+)\[\S* all-(?:gather|to-all)\(", compiled.as_text())
+    assert set(moved) <= ({"f32"} if kind is AxisType.Explicit else set())
     assert all(
         a.sharding.is_equivalent_to(g.sharding, 4)
         for a, g in zip(found, given[:1] + given[:3], strict=True)
@@ -439,5 +440,5 @@ def test_a_second_derivative_is_refused():
         return jax.grad(lambda q: jnp.sum((first(q) * do).astype(jnp.float32)))(q)
 
     with pytest.raises((NotImplementedError, ValueError, TypeError), match="ifferentia"):
-        second(implementation="cudnn")
+        jax.jit(functools.partial(second, implementation="cudnn"))()
     assert bool(jnp.all(jnp.isfinite(second())))
