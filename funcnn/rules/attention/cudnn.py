@@ -82,7 +82,7 @@ def backward_by_cudnn(
 
 
 def _seen_at_least_one(given: Given) -> tuple[Array, ...]:
-    """The keys of each sample as cuDNN takes them: what a row has that sees none, it does not say."""
+    """The keys of each sample, at least one: of a row that sees none cuDNN says nothing."""
     if given.lengths is None:
         return ()
     return (jnp.clip(given.lengths, 1, given.k.shape[1]).astype(jnp.int32),)
