@@ -141,17 +141,25 @@ def _in_parts(direction: str, run: Function, group: int, padded: bool) -> Functi
             names = axes.replace("(k g)", "k").split()
             return NamedSharding(mesh, PartitionSpec(*(places.get(n) for n in names)))
 
-        return mesh, run, tuple(map(sharding, results)), tuple(map(sharding, arrays))
+        alone = functools.partial(_on_one_device, run)
+        return mesh, alone, tuple(map(sharding, results)), tuple(map(sharding, arrays))
 
     function = custom_partitioning(run)
     whole = ("t", *("g" for _ in range(group > 1)), "w", "s")  # in the order of the rule
-    function.def_partition(
+    define = functools.partial(
+        function.def_partition,
         partition,
         sharding_rule=f"{', '.join(arrays)} -> {', '.join(results)}",
         need_replication_factors=whole,
-        **({"g": group} if group > 1 else {}),
     )
+    define(g=group) if group > 1 else define()
     return function
+
+
+def _on_one_device(run: Function, *operands: Array) -> tuple[Array, ...]:
+    """A pass on the part of a device, which is told of no mesh around it."""
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        return run(*operands)
 
 
 def _padded_spec(a: jax.ShapeDtypeStruct) -> tuple[object, ...]:
