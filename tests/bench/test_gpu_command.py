@@ -47,8 +47,9 @@ def test_the_rehearsal_runs_every_part(tmp_path):
         assert (
             row["arm"] == "PyTorch compiled" or row["compiler_bytes"] > row["temporary_bytes"] > 0
         )
-    ways = [(row["rows"], row["way"]) for row in lines_of(folder / "generation.jsonl")[1:]]
-    assert ways == [(n, way) for n in (1, 2) for way in ("with its cache", "read anew")]
+    ways = [(row["work"], row["arm"]) for row in lines_of(folder / "generation.jsonl")[1:]]
+    arms = ("with the cache", "without")
+    assert ways == [(f"generation, {n} rows", arm) for n in (1, 2) for arm in arms]
     assert {row["arm"] for row in lines_of(folder / "attention.jsonl")[1:]} >= {"by hand"}
     assert len(lines_of(folder / "rules.jsonl")) > 2
     assert "tokens a second" in ran.stdout
