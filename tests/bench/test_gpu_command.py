@@ -15,6 +15,8 @@ COMMAND = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 
 def loaded():
     spec = importlib.util.spec_from_file_location("benchmark_of_gpus", COMMAND)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -179,7 +179,9 @@ def _backward_in_blocks(
 attention.defvjp(attention_forward, attention_backward)
 
 
-def attention_implementation(*args: ArrayLike | Key | None, **options: Any) -> Choice:
+def attention_implementation(
+    *args: ArrayLike | Key | jax.ShapeDtypeStruct | None, **options: Any
+) -> Choice:
     """What computes `attention(*args, **options)`, and why, in one line.
 
     Args:
