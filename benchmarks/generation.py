@@ -89,7 +89,7 @@ def main() -> None:
             found["tokens_a_second"] = round(1e3 * rows * asked.steps / row.median, 1)
             lines.append(json.dumps(plain(found)))
             print(lines[-1], flush=True)
-    asked.out.write_text("\n".join(lines) + "\n", "utf-8")
+        asked.out.write_text("\n".join(lines) + "\n", "utf-8")  # so far
 
 
 if __name__ == "__main__":

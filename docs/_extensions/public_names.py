@@ -7,6 +7,7 @@ import funcnn as fnn
 
 HOMES = {
     "": fnn,
+    "rules": fnn.rules,
     "models": fnn.models,
     "augment": fnn.augment,
     "data": fnn.data,
@@ -22,7 +23,7 @@ def missing(places: Any) -> list[str]:
         f"{home}.{name}".lstrip(".")
         for home, module in HOMES.items()
         for name in module.__all__
-        if not inspect.ismodule(getattr(module, name))
+        if not (inspect.ismodule(value := getattr(module, name)) or isinstance(value, fnn.Rule))
     ]
     ours = [name for name in fnn.registered_rules() if "." not in name]
     return [f"the rule {n}" for n in ours if ("rule", n) not in places] + [

@@ -15,7 +15,7 @@ from funcnn.core.layer import Layer, constructor, no_params
 from funcnn.core.memory import Memory, Piece
 from funcnn.core.usage import number, positive_integer
 from funcnn.layers.linear import Initializer, dense
-from funcnn.rules.attention.arguments import Options, check_options, sight_of
+from funcnn.rules.attention.arguments import Implementation, Options, check_options, sight_of
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.types import Array, DType, Key, Params, PyTree, Residuals
 
@@ -35,6 +35,7 @@ def attend(
     rotary: float | None = None,
     alibi: bool = False,
     dropout: float = 0.0,
+    implementation: Implementation = "blocks",
 ) -> Layer:
     """Attention between the places of (q, k, v), each (B, T, heads W), by `fnn.rules.attention`.
 
@@ -49,6 +50,7 @@ def attend(
         rotary: the base of rotary positions, 10000.0 say; None for none.
         alibi: whether scores fall with the distance (`alibi`), for `causal` attention.
         dropout: with a key, the probability with which a weight is dropped.
+        implementation: "blocks", or "cudnn" where that is there, as in the rule.
 
     Raises:
         ValueError: an option is outside its range.
@@ -67,7 +69,9 @@ def attend(
         raise ValueError("attend: alibi is of distances to what came before: give causal=True")
     number("attend", "dropout", dropout)
     static = {"causal": causal, "window": window, "scale": scale, "soft_cap": soft_cap}
-    static = rules.attention.static_arguments(**static, dropout=dropout)
+    static = rules.attention.static_arguments(
+        **static, dropout=dropout, implementation=implementation
+    )
     check_options(Options(**static))
     of = _Attend(heads, key_heads, rotary, alibi, tuple(static.items()))
     passes, memory = (of.apply, of.forward, of.recursion), Memory(of.start, of.go_on)
@@ -216,7 +220,8 @@ def self_attention(
         key_heads: of keys and values, which divide `heads`; None for as many.
         bias: whether the products have a b.
         initializer, last_initializer: draw w_q, w_k, w_v, and w_o (None: the same).
-        options: of `attend`: causal, window, scale, soft_cap, rotary, alibi, dropout.
+        options: of `attend`: causal, window, scale, soft_cap, rotary, alibi, dropout,
+            implementation.
 
     Raises:
         ValueError: an option is outside its range, or heads do not divide width.

@@ -70,7 +70,7 @@ def transformer_block(
         post_norm: whether the norms stand behind the sums.
         initializer, last_initializer: draw the products, and those that are added to x and z
             (None: the same).
-        options: of `attend`: causal, window, scale, soft_cap, rotary, alibi.
+        options: of `attend`: causal, window, scale, soft_cap, rotary, alibi, implementation.
 
     Raises:
         ValueError: an option is outside its range.

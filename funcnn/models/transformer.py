@@ -24,7 +24,8 @@ class Transformer(Composite):
 
     Attributes:
         family: "gpt" or "llama".
-        options: those it was made with, defaults too, less what the loop keeps.
+        options: those it was made with, defaults too, less what the loop keeps and what computes
+            attention.
 
     >>> model = llama(11, width=8, depth=2, heads=4, hidden=12)
     >>> model.family, model.options["heads"], model.options["rotary"]
@@ -37,6 +38,7 @@ class Transformer(Composite):
     @classmethod
     def of(cls, model: Layer, family: str, options: Mapping[str, object]) -> Transformer:
         """The composite with what it was made of."""
+        options = {n: v for n, v in options.items() if n != "implementation"}
         return cls(**vars(model), family=family, options=options)
 
 
@@ -68,7 +70,8 @@ def gpt(
         tied: whether the logits are products with the table of the tokens; else with a head.
         keep: what the loop over the blocks keeps, see `fnn.repeat`.
         epsilon: what stands under the root of the norms.
-        options: of the blocks: hidden, key_heads, activation, bias, window, soft_cap, ...
+        options: of the blocks: hidden, key_heads, activation, bias, window, soft_cap,
+            implementation, ...
 
     Raises:
         ValueError: an option is outside its range.
@@ -133,7 +136,7 @@ def llama(
         tied: whether the logits are products with the table of the tokens.
         keep: what the loop over the blocks keeps, see `fnn.repeat`.
         epsilon: what stands under the root of the norms.
-        options: of the blocks: activation, dropout, window, ...
+        options: of the blocks: activation, dropout, window, implementation, ...
 
     Raises:
         ValueError: an option is outside its range.

@@ -15,6 +15,7 @@ from funcnn.rules.activation import sigmoid as sigmoid
 from funcnn.rules.activation import softplus as softplus
 from funcnn.rules.activation import tanh as tanh
 from funcnn.rules.attention.attention import attention as attention
+from funcnn.rules.attention.attention import attention_implementation as attention_implementation
 from funcnn.rules.convolution.conv import conv as conv
 from funcnn.rules.convolution.transposed import conv_transposed as conv_transposed
 from funcnn.rules.dropout import dropout as dropout

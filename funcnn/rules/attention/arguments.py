@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 
@@ -14,6 +14,7 @@ from funcnn.rules.shared.arguments import describe, floating, same_dtype
 from funcnn.types import Array, ArrayLike, Key
 
 Window = int | tuple[int | None, int | None] | None
+Implementation = Literal["blocks", "cudnn"]
 
 
 class Given(NamedTuple):
@@ -37,6 +38,7 @@ class Options(NamedTuple):
     soft_cap: float | None
     dropout: float
     block: int | tuple[int, int] | None
+    implementation: Implementation = "blocks"
 
 
 def checked(
@@ -132,6 +134,11 @@ def check_options(options: Options) -> None:
         raise ValueError(
             "attention: dropout is the probability of dropping, at least 0 and below 1, found "
             f"{options.dropout}"
+        )
+    if options.implementation not in get_args(Implementation):
+        raise ValueError(
+            f"attention: implementation is one of {get_args(Implementation)}, "
+            f"found {options.implementation!r}"
         )
     sight_of(options.causal, options.window)
     _block(options.block, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,17 +12,21 @@ import jax.numpy as jnp
 from funcnn.core.registry import Case, rule
 from funcnn.rules.attention.arguments import (
     Given,
+    Implementation,
     Options,
     Window,
     bias_as_given,
     blocks_of,
+    check_options,
     checked,
     heads_first,
     keys_first,
     places_first,
     rows_first,
 )
-from funcnn.rules.attention.blocks import Rows, backward_in_blocks, forward_in_blocks
+from funcnn.rules.attention.blocks import Blocks, Rows, backward_in_blocks, forward_in_blocks
+from funcnn.rules.attention.choice import Choice, chosen
+from funcnn.rules.attention.cudnn import backward_by_cudnn, forward_by_cudnn
 from funcnn.rules.shared.case_data import normal
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.types import Array, ArrayLike, Key, PyTree
@@ -43,6 +48,7 @@ def attention(
     soft_cap: float | None = None,
     dropout: float = 0.0,
     block: int | tuple[int, int] | None = None,
+    implementation: Implementation = "blocks",
 ) -> Array:
     r"""Attention, y_t = Σ_s p_ts v_s, p_ts = softmax over s of z_ts = scale q_t · k_s + bias_ts.
 
@@ -71,6 +77,10 @@ def attention(
     forward pass keeps the largest score so far, and corrects the sums when a larger one comes;
     pairs of blocks in which no query sees a key are left out. Products are summed in float32 at
     least; p and dz are rounded to the dtype of q before they are multiplied, as the inputs are.
+    With implementation="cudnn" both passes are those of NVIDIA's cuDNN where the program is
+    compiled for CUDA and cuDNN does what is asked: bfloat16 or float16, no bias, mask, soft cap or
+    dropout, a window that ends at the place of its query. Else it is the blocks;
+    `attention_implementation` says which, and why. cuDNN has no second derivative: JAX refuses it.
     Kept for the backward pass: q, k, v, y, which the layers around keep anyway, and m and n of each
     row. Autodiff keeps three arrays T x S a head. There are no kinks. NaN spreads as in the
     products.
@@ -95,7 +105,8 @@ def attention(
     """
     given = checked(q, k, v, bias, mask, lengths, key)
     whole = (max(given.q.shape[1], 1), max(given.k.shape[1], 1))
-    blocks = blocks_of(given, Options(causal, window, scale, soft_cap, dropout, whole))
+    options = Options(causal, window, scale, soft_cap, dropout, whole, implementation)
+    blocks = blocks_of(given, options)
     x = heads_first(given, blocks)
     z = blocks.scores(x, x.q, 0, 0).z  # (B, K, T, G, S)
     highest = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
@@ -118,17 +129,43 @@ def attention_forward(
     **static: Any,
 ) -> tuple[Array, tuple[Given, Array, Rows]]:
     given = checked(q, k, v, bias, mask, lengths, key)
-    blocks = blocks_of(given, Options(**static))
-    y, of_rows = forward_in_blocks(blocks, heads_first(given, blocks))
-    y = places_first(y, blocks.grid, blocks.group)  # (B, T, H, V)
+    options = Options(**static)
+    blocks = blocks_of(given, options)
+    in_blocks = functools.partial(_forward_in_blocks, blocks)
+    if chosen(given, options).name == "cudnn":
+        by_cudnn = functools.partial(forward_by_cudnn, blocks)
+        y, of_rows = jax.lax.platform_dependent(given, cuda=by_cudnn, default=in_blocks)
+    else:
+        y, of_rows = in_blocks(given)
     return y, (given, y, of_rows)
+
+
+def _forward_in_blocks(blocks: Blocks, given: Given) -> tuple[Array, Rows]:
+    y, of_rows = forward_in_blocks(blocks, heads_first(given, blocks))
+    return places_first(y, blocks.grid, blocks.group), of_rows  # (B, T, H, V)
 
 
 def attention_backward(
     res: tuple[Given, Array, Rows], dy: Array, **static: Any
 ) -> tuple[Array | None, ...]:
     given, y, of_rows = res
-    blocks = blocks_of(given, Options(**static))
+    options = Options(**static)
+    blocks = blocks_of(given, options)
+    if chosen(given, options).name != "cudnn":
+        return (*_backward_in_blocks(blocks, given, y, of_rows, dy), None, None, None)
+
+    def in_blocks(*saved: Any) -> tuple[Array, ...]:
+        return _backward_in_blocks(blocks, *saved)[:3]
+
+    by_cudnn = functools.partial(backward_by_cudnn, blocks)
+    saved = (given, y, of_rows, dy)
+    gradients = jax.lax.platform_dependent(*saved, cuda=by_cudnn, default=in_blocks)
+    return (*gradients, None, None, None, None)
+
+
+def _backward_in_blocks(
+    blocks: Blocks, given: Given, y: Array, of_rows: Rows, dy: Array
+) -> tuple[Array, Array, Array, Array | None]:
     grid, group, precise = blocks.grid, blocks.group, accumulator(dy)
     delta = jnp.sum(dy.astype(precise) * y.astype(precise), -1)  # (B, T, H)
     delta, dy = rows_first(delta, grid, group), rows_first(dy, grid, group)
@@ -136,10 +173,36 @@ def attention_backward(
     if given.bias is not None and dbias is not None:
         dbias = bias_as_given(dbias, given.bias, grid).astype(given.bias.dtype)
     dq = places_first(dq, grid, group)
-    return dq, keys_first(dk, grid), keys_first(dv, grid), dbias, None, None, None
+    return dq, keys_first(dk, grid), keys_first(dv, grid), dbias
 
 
 attention.defvjp(attention_forward, attention_backward)
+
+
+def attention_implementation(
+    *args: ArrayLike | Key | jax.ShapeDtypeStruct | None, **options: Any
+) -> Choice:
+    """What computes `attention(*args, **options)`, and why, in one line.
+
+    Args:
+        args: of the rule, or their shapes as `jax.ShapeDtypeStruct`.
+        options: of the rule.
+
+    Returns:
+        (name, reason): the name is "cudnn" where a program compiled for CUDA calls cuDNN.
+
+    Raises:
+        TypeError, ValueError: as the rule does.
+
+    >>> q = jax.ShapeDtypeStruct((2, 16, 4, 64), jnp.bfloat16)
+    >>> attention_implementation(q, q, q, causal=True, implementation="cudnn").name
+    'cudnn'
+    >>> attention_implementation(q, q, q, window=3, implementation="cudnn").reason
+    "cuDNN's window ends at the place of the query: causal=True, or after=0"
+    """
+    arrays, static = attention.bind(*args, **options)
+    check_options(Options(**static))
+    return chosen(jax.eval_shape(checked, *arrays), Options(**static))
 
 
 @attention.defcases
