@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 import warnings
 from collections import defaultdict
@@ -10,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from funcnn.core.errors import first_line
 from funcnn.gradient.check import check
@@ -18,7 +21,7 @@ from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.suite.calls import Called, Sample
 from funcnn.suite.identity import is_of_jax
-from funcnn.suite.operands import is_array
+from funcnn.suite.operands import is_array, is_key
 from funcnn.suite.stopping import NoAnswer, answer
 from funcnn.suite.table import Row
 from funcnn.types import Function, Intent, Level
@@ -68,8 +71,7 @@ def in_order(called: Sequence[Called], own: Callable[[str], bool]) -> Iterator[S
 
     by_rule: dict[Any, list[Called]] = defaultdict(list)
     for one in sorted(called, key=place):
-        if one.has_floats:
-            by_rule[one.identity].append(one)
+        by_rule[one.identity].append(one)
     turns = [
         (group(one, own), turn, k)
         for k, calls in enumerate(by_rule.values())
@@ -111,6 +113,7 @@ class Checking:
 
     def rows(self, called: Sequence[Called], own: Callable[[str], bool]) -> list[Row]:
         """A row for each kind of call, checked in the time that there is."""
+        called = [one for one in called if one.has_floats]
         rows = {id(one): _unchecked(one, group(one, own)) for one in called}
         claims: dict[int, bool] = {}
         end = time.monotonic() + self.limits.seconds
@@ -154,6 +157,7 @@ class Checking:
         intent: Intent = "surrogate" if name in self.limits.surrogates else "derivative"
         with warnings.catch_warnings(), jax.enable_x64(step.called.x64):
             warnings.simplefilter("ignore")
+            operands = jax.tree.map(_as_array, operands)
             _call_again(function, operands, forward=step.called.identity.kind == "custom_jvp")
             report = check(function, *operands, level=self.limits.level, intent=intent)
         return _said(report, row, intent)
@@ -162,10 +166,17 @@ class Checking:
 ELSEWHERE = "another process checks it"
 
 
+def _as_array(x: Any) -> Any:
+    """A number of Python with a fraction as JAX takes it."""
+    return np.asarray(x, jnp.result_type(x)) if isinstance(x, (float, complex)) else x
+
+
 def _call_again(function: Function, operands: list[Any], forward: bool) -> None:
     """Raise what a call of a rule raises now that the test is over, and its derivative."""
     leaves, tree = jax.tree.flatten(operands)
-    chosen = [i for i, x in enumerate(leaves) if is_float(x) or isinstance(x, (float, complex))]
+    chosen = [
+        i for i, x in enumerate(leaves) if is_array(x) and jnp.issubdtype(x.dtype, jnp.inexact)
+    ]
 
     def of_floats(*floats: Any) -> list[Any]:
         y = function(*jax.tree.unflatten(tree, filled(leaves, chosen, floats)))
@@ -177,12 +188,21 @@ def _call_again(function: Function, operands: list[Any], forward: bool) -> None:
         y, pull = jax.vjp(of_floats, *floats)
         return pull(y)
 
-    jax.eval_shape(differentiated, *(leaves[i] for i in chosen))
+    floats = [leaves[i] for i in chosen]
+    jax.eval_shape(differentiated, *floats)
+    if _as_text(of_floats, floats) != _as_text(of_floats, floats):
+        raise ValueError("each time it is called it is another function")
+
+
+def _as_text(function: Function, floats: list[Any]) -> tuple[str, list[bytes]]:
+    """A function as it is traced: what draws from a hidden state is another one each time."""
+    program = jax.make_jaxpr(function)(*floats)
+    held = [np.asarray(x).tobytes() for x in program.consts if not is_key(x)]
+    return re.sub(r"0x[0-9a-f]+", "", str(program)), held
 
 
 def _unchecked(one: Called, of: int) -> Row:
     who = one.identity
-    why = "" if one.has_floats else "nothing here is differentiable"
     return Row(
         name=who.name,
         kind=who.kind,
@@ -194,7 +214,7 @@ def _unchecked(one: Called, of: int) -> Row:
         calls=one.calls,
         differentiated=one.differentiated,
         test=one.test,
-        note=why or "no time was left",
+        note="no time was left",
     )
 
 

@@ -19,7 +19,7 @@ from funcnn.types import Function
 # Where somebody else's rule is wrapped: what is looked for stands behind functions of these.
 _WRAPPERS = ("equinox", "flax", "haiku", "jaxtyping", "beartype")
 _DERIVATIVE = ("bwd", "backward", "jvp", "rule")
-_DEPTH = 4
+_DEPTH = 6
 _SHOWN = 60  # characters of a value
 _JAX = str(Path(jax.__file__).parent) + "/"
 _STANDARD = sysconfig.get_paths()["stdlib"] + "/"
@@ -68,8 +68,9 @@ def identity(rule: Any) -> Identity:
     places = [place for place in places if place]
     source = next((p for p in places if not _is_wrapping(p)), places[0] if places else "")
     functions = [f for f in (function, getattr(rule, "fwd", None), derivative) if f is not None]
-    each = {id(f): f for g in functions for f in (g, theirs(g))}.values()
-    values = dict.fromkeys(text for f in each for text in _values(f))
+    values = dict.fromkeys(text for f in functions for text in _values(theirs(f)))
+    if ours is not None and (static := dict(_cells(derivative)).get("static")):
+        values = {f"{n}={shown(v)}": None for n, v in sorted(static.items())}
     return Identity(str(name), kind, source, ", ".join(values))
 
 
@@ -162,9 +163,7 @@ def _is_wrapping(line: str) -> bool:
         line.startswith(_STANDARD) and not installed
     ):
         return True
-    return any(
-        f"/{name}/" in line for name in _WRAPPERS if _is_installed(name, line)
-    )
+    return any(f"/{name}/" in line for name in _WRAPPERS if _is_installed(name, line))
 
 
 def _is_installed(name: str, line: str) -> bool:
@@ -184,9 +183,11 @@ def is_of_jax(file: str) -> bool:
 
 
 def _values(function: Any) -> Iterator[str]:
-    """`name=value` for what a function closes over that is no function of a rule itself."""
+    """`name=value` for what somebody's function closes over, but for other functions."""
+    if _is_wrapping(line_of(_unwrapped(function))):
+        return
     for name, value in (*_cells(_unwrapped(function)), *_partial(function)):
-        if not callable(value) and not hasattr(value, "__dict__"):
+        if hasattr(value, "dtype") or not (callable(value) or hasattr(value, "__dict__")):
             yield f"{name}={shown(value)}"
 
 
@@ -214,5 +215,3 @@ def shown(value: Any) -> str:
         return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
     text = re.sub(r" at 0x[0-9a-f]+|0x[0-9a-f]+", "", repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax._src import pjit
 
-from funcnn.gradient.program.calls import Calls, one_call
+from funcnn.gradient.program.calls import Calls, each_of, one_call
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.jaxprs import closed, subprograms
 from funcnn.gradient.program.operands import Visit, Walk
@@ -29,37 +28,43 @@ _PREFIX = "funcnn rule"
 _RUN = "_run_python_pjit"  # what JAX calls with a program that is not yet compiled
 
 
-def tapped(number: int, leaf: int) -> str:
-    """The name of an operand of a call.
+def tapped(number: int, leaf: int, of: int) -> str:
+    """The name of an operand of a call, one of so many that have a name.
 
-    >>> tapped(3, 0)
-    'funcnn rule 3 0'
+    >>> tapped(3, 0, 2)
+    'funcnn rule 3 0 2'
     """
-    return f"{_PREFIX} {number} {leaf}"
+    return f"{_PREFIX} {number} {leaf} {of}"
 
 
-def tap_of(eqn: Equation) -> tuple[int, int] | None:
-    """The call and the leaf that an equation names; None for any other."""
+class _Tap(NamedTuple):
+    """What such a name says."""
+
+    number: int
+    leaf: int
+    of: int
+
+
+def _tap_of(eqn: Equation) -> _Tap | None:
     name = str(eqn.params.get("name", "")) if eqn.primitive.name == "name" else ""
     if not name.startswith(_PREFIX):
         return None
-    number, leaf = name.removeprefix(_PREFIX).split()
-    return int(number), int(leaf)
+    return _Tap(*map(int, name.removeprefix(_PREFIX).split()))
 
 
 def taps_in(program: ClosedJaxpr) -> set[int]:
     """The calls whose operands have names in a program.
 
     >>> from jax.ad_checkpoint import checkpoint_name
-    >>> f = jax.jit(lambda x: checkpoint_name(x, tapped(3, 0)))
+    >>> f = jax.jit(lambda x: checkpoint_name(x, tapped(3, 0, 1)))
     >>> taps_in(jax.make_jaxpr(f)(1.0))
     {3}
     """
     found: set[int] = set()
     for eqn in program.jaxpr.eqns:
-        tap = tap_of(eqn)
+        tap = _tap_of(eqn)
         if tap:
-            found.add(tap[0])
+            found.add(tap.number)
         for inner in subprograms(eqn):
             found |= taps_in(inner)
     return found
@@ -132,7 +137,7 @@ class Programs:
         self._kept.append(_Kept(program, [kept(x) for x in rows], x64))
 
     def fetched(self, seconds: float) -> Iterator[tuple[int, list[dict[int, Any]]]]:
-        """Each call that was found, and its operands by their numbers: the first time, the last.
+        """Each call that was found, and its operands by their numbers, of a few times it was run.
 
         What is not reached within so many seconds is left out.
         """
@@ -142,42 +147,54 @@ class Programs:
                 return
             try:
                 with jax.enable_x64(one.x64):
-                    yield from _handed_out(one).items()
+                    yield from _handed_out(one)
             except Exception:  # a mesh that is gone, a loop that does not end: they are drawn
                 continue
 
 
-def _handed_out(one: _Kept) -> dict[int, list[dict[int, Any]]]:
-    names: list[tuple[int, int]] = []
+def _handed_out(one: _Kept) -> list[tuple[int, list[dict[int, Any]]]]:
+    taps: list[tuple[int, ...]] = []
 
     def flows(leaves: list[Any]) -> list[Calls | None]:
         walk = _Taps([], [])
         walk(one.program, leaves)
-        names[:] = [visit.site.position for visit in walk.visits]  # pyright: ignore
+        taps[:] = [visit.site.position for visit in walk.visits]  # pyright: ignore
         return walk.flows
 
     values = compiled(flows)(one.leaves)
-    found: dict[int, list[dict[int, Any]]] = defaultdict(lambda: [{}, {}])
-    for (tap, leaf), calls in zip(names, values, strict=True):
-        if calls is not None and calls.number:
-            rows = calls.operands[0]
-            for at, row in enumerate((rows[0], rows[1 % len(rows)])):
-                found[tap][at].setdefault(leaf, kept(row))
-    return found
+    return [
+        (number, [dict(zip(leaves, map(kept, call), strict=True)) for call in each_of(calls)])
+        for (number, *leaves), calls in zip(taps, values, strict=True)
+        if calls is not None and calls.number
+    ]
 
 
+@dataclasses.dataclass(frozen=True)
 class _Taps(Walk):
-    """An evaluation of a program that notes what has those names; rules run as what they wrap."""
+    """An evaluation of a program that notes what has those names; rules run as what they wrap.
+
+    A call is noted with the last of its operands, which stand beside each other.
+    """
+
+    waiting: dict[int, dict[int, Any]] = dataclasses.field(default_factory=dict)
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
-        tap = tap_of(eqn)
+        tap = _tap_of(eqn)
         if tap is not None:
-            self.visits.append(Visit(Site(tap, "", "", "", ""), eqn, 1, ""))
-            self.flows.append(one_call(self.place.reached, x))
+            self._wait(tap, eqn, x[0])
             return x
         if site_of(eqn) is not None:
             return self.inside("call")(closed(wrapped(eqn)), x)
         return super().equation(eqn, x)
+
+    def _wait(self, tap: _Tap, eqn: Equation, x: Any) -> None:
+        there = self.waiting.setdefault(tap.number, {})
+        there[tap.leaf] = x
+        if len(there) == tap.of:
+            del self.waiting[tap.number]
+            which = (tap.number, *there)
+            self.visits.append(Visit(Site(which, "", "", "", ""), eqn, 1, ""))
+            self.flows.append(one_call(self.place.reached, list(there.values())))
 
     def note_all(self, program: ClosedJaxpr) -> None:
         """What is not run hands out nothing."""

@@ -138,8 +138,9 @@ class Recorder:
         at_hand = [s.row(0) if s.value is not None else None for s in seen]
         known = without_numbers(bound)._replace(leaves=at_hand)
         self._taps.append(_Tap(one, rule, known, [s.axes for s in seen]))
+        hidden = sum(s.value is None for s in seen)
         leaves = [
-            checkpoint_name(x, tapped(number, k)) if s.value is None else x
+            checkpoint_name(x, tapped(number, k, hidden)) if s.value is None else x
             for k, (x, s) in enumerate(zip(bound.leaves, seen, strict=True))
         ]
         return bound.filled(jax.tree.unflatten(bound.tree, leaves))

@@ -143,8 +143,8 @@ class Gradients:
         self.left_behind += checking.left_behind
         called = recorder.lines_called()
         never = [
-            (*names, line)
-            for line, names in recorder.defined().items()
+            (name, self._shown(source), line)
+            for line, (name, source) in recorder.defined().items()
             if line not in called and self._is_own(line.rpartition(":")[0])
         ]
         rows = [dataclasses.replace(row, source=self._shown(row.source)) for row in rows]

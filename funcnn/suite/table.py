@@ -112,7 +112,7 @@ class Found:
 
         >>> row = Row("cube", "custom_vjp", "cubes.py:7", "", "float32[3]", False, 0, 2, 0, "t.py::t",
         ...     how="called", verdict="WRONG", diagnosis="manual = 7 x truth")
-        >>> print(*list(Found((row,)).lines())[-4:], sep=chr(10))
+        >>> print(*list(Found((row,)).lines())[-5:-1], sep=chr(10))
         WRONG cube: manual = 7 x truth
           at: float32[3], as called by t.py::t
           derivative: cubes.py:7
@@ -123,6 +123,8 @@ class Found:
             yield table([_in_short(rows) for rows in rules])
         for row in sorted(self.findings, key=lambda row: (row.group, row.source)):
             yield from _in_full(row)
+        if any(row.verdict == "WRONG" for row in self.rows):
+            yield "one that differs from the derivative on purpose: --gradients-surrogate=RULE"
         for why, names in self._unsettled().items():
             yield f"{why}: {', '.join(names)}"
         if self.never:
