@@ -1,6 +1,7 @@
-"""`pytest --gradients`: every hand-written rule that a test suite calls, checked where it is called.
+"""`pytest --gradients`: every hand-written rule that a test suite calls, checked where it calls it.
 
-In: somebody's suite, unchanged. Out: a table of its rules, right or wrong, and which no test reaches.
+In: somebody's suite, unchanged. Out: a table of its rules, right or wrong, and those that no test
+reaches.
 
     identity      which rule it is: its name, its line, the values that it closes over
     operands      what stands behind a tracer, and numbers drawn where nothing does

@@ -1,4 +1,4 @@
-"""The calls of one rule with operands of one kind: how many, by whom, and numbers to check it at."""
+"""The calls of one rule with operands of one kind: how many, whose, and numbers to check it at."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Bound(NamedTuple):
     def described(self) -> str:
         """Its operands as text; a whole number, and what is static, with its value."""
         leaves = iter(map(_described, self.leaves))
-        parts = {i: 0 for i in self.positions}
+        parts = dict.fromkeys(self.positions, 0)
         for i, one in zip(self.positions, self.tree.children(), strict=True):
             parts[i] = one.num_leaves
         texts = []

@@ -135,7 +135,7 @@ class Checking:
         return list(rows.values())
 
     def _checked(self, step: Step, row: Row) -> Row:
-        one, sample = step
+        sample = step.sample
         row = dataclasses.replace(row, how=sample.how)
         size = sum(x.nbytes for x in sample.leaves if is_array(x) and hasattr(x, "nbytes"))
         needed = size * _COPIES / 2**20
@@ -229,7 +229,7 @@ def _said(report: CheckReport, row: Row, intent: Intent) -> Row:
     if report.ok:
         note = "declared a surrogate" if intent == "surrogate" else ""
         return dataclasses.replace(row, verdict="right", note=note)
-    note = first_line(report.why_not_ok()[0]).partition(": ")[2]
+    note = report.why_not_ok()[0].partition("\n")[0].partition(": ")[2]
     return dataclasses.replace(row, verdict="not settled", note=note)
 
 

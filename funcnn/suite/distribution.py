@@ -1,4 +1,4 @@
-"""Several processes that share a suite, as those of pytest-xdist: each kind of call is checked once.
+"""Several processes that share a suite, as those of pytest-xdist: what one checks no other does.
 
 A file in a folder that all of them see says that somebody checks it.
 """
@@ -60,7 +60,8 @@ def merged(parts: Sequence[tuple[Found, Sequence[str]]]) -> Found:
 
     >>> row = Row("f", "custom_vjp", "a.py:1", "", "float32[]", False, 0, 2, 1, "t.py::t")
     >>> other = dataclasses.replace(row, how="called", verdict="right")
-    >>> both = merged([(Found((row,)), []), (Found((other,), (("g", "b.py:3", "b.py:2"),)), ["b.py:2"])])
+    >>> never = (("g", "b.py:3", "b.py:2"),)
+    >>> both = merged([(Found((row,)), []), (Found((other,), never), ["b.py:2"])])
     >>> [(row.calls, row.verdict) for row in both.rows], both.never
     ([(4, 'right')], ())
     """

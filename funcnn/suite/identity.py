@@ -14,7 +14,6 @@ import jax
 
 from funcnn.core import registry
 from funcnn.core.registry import Rule
-from funcnn.types import Function
 
 # Where somebody else's rule is wrapped: what is looked for stands behind functions of these.
 _WRAPPERS = ("equinox", "flax", "haiku", "jaxtyping", "beartype")

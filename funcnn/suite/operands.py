@@ -142,7 +142,7 @@ def drawn(aval: Aval, seen: Sequence[Any], seed: int) -> Any:
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         keys = jax.random.split(jax.random.key(seed), int(np.prod(shape, dtype=int)))
         return keys.reshape(shape) if shape else keys[0]
-    if dtype == bool:
+    if jnp.issubdtype(dtype, jnp.bool_):
         return generator.random(shape) < 0.5
     low, high = _range(seen)
     if jnp.issubdtype(dtype, jnp.integer):

@@ -7,6 +7,7 @@ arguments; after the suite it runs once more, and hands out what has those names
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -106,10 +107,8 @@ class Programs:
 
         def run(program: Any, leaves: Any, *args: Any, **keywords: Any) -> Any:
             leaves = list(leaves)
-            try:
+            with contextlib.suppress(Exception):  # the program says what is wrong with it
                 self._look(program.params["jaxpr"], leaves)
-            except Exception:  # noqa: S110, the program itself says what is wrong with it
-                pass
             return original(program, leaves, *args, **keywords)
 
         setattr(pjit, _RUN, run)

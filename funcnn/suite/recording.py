@@ -165,7 +165,7 @@ class Recorder:
                     one.offer(Sample(rule, known._replace(leaves=filled), "fetched"))
 
     def draw(self, seed: int = 0) -> None:
-        """Numbers for calls whose own were nowhere to be seen, in the range of the rule's others."""
+        """Numbers for calls whose own are nowhere to be seen, in the range of the rule's others."""
         for one in self.called.values():
             if one.samples:
                 continue

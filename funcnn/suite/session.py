@@ -48,6 +48,9 @@ class Gradients:
         self._folder = worker[_KEY] if worker else tempfile.mkdtemp(prefix="funcnn-gradients-")
         self._start_if_jax()
 
+    def _option(self, name: str) -> Any:
+        return self.config.getoption(name)
+
     def _start_if_jax(self) -> None:
         if self.recorder is None and "jax" in sys.modules and not self._has_workers():
             self._start()
@@ -55,8 +58,8 @@ class Gradients:
     def _start(self) -> None:
         from funcnn.suite.recording import Recorder
 
-        only = set(self.config.getoption("gradients_only"))
-        most = self.config.getoption("gradients_megabytes") * 2**20
+        only = set(self._option("gradients_only"))
+        most = self._option("gradients_megabytes") * 2**20
         with _quietly():
             self.recorder = Recorder(lambda name: not only or name in only, most)
             self.recorder.start()
@@ -130,7 +133,7 @@ class Gradients:
         from funcnn.suite.distribution import Claims
         from funcnn.suite.table import Found
 
-        option, start = self.config.getoption, time.perf_counter()
+        option, start = self._option, time.perf_counter()
         limits = Limits(
             *(option("gradients_seconds"), option("gradients_seconds_each")),
             *(option("gradients_megabytes"), option("gradients_level")),
@@ -152,7 +155,7 @@ class Gradients:
         return Found(tuple(rows), tuple(never), seconds, tuple(recorder.failures)), called
 
     def _is_own(self, file: str) -> bool:
-        homes = {*self._homes, *map(_package, self.config.getoption("gradients_package"))}
+        homes = {*self._homes, *map(_package, self._option("gradients_package"))}
         root = str(self.config.rootpath) + os.sep
         beside = file.startswith(root) and "site-packages" not in file.removeprefix(root)
         return beside or any(home and file.startswith(home + os.sep) for home in homes)
@@ -172,7 +175,7 @@ class Gradients:
         with _quietly():
             for line in found.lines():
                 terminalreporter.write_line(line)
-            path = self.config.getoption("gradients_json")
+            path = self._option("gradients_json")
             if path:
                 from funcnn.report import write_json_lines
 

@@ -110,8 +110,8 @@ class Found:
     def lines(self) -> Iterator[str]:
         """The table, then each finding in full, what no test reaches, and the conclusion.
 
-        >>> row = Row("cube", "custom_vjp", "cubes.py:7", "", "float32[3]", False, 0, 2, 0, "t.py::t",
-        ...     how="called", verdict="WRONG", diagnosis="manual = 7 x truth")
+        >>> who = ("cube", "custom_vjp", "cubes.py:7", "", "float32[3]", False, 0, 2, 0, "t.py::t")
+        >>> row = Row(*who, how="called", verdict="WRONG", diagnosis="manual = 7 x truth")
         >>> print(*list(Found((row,)).lines())[-5:-1], sep=chr(10))
         WRONG cube: manual = 7 x truth
           at: float32[3], as called by t.py::t

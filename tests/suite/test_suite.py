@@ -125,7 +125,7 @@ def test_what_no_test_reaches_is_listed(whole):
 
 def test_the_command_repeats_the_check(whole, tmp_path):
     row = next(row for row in calls(whole[2], "seven") if row["verdict"] == "WRONG")
-    text, code, found = ran(tmp_path, "--gradients", "--gradients-only=seven", row["test"])
+    _, _, found = ran(tmp_path, "--gradients", "--gradients-only=seven", row["test"])
     assert f"again: python -m pytest --gradients --gradients-only=seven {row['test']}" in whole[0]
     assert verdicts(found, "seven") == {"WRONG"}
     assert {row["name"] for row in found if row["kind"] == "call"} == {"seven"}

@@ -148,15 +148,18 @@ class Walk(Evaluation):
     place: _Place = _Place()
 
     def at(self, number: int, eqn: Equation) -> Walk:
+        """The walk at the equation of this number."""
         path = join(self.place.path, str(eqn.source_info.name_stack))
         return dataclasses.replace(
             self, place=dataclasses.replace(self.place.at(number), path=path)
         )
 
     def inside(self, *position: int | str, **more: Any) -> Walk:
+        """The walk in a program inside of this place."""
         return dataclasses.replace(self, place=self.place.at(*position, **more))
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
+        """Its outputs, and what flows through the sites in it."""
         if self._noted(eqn):
             self.flows.append(one_call(self.place.reached, [x[i] for i in operands(eqn)]))
             return self.inside("call")(wrapped(eqn), x)
