@@ -108,7 +108,7 @@ def theirs(function: Any, role: Sequence[str] = ()) -> Any:
     True
     """
     found = next(_behind(function, role, _DEPTH), None)
-    return function if found is None else found
+    return _unwrapped(function) if found is None else found
 
 
 def _behind(function: Any, role: Sequence[str], depth: int) -> Iterator[Any]:

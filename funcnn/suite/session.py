@@ -82,7 +82,9 @@ class Gradients:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Calls are noted with the test that makes them."""
         if self.recorder is not None:
-            self.recorder.test = item.nodeid
+            # A test outside of the root, as of an installed package, has no file in its name.
+            here = str(item.path) if item.nodeid.startswith("::") else ""
+            self.recorder.test = here + item.nodeid
         try:
             return (yield)
         finally:

@@ -166,7 +166,7 @@ def in_python(x):
 
 def asleep(x):
     import time
-    sleep = lambda x: time.sleep(40) or x
+    sleep = lambda x: time.sleep(600) or x
     return jax.pure_callback(sleep, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 
 fine = rule("fine", lambda x: 2 * x)
@@ -220,11 +220,11 @@ def test_a_surrogate_is_declared(small):
     assert calls(found, "wrong")[0]["note"] == "declared a surrogate"
 
 
-@pytest.mark.parametrize("name", ["endless", "sleeping"])
-def test_a_rule_that_does_not_return_is_stopped_and_named(small, name):
-    text, code, found = small("--gradients=fail", "--gradients-seconds-each=3")
+def test_rules_that_do_not_return_are_stopped_and_named(small):
+    text, code, found = small("--gradients=fail", "--gradients-seconds-each=15")
     assert code == 1, text
-    assert f"no answer {name}: no answer in 3 s" in text
+    for name in ("endless", "sleeping"):
+        assert f"no answer {name}: no answer in 15 s" in text
     assert "2 without an answer" in text
     assert (verdicts(found, "fine"), verdicts(found, "wrong")) == ({"right"}, {"WRONG"})
 
@@ -240,7 +240,7 @@ IMPORTED = """
 import sys
 
 def test_nothing_is_imported():
-    assert not {name for name in sys.modules if name.split(".")[0] in ("jax", "numpy", "rich")}
+    assert not {name for name in sys.modules if name.split(".")[0] in ("jax", "jaxlib")}
     assert {n for n in sys.modules if n.startswith("funcnn")} <= {
         "funcnn", "funcnn.names", "funcnn.version", "funcnn.suite", "funcnn.suite.plugin"
     }
