@@ -158,7 +158,7 @@ class Checking:
         with warnings.catch_warnings(), jax.enable_x64(step.called.x64):
             warnings.simplefilter("ignore")
             operands = jax.tree.map(_as_array, operands)
-            _call_again(function, operands, forward=step.called.identity.kind == "custom_jvp")
+            _call_again(function, operands, forward=isinstance(step.sample.rule, jax.custom_jvp))
             report = check(function, *operands, level=self.limits.level, intent=intent)
         return _said(report, row, intent)
 

@@ -58,10 +58,10 @@ def from_text(text: str) -> tuple[Found, list[str]]:
 def merged(parts: Sequence[tuple[Found, Sequence[str]]]) -> Found:
     """What several processes found, as one.
 
-    >>> row = Row("f", "custom_vjp", "a.py:1", "", "float32[]", False, 0, 2, 1, "t.py::t")
+    >>> row = Row("f", "custom_vjp", "a.py:1", "", "float32[]", False, 0, 2, 1, "model.py::t")
     >>> other = dataclasses.replace(row, how="called", verdict="right")
-    >>> never = (("g", "b.py:3", "b.py:2"),)
-    >>> both = merged([(Found((row,)), []), (Found((other,), never), ["b.py:2"])])
+    >>> never = (("g", "linear.py:3", "linear.py:2"),)
+    >>> both = merged([(Found((row,)), []), (Found((other,), never), ["linear.py:2"])])
     >>> [(row.calls, row.verdict) for row in both.rows], both.never
     ([(4, 'right')], ())
     """

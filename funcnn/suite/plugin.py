@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+
+# What takes a value: its type, or None where it may be given several times; its default; its name
+# in the help; and the help.
+_OPTIONS: dict[str, tuple[type | None, object, str, str]] = {
+    "seconds": (float, 120.0, "S", "seconds for all checks, in each process"),
+    "seconds-each": (float, 30.0, "S", "seconds after which a check is stopped"),
+    "megabytes": (float, 2048.0, "MB", "memory for operands that are kept, and for a check"),
+    "level": (str, "fast", "LEVEL", "of fnn.check, fast or full"),
+    "only": (None, [], "RULE", "check the rules of this name alone"),
+    "package": (
+        *(None, [], "PACKAGE"),
+        "an installed package whose rules are the project's own, as are those beside the tests",
+    ),
+    "surrogate": (
+        *(None, [], "RULE"),
+        "a rule that is another derivative on purpose: its value alone is checked",
+    ),
+    "json": (str, None, "FILE", "write what was found as one JSON object a line"),
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,59 +35,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("--gradients=fail", "fail", "the same; a wrong one is a failure of the suite"),
     ):
         group.addoption(name, action="store_const", const=mode, dest="gradients", help=text)
-    group.addoption(
-        "--gradients-seconds",
-        type=float,
-        default=120.0,
-        metavar="S",
-        help="seconds for all checks, in each process (%(default)g)",
-    )
-    group.addoption(
-        "--gradients-seconds-each",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="seconds after which a check is stopped (%(default)g)",
-    )
-    group.addoption(
-        "--gradients-megabytes",
-        type=float,
-        default=2048.0,
-        metavar="MB",
-        help="memory for operands that are kept, and for a check (%(default)g)",
-    )
-    group.addoption(
-        "--gradients-level",
-        choices=("fast", "full"),
-        default="fast",
-        help="of fnn.check (%(default)s)",
-    )
-    group.addoption(
-        "--gradients-only",
-        action="append",
-        default=[],
-        metavar="RULE",
-        help="check the rules of this name alone; may be given several times",
-    )
-    group.addoption(
-        "--gradients-package",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="an installed package whose rules are the project's own, as are those beside the "
-        "tests; may be given several times",
-    )
-    group.addoption(
-        "--gradients-surrogate",
-        action="append",
-        default=[],
-        metavar="RULE",
-        help="a rule that is another derivative on purpose (straight-through, clipped): its value "
-        "alone is checked; may be given several times",
-    )
-    group.addoption(
-        "--gradients-json", metavar="FILE", help="write what was found as one JSON object a line"
-    )
+    for name, (kind, default, value, text) in _OPTIONS.items():
+        more: dict[str, Any] = {"default": default, "metavar": value, "help": text}
+        if kind is None:
+            more |= {"action": "append", "help": f"{text}; may be given several times"}
+        else:
+            shown = "" if default is None else " (%(default)s)"
+            more |= {"type": kind, "help": text + shown}
+        if name == "level":
+            more["choices"] = ("fast", "full")
+        group.addoption(f"--gradients-{name}", **more)
 
 
 @pytest.hookimpl(trylast=True)

@@ -110,13 +110,13 @@ class Found:
     def lines(self) -> Iterator[str]:
         """The table, then each finding in full, what no test reaches, and the conclusion.
 
-        >>> who = ("cube", "custom_vjp", "cubes.py:7", "", "float32[3]", False, 0, 2, 0, "t.py::t")
+        >>> who = ("cube", "custom_vjp", "a.py:7", "", "float32[3]", False, 0, 2, 0, "model.py::t")
         >>> row = Row(*who, how="called", verdict="WRONG", diagnosis="manual = 7 x truth")
         >>> print(*list(Found((row,)).lines())[-5:-1], sep=chr(10))
         WRONG cube: manual = 7 x truth
-          at: float32[3], as called by t.py::t
-          derivative: cubes.py:7
-          again: python -m pytest --gradients --gradients-only=cube t.py::t
+          at: float32[3], as called by model.py::t
+          derivative: a.py:7
+          again: python -m pytest --gradients --gradients-only=cube model.py::t
         """
         rules = self._by_rule()
         if rules:
