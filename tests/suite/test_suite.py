@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Each starts pytest in a process of its own, most of them JAX, too.
+pytestmark = pytest.mark.long
+
 PROJECT = Path(__file__).parent / "project"
 PLUGIN = "funcnn.suite.plugin"
 WRONG = {
