@@ -81,9 +81,12 @@ class Bound(NamedTuple):
 
 
 def _described(x: Any) -> str:
-    if isinstance(x, (bool, int)):
-        return repr(x)
-    return type(x).__name__ if isinstance(x, (float, complex)) else jax.typeof(x).str_short()
+    # JAX has numbers of its own that are Python's, too; those of NumPy have a dtype.
+    if isinstance(x, (int, float, complex)) and not isinstance(x, np.generic):
+        if isinstance(x, int):
+            return str(int(x)) if not isinstance(x, bool) else repr(x)
+        return "float" if isinstance(x, float) else "complex"
+    return jax.typeof(x).str_short()
 
 
 class Sample(NamedTuple):
