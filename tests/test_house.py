@@ -40,6 +40,7 @@ ORDER = {
             "gradient",
             "exchange",
             "testing",
+            "suite",
             "bench",
             "modules",
             "foreign",
@@ -87,6 +88,10 @@ ORDER = {
     "funcnn.gradient": [
         *("program", "cost", "verdict", "case", "truth", "checks", "mutation", "diagnosis"),
         *("sites", "comparison", "check"),
+    ],
+    "funcnn.suite": [
+        *("identity", "operands", "calls", "programs", "recording", "table", "stopping"),
+        *("checking", "distribution", "session", "plugin"),
     ],
 }
 # What has no place here comes after all that have one, and none of these imports another.

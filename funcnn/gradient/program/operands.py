@@ -73,7 +73,7 @@ def capture(program: Program) -> list[Visit]:
     visits: list[Visit] = []
 
     def flows(leaves: list[Any]) -> list[Calls | None]:
-        walk = _Walk([], [])
+        walk = Walk([], [])
         walk(program.jaxpr, leaves)
         visits[:] = walk.visits
         return walk.flows
@@ -90,7 +90,7 @@ def listed(program: Jaxpr | ClosedJaxpr) -> list[Visit]:
     >>> [str(visit.site) for visit in listed(jax.make_jaxpr(jax.nn.relu)(1.0))]
     ['relu']
     """
-    walk = _Walk([], [])
+    walk = Walk([], [])
     walk.note_all(closed(program))
     return walk.visits
 
@@ -140,23 +140,26 @@ class _Place:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Walk(Evaluation):
+class Walk(Evaluation):
     """An evaluation of a jaxpr that notes the sites; flows[i] belongs to visits[i]."""
 
     visits: list[Visit]
     flows: list[Calls | None]
     place: _Place = _Place()
 
-    def at(self, number: int, eqn: Equation) -> _Walk:
+    def at(self, number: int, eqn: Equation) -> Walk:
+        """The walk at the equation of this number."""
         path = join(self.place.path, str(eqn.source_info.name_stack))
         return dataclasses.replace(
             self, place=dataclasses.replace(self.place.at(number), path=path)
         )
 
-    def inside(self, *position: int | str, **more: Any) -> _Walk:
+    def inside(self, *position: int | str, **more: Any) -> Walk:
+        """The walk in a program inside of this place."""
         return dataclasses.replace(self, place=self.place.at(*position, **more))
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
+        """Its outputs, and what flows through the sites in it."""
         if self._noted(eqn):
             self.flows.append(one_call(self.place.reached, [x[i] for i in operands(eqn)]))
             return self.inside("call")(wrapped(eqn), x)
@@ -269,7 +272,7 @@ class _Loop:
         before: what is carried into the first step.
     """
 
-    def __init__(self, walk: _Walk, body: ClosedJaxpr):
+    def __init__(self, walk: Walk, body: ClosedJaxpr):
         self.walk, self.body, self.visits = walk, body, list[Visit]()
         shapes = jax.eval_shape(self._walked, list(map(shape_of, body.in_avals)))[1]
         self.before = [None if one is None else none_yet(one) for one in shapes]
