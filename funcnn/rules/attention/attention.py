@@ -141,8 +141,11 @@ def attention_forward(
 
 
 def _forward_in_blocks(blocks: Blocks, given: Given) -> tuple[Array, Rows]:
+    grid, group = blocks.grid, blocks.group
     y, of_rows = forward_in_blocks(blocks, heads_first(given, blocks))
-    return places_first(y, blocks.grid, blocks.group), of_rows  # (B, T, H, V)
+    # As q lies, so that on many devices they stay with its heads.
+    of_rows = jax.tree.map(lambda a: places_first(a[..., None], grid, group)[..., 0], of_rows)
+    return places_first(y, grid, group), of_rows  # (B, T, H, V), (B, T, H)
 
 
 def attention_backward(
@@ -168,7 +171,8 @@ def _backward_in_blocks(
 ) -> tuple[Array, Array, Array, Array | None]:
     grid, group, precise = blocks.grid, blocks.group, accumulator(dy)
     delta = jnp.sum(dy.astype(precise) * y.astype(precise), -1)  # (B, T, H)
-    delta, dy = rows_first(delta, grid, group), rows_first(dy, grid, group)
+    delta, dy, shift, total = (rows_first(a, grid, group) for a in (delta, dy, *of_rows))
+    of_rows = Rows(shift, jnp.where(total == 0, 1, total))  # 0 where a block was filled up
     dq, dk, dv, dbias = backward_in_blocks(blocks, heads_first(given, blocks), of_rows, delta, dy)
     if given.bias is not None and dbias is not None:
         dbias = bias_as_given(dbias, given.bias, grid).astype(given.bias.dtype)

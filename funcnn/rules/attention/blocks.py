@@ -124,7 +124,7 @@ def forward_in_blocks(blocks: Blocks, x: Operands) -> tuple[Array, Rows]:
 
 
 class Rows(NamedTuple):
-    """Of each row p = exp(z - shift) / total; (B, K, T G) each.
+    """Of each row p = exp(z - shift) / total; (B, K, T G) each, and (B, T, H) between the passes.
 
     Their one number shift + log total would do, and be rounded: p would be wrong by as much as that
     is, in all of a row alike, and what should cancel in dz would not.

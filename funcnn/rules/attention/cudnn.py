@@ -22,7 +22,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from funcnn.core.devices import varying_as
-from funcnn.rules.attention.arguments import Given, places_first, rows_first
+from funcnn.rules.attention.arguments import Given
 from funcnn.rules.attention.blocks import Blocks, Rows
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.types import Array, Function
@@ -60,7 +60,7 @@ def forward_by_cudnn(blocks: Blocks, given: Given) -> tuple[Array, Rows]:
     operands = varying_as((given.q, given.k, given.v, *_seen_at_least_one(given)), given)
     y, logarithm = _pass("forward", call_of(blocks))(*operands)  # (B, T, H, V), (B, H, T)
     y = _without_the_blind(given, y)
-    shift = rows_first(logarithm.transpose(0, 2, 1), blocks.grid, blocks.group)  # (B, K, T G)
+    shift = logarithm.transpose(0, 2, 1)  # (B, T, H)
     return y, Rows(shift, varying_as(jnp.ones_like(shift), shift))
 
 
@@ -68,8 +68,7 @@ def backward_by_cudnn(
     blocks: Blocks, given: Given, y: Array, of_rows: Rows, dy: Array
 ) -> tuple[Array, Array, Array]:
     """dq, dk, dv as the arguments lie."""
-    logarithm = (of_rows.shift + jnp.log(of_rows.total))[..., None]  # (B, K, T G, 1)
-    logarithm = places_first(logarithm, blocks.grid, blocks.group)[..., 0]  # (B, T, H)
+    logarithm = of_rows.shift + jnp.log(of_rows.total)  # (B, T, H)
     dy = _without_the_blind(given, dy)
     operands = (given.q, given.k, given.v, logarithm.transpose(0, 2, 1), dy, y)
     operands = varying_as((*operands, *_seen_at_least_one(given)), given, dy)
