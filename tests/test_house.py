@@ -85,8 +85,8 @@ ORDER = {
     ],
     "funcnn.rules": ["shared", "activation", "softmax"],
     "funcnn.gradient": [
-        *("program", "cost", "verdict", "case", "truth", "checks", "mutation", "diagnosis"),
-        *("sites", "comparison", "check"),
+        *("program", "cost", "verdict", "case", "truth", "checks", "mutation", "hunt"),
+        *("diagnosis", "sites", "comparison", "check"),
     ],
 }
 # What has no place here comes after all that have one, and none of these imports another.
