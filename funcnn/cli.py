@@ -236,7 +236,9 @@ def _visualize(options: argparse.Namespace) -> int:
     from funcnn.commands.visualize import visualize
 
     chosen = _given(options, "out", "images", "image")
-    return visualize(options.run, foreign=not options.no_foreign_code, as_json=options.json, **chosen)
+    return visualize(
+        options.run, foreign=not options.no_foreign_code, as_json=options.json, **chosen
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -115,9 +115,7 @@ somewhere(
     "range",
     "sum of squares: scaled beyond a norm of 100",
     lambda x: jnp.sum(x * x),
-    lambda args, dy: (
-        2 * dy * args[0] / jnp.maximum(1.0, jnp.sqrt(jnp.sum(args[0] ** 2)) / 100),
-    ),
+    lambda args, dy: (2 * dy * args[0] / jnp.maximum(1.0, jnp.sqrt(jnp.sum(args[0] ** 2)) / 100),),
     draw(6),
 )
 somewhere(
@@ -163,9 +161,7 @@ somewhere(
 
 # At zero
 
-elementwise(
-    "zero", "abs: a slope of 3 at zero", abs, lambda x: jnp.where(x == 0, 3.0, jnp.sign(x))
-)
+elementwise("zero", "abs: a slope of 3 at zero", abs, lambda x: jnp.where(x == 0, 3.0, jnp.sign(x)))
 somewhere(
     "zero",
     "product: divided by its factors",
@@ -282,8 +278,7 @@ somewhere(
     "sum of segments: one that is empty",
     lambda x, s: jax.ops.segment_sum(x, s, 3),
     lambda args, dy: (
-        dy[args[1]]
-        * jnp.where(jnp.all(jnp.zeros(3, int).at[args[1]].add(1) > 0), 1.0, 0.5),
+        dy[args[1]] * jnp.where(jnp.all(jnp.zeros(3, int).at[args[1]].add(1) > 0), 1.0, 0.5),
         None,
     ),
     draw(5),

@@ -116,10 +116,18 @@ _COTANGENTS: dict[str, Callable[[Random, Sequence[Numbers]], list[np.ndarray]]] 
     "one-hot": _one_hot,
     "one output": _one_output,
     "sparse": _each(_sparse),
-    "large": _each(lambda random, n: random.normal(size=n.given.shape) * 10**random.uniform(1, 6)),
-    "small": _each(lambda random, n: random.normal(size=n.given.shape) * 10**-random.uniform(1, 9)),
-    "huge": _each(lambda random, n: random.normal(size=n.given.shape) * 10**random.uniform(6, 15)),
-    "tiny": _each(lambda random, n: random.normal(size=n.given.shape) * 10**-random.uniform(9, 20)),
+    "large": _each(
+        lambda random, n: random.normal(size=n.given.shape) * 10 ** random.uniform(1, 6)
+    ),
+    "small": _each(
+        lambda random, n: random.normal(size=n.given.shape) * 10 ** -random.uniform(1, 9)
+    ),
+    "huge": _each(
+        lambda random, n: random.normal(size=n.given.shape) * 10 ** random.uniform(6, 15)
+    ),
+    "tiny": _each(
+        lambda random, n: random.normal(size=n.given.shape) * 10 ** -random.uniform(9, 20)
+    ),
     "positive": _each(lambda random, n: np.abs(random.normal(size=n.given.shape))),
     "negative": _each(lambda random, n: -np.abs(random.normal(size=n.given.shape))),
     "sizes apart": _each(DRAWS["sizes apart"]),

@@ -48,9 +48,8 @@ def _numbers(program: ClosedJaxpr) -> Iterator[tuple[Any, int]]:
 
 def _inside(eqn: Equation) -> Iterator[tuple[Any, int]]:
     for inner in subprograms(eqn):
-        for value, decides in _numbers(closed(inner)):
-            # A comparison with a number that is handed to it.
-            yield value, decides
+        yield from _numbers(closed(inner))
+    # A comparison with a number that is handed to it.
     if eqn.primitive.name in {"jit", "pjit"} and any(
         inside.primitive.name in _DECIDES for inner in subprograms(eqn) for inside in inner.eqns
     ):

@@ -1,4 +1,4 @@
-"""Trials to make: each kind of numbers for each leaf, mixtures of them, and changes of good ones."""
+"""Trials to make: each kind of numbers for each leaf, mixtures of them, changes of good ones."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ class Drawing:
             if i == len(trial.x):
                 trial = dataclasses.replace(trial, w=self._changed_cotangents(trial))
             elif self._is_float(i) and self.random.random() < 0.8:
-                value = _held(self._changed(np.asarray(trial.x[i], np.float64), i), trial.x[i].dtype)
+                value = _held(
+                    self._changed(np.asarray(trial.x[i], np.float64), i), trial.x[i].dtype
+                )
                 x = (*trial.x[:i], value, *trial.x[i + 1 :])
                 trial = dataclasses.replace(trial, x=x, how=_marked(trial.how, i))
             else:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from funcnn.gradient.case.pullbacks import cast
 from funcnn.gradient.program.compiling import compiled
@@ -70,5 +69,3 @@ class _Ranged(Evaluation):
 
     def parameter(self, value: Any) -> Any:
         return value
-
-

@@ -20,6 +20,7 @@ from funcnn.types import Array, Aval, ClosedJaxpr, Equation
 
 _KEPT = 8
 _COMPARES = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "max", "min"})
+_GLANCES = 60  # trials before the branches are watched
 _MOST = 64  # comparisons that are watched
 
 Branches = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -34,12 +35,14 @@ class Guide:
         furthest: those with the largest errors, with these.
         first: those at which something in the backward pass was compared as never before.
         nearest: for each comparison, how near its two sides came, and where.
+        saw_so_far: how many trials it was shown.
     """
 
     place: Place
     furthest: list[tuple[float, Trial]] = dataclasses.field(default_factory=list)
     first: list[Trial] = dataclasses.field(default_factory=list)
     nearest: dict[int, tuple[float, Trial]] = dataclasses.field(default_factory=dict)
+    saw_so_far: int = 0
     _seen: np.ndarray | None = None
 
     def saw(self, trial: Trial, ratio: float) -> None:
@@ -47,7 +50,9 @@ class Guide:
         self.furthest.append((ratio, trial))
         self.furthest.sort(key=lambda pair: -pair[0])
         del self.furthest[_KEPT:]
-        if self._branches is None:
+        # A glance at each kind of number comes first, and needs no program more.
+        self.saw_so_far += 1
+        if self.saw_so_far < _GLANCES or self._branches is None:
             return
         outcomes, distances = self._branches(trial.x, trial.w)
         if self._seen is None:
@@ -90,7 +95,7 @@ class Guide:
 
 
 class _Watched(Evaluation):
-    """Notes of each comparison outside of loops which outcomes it has, and how near its sides are."""
+    """Notes of each comparison outside of loops its outcomes, and how near its sides are."""
 
     def __init__(self) -> None:
         self.outcomes: list[Array] = []

@@ -37,7 +37,7 @@ def hunt(
     reference: Function | None = None,
     seed: int = 0,
 ) -> HuntReport:
-    """Search for arguments at which a hand-written gradient is wrong, and hand back a small example.
+    """Search for arguments at which a hand-written gradient is wrong; hand back a small example.
 
     Wrong is what `check` would call so at these arguments: the rule's own code in float64 against
     automatic differentiation of the function without rules, and the rule in the dtypes given; at
@@ -111,7 +111,9 @@ def _check_given(
     seed: object,
 ) -> None:
     check_seed("hunt", seed)
-    real = isinstance(budget, (int, float, np.integer, np.floating)) and not isinstance(budget, bool)
+    real = isinstance(budget, (int, float, np.integer, np.floating)) and not isinstance(
+        budget, bool
+    )
     if not real or not 0 < float(budget) < float("inf"):
         what = described(budget)
         raise ValueError(f"hunt: budget is a number of seconds above 0, found {what}")

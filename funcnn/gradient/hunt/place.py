@@ -252,12 +252,16 @@ def _restored(leaf: Any, dtype: np.dtype[Any] | None) -> Any:
     if dtype is None:
         return leaf
     leaf = jax.lax.stop_gradient(leaf)
-    return leaf > 0.5 if dtype == bool else jnp.round(leaf).astype(dtype)
+    return leaf > 0.5 if _is_mask(dtype) else jnp.round(leaf).astype(dtype)
+
+
+def _is_mask(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "b"
 
 
 def _kinds(leaf: Any, dtype: np.dtype[Any] | None) -> Any:
     if dtype is not None:
-        return "mask" if dtype == bool else "integer"
+        return "mask" if _is_mask(dtype) else "integer"
     real = real_arrays(leaf)
     if isinstance(real, Parts):
         return Parts("float", "float")

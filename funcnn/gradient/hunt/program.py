@@ -36,7 +36,7 @@ def arguments_of(wrong: Wrong) -> tuple[Any, ...]:
 def _as_given(leaf: Any, dtype: np.dtype[Any] | None) -> Any:
     if dtype is None:
         return leaf
-    return leaf > 0.5 if dtype == bool else np.round(leaf).astype(dtype)
+    return leaf > 0.5 if dtype.kind == "b" else np.round(leaf).astype(dtype)
 
 
 def program_of(target: Rule | Function, static: dict[str, Any], wrong: Wrong) -> str:

@@ -90,7 +90,7 @@ class Search:
             yield first
         elif first is not None:
             drawings.append(Drawing(first, random))
-            yield from map(lambda trial: self.tried(drawings[0], trial), drawings[0].in_turn())
+            yield from (self.tried(drawings[0], trial) for trial in drawings[0].in_turn())
         while True:
             sizes = next(others, None)
             place = None if sizes is None else self._place(sizes)
@@ -98,7 +98,7 @@ class Search:
                 yield place
             elif place is not None:
                 drawings.append(Drawing(place, random))
-                yield from map(lambda t: self.tried(drawings[-1], t), drawings[-1].plainly())
+                yield from (self.tried(drawings[-1], trial) for trial in drawings[-1].plainly())
             elif sizes is not None:
                 yield None
                 continue

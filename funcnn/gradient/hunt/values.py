@@ -1,4 +1,4 @@
-"""Floats to try in the place of a leaf: the ends of its dtype, ties, orders, a program's constants."""
+"""Floats to try in the place of a leaf: the ends of its dtype, ties, orders, constants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hunt` finds rules that are wrong where nobody looks, hands back small examples, and no others."""
+"""`hunt` finds rules that are wrong where nobody looks, and makes their examples small."""
 
 import importlib
 import os
