@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 import numpy as np
 
 from funcnn.gradient.program.jaxprs import closed, subprograms
@@ -60,6 +62,8 @@ def _inside(eqn: Equation) -> Iterator[tuple[Any, int]]:
 
 def _few(value: Any) -> list[Any]:
     """The numbers of a small array of real ones."""
+    if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        return []  # keys
     array = np.asarray(value) if hasattr(value, "dtype") or np.isscalar(value) else np.zeros(0)
     if array.dtype.kind not in "fiu" or array.size > 16:
         return []

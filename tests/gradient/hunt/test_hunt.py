@@ -27,6 +27,13 @@ REST = [name for name in SOMEWHERE if name not in SAMPLE]
 SMALL = 12  # numbers that the example of each holds, at most
 
 
+@pytest.fixture(autouse=True)
+def as_people_run_jax():
+    """The catalogue mixes dtypes and ranks as JAX allows by default."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
 def assert_found(one):
     report = hunt(one.f, *one.args, budget=60.0)
     assert report.found is not None, str(report)
