@@ -70,7 +70,7 @@ def test_a_right_one_is_exit_0(mine, capsys):
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        ("hunt relux", "hunt: unknown rule relux; did you mean relu?"),
+        ("hunt relux", "hunt: unknown rule relux (did you mean relu?)"),
         ("hunt relu --target a:b", "hunt: name rules or give --target, not both"),
         ("hunt relu --args a:b", "hunt: --args needs --target"),
         ("hunt --target mine_to_hunt:cube", "is a function: --target it, with --args"),

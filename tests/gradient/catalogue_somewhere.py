@@ -358,12 +358,12 @@ def squares(name: str, changed: Any):
         f"square: {name}",
         lambda x: x * x,
         lambda args, dy: (2 * args[0] * changed(dy),),
-        draw(6),
+        draw(12),
     )
 
 
-squares("a cotangent beyond 10 is clipped", lambda dy: jnp.clip(dy, -10, 10))
-squares("a tiny cotangent is dropped", lambda dy: jnp.where(abs(dy) < 1e-6, 0.0, dy))
+squares("a cotangent beyond 1e8 is clipped", lambda dy: jnp.clip(dy, -1e8, 1e8))
+squares("a tiny cotangent is dropped", lambda dy: jnp.where(abs(dy) < 1e-9, 0.0, dy))
 squares("all cotangents negative", lambda dy: dy * jnp.where(jnp.all(dy < 0), 0.5, 1.0))
 squares("cotangents whose sum is zero", lambda dy: dy * jnp.where(dy.sum() == 0, 0.0, 1.0))
 squares("the last cotangent alone", lambda dy: dy * jnp.where(jnp.all(dy[:-1] == 0), 0.9, 1.0))

@@ -85,7 +85,9 @@ def _one_hot(random: Random, outputs: Sequence[Numbers]) -> list[np.ndarray]:
     filled = [dy for dy in dys if dy.size]
     if filled:
         dy = filled[random.integers(len(filled))]
-        dy.flat[random.choice([0, dy.size - 1, random.integers(dy.size)])] = random.choice([1, -2])
+        dy.flat[int((0, dy.size - 1, random.integers(dy.size))[random.integers(3)])] = (
+            random.choice([1, -2])
+        )
     return dys
 
 

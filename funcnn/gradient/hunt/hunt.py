@@ -105,7 +105,7 @@ def hunt(
 def _check_given(
     target: object,
     args: tuple[Any, ...],
-    budget: object,
+    budget: Any,
     static: Mapping[str, Any] | None,
     reference: object,
     seed: object,

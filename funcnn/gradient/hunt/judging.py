@@ -135,13 +135,13 @@ def _of_leaf(i: int, manual: np.ndarray, truth: np.ndarray, dtype: str = "float6
     error = np.where(np.isnan(error), np.inf, error)
     ratios = error / allowed
     worst = int(np.argmax(ratios))
-    at = (float(v.flat[worst]) for v in map(np.asarray, (ratios, error, allowed)))
-    return Score(*at, i, dtype)
+    ratio, off, most = (float(v.flat[worst]) for v in map(np.asarray, (ratios, error, allowed)))
+    return Score(ratio, off, most, i, dtype)
 
 
 def _as_given(place: Place, trial: Trial, w: list[Any], truth: list[np.ndarray]) -> Score:
     """In the dtypes that were given, where the function itself computes its value in them."""
-    if not all(np.all(np.isfinite(leaf)) for leaf in trial.x):
+    if not all(map(_is_ordinary, trial.x)):
         return Score(0.0)
     low_w = _low(w, trial)
     manual = [np.asarray(m) for m in place.low.pull_manual(trial.x, low_w)[1]]
@@ -160,6 +160,12 @@ def _as_given(place: Place, trial: Trial, w: list[Any], truth: list[np.ndarray])
         dtype = str(manual[i].dtype)
         best = max(best, Score(ratio, e, a, i, dtype), key=lambda s: s.ratio)
     return best
+
+
+def _is_ordinary(x: np.ndarray) -> bool:
+    """Whether all are finite, and none is subnormal: XLA takes those for zero on a CPU."""
+    size, tiny = np.abs(x.astype(np.float64)), float(jnp.finfo(x.dtype).smallest_normal)
+    return bool(np.all(np.isfinite(size) & ((size == 0) | (size >= tiny))))
 
 
 def _low(w: list[Any], trial: Trial) -> list[Any]:

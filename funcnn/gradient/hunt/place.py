@@ -264,7 +264,7 @@ def _kinds(leaf: Any, dtype: np.dtype[Any] | None) -> Any:
         return "mask" if _is_mask(dtype) else "integer"
     real = real_arrays(leaf)
     if isinstance(real, Parts):
-        return Parts("float", "float")
+        return "float", "float"
     return "float" if is_array_of_floats(real) else ""
 
 

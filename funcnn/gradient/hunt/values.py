@@ -40,7 +40,8 @@ class Numbers:
         """
         info = jnp.finfo(dtype)
         ends = info.smallest_subnormal, info.smallest_normal, info.max, info.eps
-        return cls(np.asarray(given, np.float64), *map(float, ends), constants)
+        smallest, tiny, largest, eps = map(float, ends)
+        return cls(np.asarray(given, np.float64), smallest, tiny, largest, eps, constants)
 
 
 def _scaled(random: Random, n: Numbers, low: float, high: float) -> np.ndarray:
