@@ -68,7 +68,7 @@ def near_constant(random: Random, n: Numbers) -> float:
     """A constant of the program, or just below it, or just above; or one of the special numbers.
 
     >>> near_constant(np.random.default_rng(0), Numbers.of(np.ones(1), "float32", (6.0,)))
-    6.0
+    6.000000715255737
     """
     if not n.constants:
         return _special(random, n)
