@@ -314,9 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check_options(check)
     target_options(check)
-    hunt = command("hunt", _hunt, "arguments at which a hand-written gradient is wrong")
-    hunt_options(hunt)
-    target_options(hunt)
+    hunt_options(command("hunt", _hunt, "arguments at which a hand-written gradient is wrong"))
     bench_options(command("bench", _bench, "time and memory beside autodiff and other libraries"))
     command("doctor", _doctor, "versions, devices and settings of this machine")
     return parser

@@ -177,7 +177,7 @@ def check_options(check: argparse.ArgumentParser) -> None:
 
 
 def hunt_options(hunt: argparse.ArgumentParser) -> None:
-    """What `funcnn hunt` takes beside a target."""
+    """What `funcnn hunt` takes."""
     hunt.add_argument(
         "rules", metavar="RULE", nargs="*", help="a rule of funcnn, or MODULE:NAME; by default all"
     )
@@ -187,6 +187,7 @@ def hunt_options(hunt: argparse.ArgumentParser) -> None:
     hunt.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
     )
+    target_options(hunt)
 
 
 def target_options(sub: argparse.ArgumentParser) -> None:

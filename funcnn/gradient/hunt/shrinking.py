@@ -175,8 +175,8 @@ def _sizes_of(place: Any) -> list[int]:
 
 def _parts(n: int) -> Iterator[np.ndarray]:
     yield np.arange(1)
+    yield np.arange(n - 1, n)
     if n > 2:
-        yield np.arange(n - 1, n)
         yield np.arange(2)
         yield np.arange(n - 2, n)
     if n > 5:

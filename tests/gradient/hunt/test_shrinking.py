@@ -40,7 +40,7 @@ def test_what_must_be_large_stays_so():
     x = np.array([0.123, 61.2345, -0.7], np.float32)
     small = shrunk(f, x, np.array([7.77, -9.81, 0.2], np.float32))
     assert small.x[0].shape == (2,)
-    assert sorted(np.abs(small.w[0])) == [10.0, 10.0]
+    assert set(np.abs(small.w[0]).tolist()) <= {8.0, 10.0}
 
 
 def test_without_time_nothing_is_lost():
