@@ -43,6 +43,8 @@ from funcnn.gradient.check import check as check
 from funcnn.gradient.comparison.compare import Comparison as Comparison
 from funcnn.gradient.comparison.compare import compare as compare
 from funcnn.gradient.comparison.training import compare_training as compare_training
+from funcnn.gradient.hunt.hunt import HuntReport as HuntReport
+from funcnn.gradient.hunt.hunt import hunt as hunt
 from funcnn.gradient.mutation.score import mutation_score as mutation_score
 from funcnn.gradient.program.without_rules import without_rules as without_rules
 from funcnn.gradient.sites.census import Census as Census

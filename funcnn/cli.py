@@ -17,6 +17,7 @@ from funcnn.commands.options import (
     export_options,
     foreign_option,
     generate_options,
+    hunt_options,
     init_options,
     plan_options,
     predict_options,
@@ -201,18 +202,22 @@ def _on_config_or_target(command: Callable[..., int], options: argparse.Namespac
 def _check(options: argparse.Namespace) -> int:
     from funcnn.commands.check import check_rules
 
-    return check_rules(
-        options.rules,
-        level=options.level,
-        case=options.case,
-        seed=options.seed,
-        target=options.target,
-        arguments=options.arguments,
-        processes=options.processes,
-        as_json=options.json,
-        html=options.html,
-        strict=options.strict or None,
-    )
+    of_rules = _given(options, "level", "case", "seed", "processes", "strict")
+    return check_rules(options.rules, **of_rules, **_of_target(options))
+
+
+def _hunt(options: argparse.Namespace) -> int:
+    from funcnn.commands.hunt import hunt_rules
+
+    return hunt_rules(options.rules, **_given(options, "budget", "seed"), **_of_target(options))
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
+
+
+def _of_target(options: argparse.Namespace) -> dict[str, Any]:
+    return {"as_json": options.json, **_given(options, "target", "arguments", "html")}
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -230,13 +235,9 @@ def _bench(options: argparse.Namespace) -> int:
 def _visualize(options: argparse.Namespace) -> int:
     from funcnn.commands.visualize import visualize
 
+    chosen = _given(options, "out", "images", "image")
     return visualize(
-        options.run,
-        out=options.out,
-        images=options.images,
-        image=options.image,
-        foreign=not options.no_foreign_code,
-        as_json=options.json,
+        options.run, foreign=not options.no_foreign_code, as_json=options.json, **chosen
     )
 
 
@@ -313,6 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check_options(check)
     target_options(check)
+    hunt_options(command("hunt", _hunt, "arguments at which a hand-written gradient is wrong"))
     bench_options(command("bench", _bench, "time and memory beside autodiff and other libraries"))
     command("doctor", _doctor, "versions, devices and settings of this machine")
     return parser

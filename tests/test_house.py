@@ -86,8 +86,8 @@ ORDER = {
     ],
     "funcnn.rules": ["shared", "activation", "softmax"],
     "funcnn.gradient": [
-        *("program", "cost", "verdict", "case", "truth", "checks", "mutation", "diagnosis"),
-        *("sites", "comparison", "check"),
+        *("program", "cost", "verdict", "case", "truth", "checks", "mutation", "hunt"),
+        *("diagnosis", "sites", "comparison", "check"),
     ],
     "funcnn.suite": [
         *("identity", "operands", "calls", "programs", "recording", "table", "stopping"),

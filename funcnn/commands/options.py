@@ -161,6 +161,7 @@ def check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--strict",
         action="store_true",
+        default=None,
         help="what is a NOTE, wrong in another setting alone, fails",
     )
     check.add_argument("--case", metavar="NAME", help="only this case of one rule")
@@ -173,6 +174,20 @@ def check_options(check: argparse.ArgumentParser) -> None:
         metavar="N",
         help="rules checked at once; one a core, at most 8",
     )
+
+
+def hunt_options(hunt: argparse.ArgumentParser) -> None:
+    """What `funcnn hunt` takes."""
+    hunt.add_argument(
+        "rules", metavar="RULE", nargs="*", help="a rule of funcnn, or MODULE:NAME; by default all"
+    )
+    hunt.add_argument(
+        "--budget", type=size, default=20.0, metavar="SECONDS", help="for each rule; 20"
+    )
+    hunt.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
+    )
+    target_options(hunt)
 
 
 def target_options(sub: argparse.ArgumentParser) -> None:

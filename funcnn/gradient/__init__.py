@@ -9,6 +9,7 @@ In: a program, or a rule, and arguments. Out: a verdict for each gradient, with 
     truth       when truth is in doubt: kinks, lost digits, loops; differences decide
     checks      is this rule right: one file a check
     mutation    would a mistake have been noticed
+    hunt        where a gradient that is right at some arguments is wrong
     diagnosis   which mistake it is
     sites       every rule in a program, at the operands that flow there
     comparison  the whole gradient by hand, by autodiff and with checkpoints; whole trainings

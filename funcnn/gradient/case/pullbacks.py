@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from funcnn.gradient.program.rewriting import Rewriting
 from funcnn.types import ClosedJaxpr, DType, PyTree
 
 _SHAKES = 2
+_PULLS = "pull_manual", "pull_automatic", "push_automatic", "pull_further"
 COARSE = 32.0
 
 
@@ -48,6 +50,20 @@ class Subject:
     further: Callable[..., list[Any]] | None = None
     names_of_outputs: Sequence[str] = ()
     backward: Callable[[], ClosedJaxpr] | None = None
+
+    def at(self, x: tuple[Any, ...]) -> Subject:
+        """The same at other leaves of the same shapes: what is compiled stays so.
+
+        >>> x, y = (np.ones(2),), (np.zeros(2),)
+        >>> one = Subject(("x",), x, list, list, False)
+        >>> one.at(y).pull_manual is one.pull_manual
+        True
+        """
+        for name in (*_PULLS, "_shaken", "_shaken_manual", "has_loop"):
+            getattr(self, name)
+        other = copy.copy(self)
+        object.__setattr__(other, "x", x)
+        return other
 
     @functools.cached_property
     def outputs(self) -> tuple[str, ...]:

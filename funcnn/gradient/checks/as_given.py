@@ -59,8 +59,8 @@ def as_given(situation: Situation) -> Iterator[Result]:
     manual = low.pull_manual(low.x, w)[1]
     for i, leaf in enumerate(low.leaves):
         if _is_low(low.x[i]):
-            near = _is_near(np.asarray(manual[i]), truth[i])
-            verdict, note = ("pass", "") if near else _judged(low, exact, i, w, manual, truth)
+            near = is_near(np.asarray(manual[i]), truth[i])
+            verdict, note = ("pass", "") if near else judged(low, exact, i, w, manual, truth)
             dtype = str(low.x[i].dtype)
             yield situation.result("as given", leaf, verdict, note, dtype=dtype)
 
@@ -69,15 +69,19 @@ def _is_low(x: np.ndarray) -> bool:
     return jnp.finfo(x.dtype).bits < 64
 
 
-def _is_near(manual: np.ndarray, truth: np.ndarray) -> bool:
-    """Whether half of the digits are there, of each element beside a typical one."""
+def is_near(manual: np.ndarray, truth: np.ndarray) -> bool:
+    """Whether half of the digits are there, of each element beside a typical one.
+
+    >>> is_near(np.float32([1.0]), np.array([1.0001])), is_near(np.float32([1.0]), np.array([1.1]))
+    (True, False)
+    """
     half = float(np.sqrt(jnp.finfo(manual.dtype).eps))
     typical = float(np.sqrt(np.mean(np.square(truth)))) if truth.size else 0.0
     error = np.abs(manual.astype(np.float64) - truth)
     return bool(np.all(error <= half * (np.abs(truth) + typical)))
 
 
-def _judged(
+def judged(
     low: Subject,
     exact: Subject,
     i: int,
@@ -85,7 +89,20 @@ def _judged(
     manual: tuple[Any, ...],
     truth: list[np.ndarray],
 ) -> tuple[Verdict, str]:
-    """As `compare` judges a leaf; what autodiff itself cannot say in this dtype is left out."""
+    """As `compare` judges a leaf; what autodiff itself cannot say in this dtype is left out.
+
+    Args:
+        low, exact: the subject as given, and in float64.
+        i: the leaf.
+        w: the cotangents of the outputs, as given.
+        manual, truth: the cotangents of all leaves.
+
+    >>> with jax.enable_x64(True):
+    ...     low = Subject(("x",), (np.ones(1, np.float32),), list, lambda x: [2 * x], False)
+    ...     exact = Subject(("x",), (np.ones(1),), list, lambda x: [2 * x], False)
+    ...     judged(low, exact, 0, [low.x[0]], (low.x[0],), [np.full(1, 2.0)])[0]
+    'fail'
+    """
     automatic = np.asarray(low.pull_automatic(low.x, w)[1][i])
     unsaid = ~np.isfinite(automatic)
     known = np.where(unsaid, automatic, np.asarray(manual[i])), np.where(unsaid, np.nan, truth[i])

@@ -29,7 +29,7 @@ from funcnn.types import ArrayLike, Verdict
 _SECANTS = 64  # elements without an automatic derivative that are looked at, one by one
 _SECANT = 1e-6  # relative
 GROWN = 4.0  # errors that are COARSE times larger do so many times more, at least
-_NOISE = 16.0  # of what rounding was seen to do
+NOISE = 16.0  # of what rounding was seen to do
 SOLVED = 1e-4  # relative: what a loop that stops at a tolerance may leave open
 _SOLVER = 1e-6  # relative: a solver's usual tolerance
 _REACH = 1e9  # of the unit, beside the cotangents: what cancels further has no digit left
@@ -101,7 +101,7 @@ class Appeal(Contested):
 
     def _rounding(self) -> Found | None:
         noise = rounding_of(self.subject, self.x, self.w, 2.0**-52)[self.leaf]
-        if np.any(~(np.abs(self.manual - self.truth) <= self.allowed + _NOISE * noise)):
+        if np.any(~(np.abs(self.manual - self.truth) <= self.allowed + NOISE * noise)):
             return None
         lost = f"the truth has lost its digits {{}}: its own rounding is {np.max(noise):.1e}"
         if self._faint(noise):
@@ -113,9 +113,9 @@ class Appeal(Contested):
 
         A sigmoid's tail is: beside the elements that were compared it is nothing.
         """
-        lost = np.abs(self.truth) <= _NOISE * noise
+        lost = np.abs(self.truth) <= NOISE * noise
         largest = np.max(np.abs(np.where(lost, 0.0, self.truth)), initial=0.0)
-        unclear = np.ravel(_NOISE * noise)[self.off]
+        unclear = np.ravel(NOISE * noise)[self.off]
         return bool(np.all(np.ravel(lost)[self.off]) and np.all(unclear <= _FAINT * largest))
 
     def _rounding_of_the_rule(self) -> Found | None:
@@ -137,9 +137,9 @@ class Appeal(Contested):
             return None
         noise = np.max([np.abs(each - exact) for each in shaken], axis=0)
         if self.excusing == "all":
-            explained = _NOISE * np.maximum(noise, _rms(noise) / 4)
+            explained = NOISE * np.maximum(noise, _rms(noise) / 4)
         else:
-            explained = _NOISE / 2 * noise
+            explained = NOISE / 2 * noise
         truth = self._by_its_algebra(exact, noise) if self.unit > 2.0**-52 else self.truth
         if truth is None or np.any(~(np.abs(self.manual - truth) <= self.allowed + explained)):
             return None

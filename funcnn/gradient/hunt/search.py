@@ -1,0 +1,172 @@
+"""The search itself: place after place, kind after kind, and on from what is furthest off."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from funcnn.core.errors import first_line
+from funcnn.gradient.hunt.drawing import Drawing
+from funcnn.gradient.hunt.judging import Score, Trial, score, verdict
+from funcnn.gradient.hunt.place import Hunted, Place
+
+_AT_ONCE = 150  # trials between two new sizes
+_SAME = 3  # appeals of one kind of numbers
+_APPEALS = 60  # in all, before they are rationed
+_SHARE = 0.05  # of the trials: what may be appealed then
+
+
+@dataclasses.dataclass(eq=False)
+class Counts:
+    """What was tried.
+
+    Attributes:
+        trials: how many.
+        compared: at how many of them a gradient was compared with the truth.
+        why_not: how many of the others, by the reason.
+        excused: how many looked wrong, and `check` did not say so, by its verdict.
+        refused: sizes that the function does not take.
+        places: sizes that it takes.
+    """
+
+    trials: int = 0
+    compared: int = 0
+    why_not: Counter[str] = dataclasses.field(default_factory=Counter)
+    excused: Counter[str] = dataclasses.field(default_factory=Counter)
+    refused: int = 0
+    places: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Wrong:
+    """A trial at which the gradient is wrong.
+
+    Attributes:
+        place, trial, score: where, with what, by how much.
+        note: what `check` says of it.
+    """
+
+    place: Place
+    trial: Trial
+    score: Score
+    note: str
+
+
+@dataclasses.dataclass(eq=False)
+class Search:
+    """A search for a trial at which a function's hand-written gradient is wrong.
+
+    Attributes:
+        hunted: the function.
+        seed: of all that is drawn.
+        counts: what was tried.
+        appeals: how often `check` was asked.
+    """
+
+    hunted: Hunted
+    seed: int
+    counts: Counts = dataclasses.field(default_factory=Counts)
+    appeals: int = 0
+    _asked: Counter[tuple[str, ...]] = dataclasses.field(default_factory=Counter)
+
+    def run(self, deadline: float) -> Wrong | None:
+        """The first wrong one found, or None at the deadline of the monotonic clock."""
+        for found in self._work():
+            if found is not None or time.monotonic() > deadline:
+                return found
+        return None
+
+    def _work(self) -> Iterator[Wrong | None]:
+        random = np.random.default_rng(self.seed)
+        drawings: list[Drawing] = []
+        others = self.hunted.other_sizes()
+        first = self._place(self.hunted.sizes()) or self._place({})
+        if isinstance(first, Wrong):
+            yield first
+        elif first is not None:
+            drawings.append(Drawing(first, random))
+            yield from (self.tried(drawings[0], trial) for trial in drawings[0].in_turn())
+        while True:
+            sizes = next(others, None)
+            place = None if sizes is None else self._place(sizes)
+            if isinstance(place, Wrong):
+                yield place
+            elif place is not None:
+                drawings.append(Drawing(place, random))
+                yield from (self.tried(drawings[-1], trial) for trial in drawings[-1].plainly())
+            elif sizes is not None:
+                yield None
+                continue
+            if not drawings:
+                return
+            chosen = drawings[int(random.integers(len(drawings)))]
+            for drawing in (drawings[0], chosen):
+                yield from self._round(drawing)
+
+    def _round(self, drawing: Drawing) -> Iterator[Wrong | None]:
+        """Mixtures, and changes of those that were furthest off."""
+        for k in range(_AT_ONCE):
+            good = drawing.guide.chosen(drawing.random) if k % 3 else None
+            yield self.tried(drawing, drawing.beside(good) if good else drawing.mixed())
+
+    def _place(self, sizes: dict[int, int]) -> Place | Wrong | None:
+        """The function at these sizes; None where it does not take them."""
+        try:
+            place = self.hunted.at(sizes, self.seed)
+            jax.eval_shape(place.low.automatic, *place.low.x)
+        except Exception:  # whatever it raises, the function does not take these sizes
+            self.counts.refused += 1
+            return None
+        ones = tuple(np.ones(s.shape, s.dtype) for s in place.outputs)
+        try:
+            place.low.pull_manual.eval_shape(place.low.x, list(ones))
+        except Exception as error:
+            try:
+                place.low.pull_automatic.eval_shape(place.low.x, list(ones))
+            except Exception:  # without the rule, too
+                self.counts.refused += 1
+                return None
+            note = f"the rule raises where its reference does not: {first_line(error)}"
+            return Wrong(place, Trial(place.low.x, ones), Score(np.inf, np.inf), note)
+        self.counts.places += 1
+        return place
+
+    def tried(self, drawing: Drawing, trial: Trial) -> Wrong | None:
+        """What a trial shows."""
+        self.counts.trials += 1
+        place = drawing.place
+        try:
+            found = score(place, trial)
+        except Exception as error:
+            found = Score(0.0, why=f"it raised: {first_line(error)}")
+        drawing.tell(trial, found.why)
+        if found.why:
+            self.counts.why_not[found.why] += 1
+            return None
+        self.counts.compared += 1
+        if found.ratio <= 1:
+            drawing.guide.saw(trial, found.ratio)
+            return None
+        if not self._worth_asking(trial, found):
+            self.counts.excused["not asked again"] += 1
+            return None
+        said, note = verdict(place, trial, found)
+        if said == "fail":
+            return Wrong(place, trial, found, note)
+        self.counts.excused[said] += 1
+        return None
+
+    def _worth_asking(self, trial: Trial, found: Score) -> bool:
+        """Appeals take long, and what was excused for numbers of one kind is so for most of it."""
+        kind = (found.dtype, str(found.leaf), str(len(trial.x)), *trial.how)
+        self._asked[kind] += 1
+        rationed = self.appeals > _APPEALS + _SHARE * self.counts.trials
+        if self._asked[kind] > _SAME or rationed:
+            return False
+        self.appeals += 1
+        return True
