@@ -99,7 +99,8 @@ X = np.array([0.5, -1.0, 2.0], np.float32)
 
 def test_the_same_seed_repeats_it():
     reports = [hunt(wrong_cube, X, budget=30.0, seed=seed) for seed in (3, 3, 4)]
-    programs = [report.found.program for report in reports]
+    programs = [report.found and report.found.program for report in reports]
+    assert programs[0]
     assert programs[0] == programs[1]
     assert reports[0].trials == reports[1].trials != reports[2].trials
 
@@ -116,6 +117,7 @@ def test_the_program_that_it_hands_back_repeats_it(tmp_path, monkeypatch):
     (tmp_path / "mine_of_hunt.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     found = hunt(importlib.import_module("mine_of_hunt").mine, X, budget=30.0).found
+    assert found is not None
     assert len(found.program.splitlines()) <= 10
     done = subprocess.run(
         [sys.executable, "-c", found.program],
