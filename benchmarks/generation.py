@@ -70,7 +70,7 @@ def arms_of(model: fnn.Layer, vocabulary: int, rows: int, prompt: int, steps: in
 def main() -> None:
     """Measure each number of rows, a line for each arm."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--rows", type=int, nargs="+", default=[1, 8])
+    options.add_argument("--rows", type=int, nargs="+", default=[1, 4])
     sizes = {"prompt": 32, "steps": 224, "vocabulary": 65, "width": 384, "depth": 6, "heads": 6}
     for name, usual in sizes.items():
         options.add_argument(f"--{name}", type=int, default=usual)
