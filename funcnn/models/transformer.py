@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from funcnn.core.layer import Layer
 from funcnn.core.stack import Kept, repeat
 from funcnn.core.usage import positive_integer
 from funcnn.layers.attention import SMALL
+from funcnn.spelling import did_you_mean
 from funcnn.types import Function, PyTree
 
 
@@ -74,6 +76,7 @@ def gpt(
             implementation, ...
 
     Raises:
+        TypeError: an option is none of the blocks'.
         ValueError: an option is outside its range.
 
     Source: Radford et al., Language models are unsupervised multitask learners, 2019.
@@ -85,7 +88,7 @@ def gpt(
     ((1, 3, 11), (2, 24, 6))
     """
     of_block = {"causal": True, "epsilon": epsilon, **options}
-    block = _block(width, heads, depth, dropout, of_block)
+    block = _block("gpt", width, heads, depth, dropout, of_block)
     head = {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}
     drop = {"dropout": layers.dropout(dropout)} if dropout else {}
 
@@ -139,6 +142,7 @@ def llama(
         options: of the blocks: activation, dropout, window, implementation, ...
 
     Raises:
+        TypeError: an option is none of the blocks'.
         ValueError: an option is outside its range.
 
     Source: Touvron et al., Llama 2, 2023; Ainslie et al., GQA, 2023 (grouped heads).
@@ -153,7 +157,7 @@ def llama(
     of_block |= {"hidden": hidden, "key_heads": key_heads, "rotary": rotary, "epsilon": epsilon}
     dropout = options.pop("dropout", 0.0)
     of_block |= options
-    block = _block(width, heads, depth, dropout, of_block)
+    block = _block("llama", width, heads, depth, dropout, of_block)
     head = {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}
 
     def flow(run: Function, x: PyTree) -> PyTree:
@@ -172,9 +176,15 @@ def llama(
     return Transformer.of(model, "llama", made)
 
 
-def _block(width: int, heads: int, depth: int, dropout: float, options: dict[str, Any]) -> Layer:
+def _block(
+    family: str, width: int, heads: int, depth: int, dropout: float, options: dict[str, Any]
+) -> Layer:
+    known = {*signature(layers.transformer_block).parameters, *signature(layers.attend).parameters}
+    if unknown := sorted({*options} - known):
+        hint = did_you_mean(unknown[0], known)
+        raise TypeError(f"{family}: its blocks take no option {unknown[0]!r}{hint}")
     small = jax.nn.initializers.normal(
-        0.02 / math.sqrt(2 * positive_integer("gpt", "depth", depth))
+        0.02 / math.sqrt(2 * positive_integer(family, "depth", depth))
     )
     return layers.transformer_block(
         width, heads, dropout=dropout, last_initializer=small, **options

@@ -89,3 +89,14 @@ def test_by_hand_and_by_autodiff(make):
     (expected,) = back(jnp.cos(y))
     found, _ = model.backward(params, res, jnp.cos(y))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-3, 1e-5), found, expected)
+
+
+def test_an_option_of_no_block_is_told_by_the_model_and_its_near_name():
+    for make, option, near in (
+        (fnn.llama, "kv_heads", "key_heads"),
+        (fnn.gpt, "windows", "window"),
+    ):
+        with pytest.raises(TypeError) as error:
+            make(depth=1, **{option: 1})
+        wanted = f"its blocks take no option '{option}' (did you mean {near}?)"
+        assert str(error.value) == f"{make.__name__}: {wanted}"

@@ -7,6 +7,7 @@ import sklearn.metrics
 
 from funcnn.names import files, named
 from funcnn.task.metric import Metric, in_training, mean_of
+from funcnn.task.metrics.auc import auc
 from funcnn.train import make_evaluation
 
 RANDOM = np.random.default_rng(0)
@@ -125,3 +126,8 @@ def test_a_metric_of_ones_own_sees_all_rows():
 def test_options_that_mean_nothing_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         named("funcnn.task.metrics", name)(**options)
+
+
+def test_the_area_is_of_one_label_a_sample():
+    with pytest.raises(ValueError, match=r"it takes a row of logits \(B, C\) and a label \(B,\)"):
+        auc().of(jnp.zeros((2, 3, 4)), jnp.zeros((2, 3), int))

@@ -24,6 +24,8 @@ def auc() -> Metric:
 
 
 def _scores(logits: Array, labels: Array) -> Array:
+    if logits.ndim != 2 or labels.ndim != 1:
+        raise ValueError("it takes a row of logits (B, C) and a label (B,) of each sample")
     probabilities = jax.nn.softmax(logits, -1)
     return jnp.concatenate([probabilities, labels[:, None].astype(logits.dtype)], -1)  # (B, C + 1)
 
