@@ -62,7 +62,7 @@ def test_a_rule_by_its_module_as_json_and_as_a_page(mine, tmp_path, capsys):
 
 
 def test_a_right_one_is_exit_0(mine, capsys):
-    code = main(["hunt", "--target", f"{mine}:right", "--args", f"{mine}:args", "--budget", "1"])
+    code = main(["hunt", "--target", f"{mine}:right", "--args", f"{mine}:args", "--budget", "4"])
     assert code == 0
     assert "NOTHING FOUND" in capsys.readouterr().out
 
