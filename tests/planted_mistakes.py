@@ -1837,6 +1837,20 @@ MISTAKES: tuple[Mistake, ...] = (
         "a query that sees nothing divides by zero",
     ),
     _mistake(
+        "rules/attention/blocks.py",
+        "narrow = x.q.dtype if jnp.finfo(x.q.dtype).minexp < -100 else precise",
+        "narrow = x.q.dtype",
+        "rules/attention/test_attention.py::test_small_weights_of_float16_keep_their_digits",
+        "dz is below the normal numbers of float16",
+    ),
+    _mistake(
+        "suite/calls.py",
+        "discrete(sample.leaves) != discrete(first.leaves)",
+        "False",
+        "suite/test_suite.py::test_a_wrong_rule_is_found_that_no_test_differentiates",
+        "a suite's rule is checked at the first mask alone",
+    ),
+    _mistake(
         "rules/attention/sight.py",
         "conditions.append(s >= t - sight.before)",
         "conditions.append(s > t - sight.before)",

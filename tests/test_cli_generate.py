@@ -131,8 +131,8 @@ def test_what_is_no_prompt(characters, capsys):
 @pytest.mark.parametrize(
     ("option", "wrong"),
     [
-        (["--temperature", "-1"], "expected a number above 0, found -1"),
-        (["--temperature", "nan"], "expected a number above 0, found nan"),
+        (["--temperature", "-1"], "expected a number from 0, found -1"),
+        (["--temperature", "nan"], "expected a number from 0, found nan"),
         (["--top-p", "0"], "expected a number above 0, at most 1, found 0"),
         (["--top-k", "0"], "expected a number from 1, found 0"),
         (["--steps", "0"], "expected a number from 1, found 0"),

@@ -89,7 +89,8 @@ def test_what_it_cannot_take_is_exit_2(command, line, mine, capsys):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 def test_an_interrupt_ends_it_with_one_line(mine, tmp_path):
-    command = [sys.executable, "-m", "funcnn", "hunt", "tanh", "--budget", "600"]
+    target = ["--target", f"{mine}:right", "--args", f"{mine}:args"]
+    command = [sys.executable, "-m", "funcnn", "hunt", *target, "--budget", "600"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
     )

@@ -27,7 +27,9 @@ def house(tmp_path_factory):
     root = tmp_path_factory.mktemp("house")
     for folder in ("funcnn", "tests"):
         (root / folder).mkdir()
-    (root / "funcnn" / "__init__.py").write_text("")
+    (root / "funcnn" / "suite").mkdir()
+    for file in ("__init__.py", "suite/__init__.py", "suite/plugin.py"):  # which pytest looks for
+        (root / "funcnn" / file).write_text("")
     (root / "funcnn" / "pair.py").write_text(RIGHT)
     (root / "tests" / "test_pair.py").write_text(TESTS)
     return root

@@ -147,20 +147,20 @@ def norm_again(x, own):
 
 
 def scores_of(q, k):
-    z = np.einsum("bthw,bshw->bhts", q, k) * q.shape[-1] ** -0.5
-    return np.where(np.tril(np.ones(z.shape[-2:], bool)), z, -np.inf)
+    z = np.einsum("bthw,bshw->bths", q, k) * q.shape[-1] ** -0.5
+    return np.where(np.tril(np.ones((z.shape[1], z.shape[3]), bool))[:, None], z, -np.inf)
 
 
 named = {"x": x}
 _, _, n1 = norm_again(x, own["norm1"])
 for name in "qkv":
     named[name] = (n1 @ own[name]["w"] + own[name]["b"]).reshape(B, T, H, D // H)
-scores = scores_of(named["q"], named["k"])  # (B, H, T, T)
-named["m"] = scores.max(axis=-1)  # (B, H, T)
+scores = scores_of(named["q"], named["k"])  # (B, T, H, T)
+named["m"] = scores.max(axis=-1)  # (B, T, H)
 e = np.exp(scores - named["m"][..., None])
 named["n"] = e.sum(axis=-1)
 p = e / named["n"][..., None]
-named["o"] = np.einsum("bhts,bshw->bthw", p, named["v"]).reshape(x.shape)
+named["o"] = np.einsum("bths,bshw->bthw", p, named["v"]).reshape(x.shape)
 named["z"] = x + named["o"] @ own["out"]["w"] + own["out"]["b"]
 named["u"] = norm_again(named["z"], own["norm2"])[2] @ own["up"]["w"] + own["up"]["b"]
 
@@ -215,10 +215,10 @@ def attention_back(kept, do):
     q, k, v = kept["q"], kept["k"], kept["v"]
     do, o = (a.reshape(q.shape) for a in (do, kept["o"]))
     p = np.exp(scores_of(q, k) - kept["m"][..., None]) / kept["n"][..., None]
-    delta = np.sum(do * o, axis=-1).transpose(0, 2, 1)  # (B, H, T)
-    dz = p * (np.einsum("bthw,bshw->bhts", do, v) - delta[..., None]) * q.shape[-1] ** -0.5
-    dq, dk = np.einsum("bhts,bshw->bthw", dz, k), np.einsum("bhts,bthw->bshw", dz, q)
-    return dq, dk, np.einsum("bhts,bthw->bshw", p, do)
+    delta = np.sum(do * o, axis=-1)  # (B, T, H)
+    dz = p * (np.einsum("bthw,bshw->bths", do, v) - delta[..., None]) * q.shape[-1] ** -0.5
+    dq, dk = np.einsum("bths,bshw->bthw", dz, k), np.einsum("bths,bthw->bshw", dz, q)
+    return dq, dk, np.einsum("bths,bthw->bshw", p, do)
 
 
 def block_back(own, kept, dy):

@@ -78,7 +78,10 @@ def temperature(text: str) -> float:
     >>> temperature("0")
     0.0
     """
-    return 0.0 if _number(text) == 0 else size(text)
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number from 0, found {text[:60]}")
+    return value
 
 
 def share(text: str) -> float:

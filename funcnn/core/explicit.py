@@ -57,7 +57,8 @@ def placed_backward(
     """
     if not is_explicit(res, dy):
         return backward(res, dy)
-    return _placed(backward, (res, dy), contract.shardings)
+    of_all = (res, dy)
+    return _placed(backward, of_all, lambda shapes: _named(contract.shardings(shapes), of_all))
 
 
 def placed_as_rows(f: Function, params: Params, *args: PyTree) -> PyTree:
@@ -70,7 +71,7 @@ def placed_as_rows(f: Function, params: Params, *args: PyTree) -> PyTree:
     def shardings(shapes: PyTree) -> PyTree:
         if not (isinstance(shapes, tuple) and jax.tree.structure(shapes[0]) == tree):
             return _shardings_like(shapes, (params, args))
-        of_params = jax.tree.map(lambda a: jax.typeof(a).sharding, params)
+        of_params = _named(jax.tree.map(lambda a: jax.typeof(a).sharding, params), (params, args))
         return (of_params, *_shardings_like(shapes[1:], args))
 
     tree = jax.tree.structure(params)
@@ -90,6 +91,12 @@ def _shardings_of_value(reference: Function, args: Sequence[PyTree]) -> PyTree |
     except Exception:  # JAX has no name for it; what is wrong with the arguments comes up again
         return None
     return jax.tree.map(lambda leaf: leaf.sharding, y)
+
+
+def _named(shardings: PyTree, args: PyTree) -> PyTree:
+    """The same, of the mesh of args where one names none: that array was made before the mesh."""
+    whole = _like((), [jax.typeof(leaf) for leaf in jax.tree.leaves(args)])
+    return jax.tree.map(lambda sharding: whole if sharding.mesh.empty else sharding, shardings)
 
 
 def _shardings_like(shapes: PyTree, args: PyTree) -> PyTree:

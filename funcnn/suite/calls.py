@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.suite.identity import Identity, shown
-from funcnn.suite.operands import behind, is_array, is_plain, kept, size_of
+from funcnn.suite.operands import behind, discrete, is_array, is_plain, kept, size_of
 from funcnn.types import Aval, Function
 
 _LOOKED_AT = 64  # calls, for those with the largest and the smallest numbers
@@ -164,13 +164,17 @@ class Called:
         return True
 
     def offer(self, sample: Sample) -> None:
-        """Keep a sample if it is the first, or the one with the largest or the smallest numbers.
+        """Keep a sample if it is the first, or has the largest or the smallest numbers.
 
-        The first one gives way to one that is not the same number all over.
+        The first one gives way to one that is not the same number all over. Beside it stands one
+        other whose integers or masks are not the same.
         """
         first = self.samples.get("first")
         if first is None or (is_plain(first.leaves) and not is_plain(sample.leaves)):
             self.samples["first"] = sample
+            return
+        if "other" not in self.samples and discrete(sample.leaves) != discrete(first.leaves):
+            self.samples["other"] = sample
             return
         size = size_of(sample.leaves)
         if size > self._size("largest", "first"):

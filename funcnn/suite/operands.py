@@ -119,6 +119,16 @@ def size_of(sample: Sequence[Any]) -> float:
     return largest
 
 
+def discrete(sample: Sequence[Any]) -> list[bytes]:
+    """The integers and masks of a sample: what may be told apart without a size.
+
+    >>> discrete([np.array([1.0]), np.array([True]), 7])
+    [b'\\x01']
+    """
+    arrays = [x for x in sample if is_array(x) and not is_key(x)]
+    return [np.asarray(x).tobytes() for x in arrays if not jnp.issubdtype(x.dtype, jnp.inexact)]
+
+
 def is_plain(sample: Sequence[Any]) -> bool:
     """Whether each of its floats is one number all over: zeros or ones show little.
 

@@ -150,7 +150,7 @@ def sight_of(causal: bool, window: Window) -> Sight:
     >>> sight_of(True, 3)
     Sight(before=3, after=0)
     """
-    before, after = window if isinstance(window, tuple) else (window, window)
+    before, after = window if isinstance(window, tuple) and len(window) == 2 else (window, window)
     for bound in (before, after):
         if not (bound is None or (isinstance(bound, int) and bound >= 0)):
             raise ValueError(
@@ -165,7 +165,7 @@ BLOCK = 128
 
 
 def _block(block: int | tuple[int, int] | None, queries: int, keys: int) -> tuple[int, int]:
-    asked = block if isinstance(block, tuple) else (block, block)
+    asked = block if isinstance(block, tuple) and len(block) == 2 else (block, block)
     sizes: list[int] = []
     for size, there in zip(asked, (queries, keys), strict=True):
         if not (size is None or is_positive_integer(size)):
@@ -213,10 +213,10 @@ def keys_first(a: Array, grid: Grid) -> Array:
     return a[:, :, : grid.keys].transpose(0, 2, 1, 3)
 
 
-def bias_as_given(a: Array, given: Array, grid: Grid) -> Array:
+def bias_as_given(a: Array, given: Array) -> Array:
     """(B|1, K|1, T|1, G|1, S|1) back in the shape of the bias as it came."""
     b, h, t, s = given.shape
-    a = a[:, :, : min(t, grid.queries) if t > 1 else 1, :, : min(s, grid.keys) if s > 1 else 1]
+    a = a[:, :, :t, :, :s]  # without what was filled up
     return jnp.moveaxis(a, 3, 2).reshape(b, h, t, s)
 
 

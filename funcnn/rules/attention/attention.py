@@ -175,7 +175,7 @@ def _backward_in_blocks(
     of_rows = Rows(shift, jnp.where(total == 0, 1, total))  # 0 where a block was filled up
     dq, dk, dv, dbias = backward_in_blocks(blocks, heads_first(given, blocks), of_rows, delta, dy)
     if given.bias is not None and dbias is not None:
-        dbias = bias_as_given(dbias, given.bias, grid).astype(given.bias.dtype)
+        dbias = bias_as_given(dbias, given.bias).astype(given.bias.dtype)
     dq = places_first(dq, grid, group)
     return dq, keys_first(dk, grid), keys_first(dv, grid), dbias
 

@@ -156,6 +156,8 @@ def backward_in_blocks(
     """dq, dk, dv in the shapes of q, k, v, and dbias in that of the bias."""
     pairs = blocks.grid.pairs(blocks.sight)
     grid, rows, precise = blocks.grid, blocks.grid.rows * blocks.group, accumulator(x.q)
+    # dz is near 1 / S of dy, which float16 can only hold with few digits, and bfloat16 as dy.
+    narrow = x.q.dtype if jnp.finfo(x.q.dtype).minexp < -100 else precise
 
     def step(carry: Gradients, pair: tuple[Array, Array, Array]) -> tuple[Gradients, None]:
         i, j, first = pair
@@ -172,13 +174,14 @@ def backward_in_blocks(
         dbias = carry.bias
         if dbias is not None:
             dbias = _add_block(dbias, grid, i, j, dz)
-        ds = (dz if slope is None else dz * slope).reshape(flat).astype(q.dtype)
+        ds = (dz if slope is None else dz * slope).reshape(flat).astype(narrow)
         weights = blocks.dropped(x, p, i, j).reshape(flat).astype(dy.dtype)
-        dq_i = jnp.where(first, 0, carry.q_i) + product(ds, keys_of(x.k, grid, j), 3, 2)
+        k_j = keys_of(x.k, grid, j).astype(narrow)
+        dq_i = jnp.where(first, 0, carry.q_i) + product(ds, k_j, 3, 2)
         dq = jax.lax.dynamic_update_slice_in_dim(
             carry.q, (dq_i * blocks.scale).astype(q.dtype), i * rows, 2
         )
-        dk = _add_rows(carry.k, j * grid.columns, product(ds, q, 2, 2))
+        dk = _add_rows(carry.k, j * grid.columns, product(ds, q.astype(narrow), 2, 2))
         dv = _add_rows(carry.v, j * grid.columns, product(weights, dy_i, 2, 2))
         return Gradients(dq, dq_i, dk, dv, dbias), None
 

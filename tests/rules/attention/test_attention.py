@@ -223,6 +223,27 @@ def test_it_is_no_less_accurate_than_autodiff(dtype):
         assert ours <= 1.1 * theirs
 
 
+def test_small_weights_of_float16_keep_their_digits():
+    """Of 1,024 keys each has a thousandth, and dz as much of dy: below float16's normal numbers."""
+    q, k, v, do = (0.3 * a for a in drawn(2, 1024, 1024, jnp.float16, 8))
+    do = (do * 1e-2).astype(jnp.float16)
+    ours, theirs = (both(f, q, k, v, do=do) for f in (attention, attention.reference))
+    with jax.enable_x64(True):
+        wide = [a.astype(jnp.float64) for a in (q, k, v, do)]
+        truth = [np.asarray(a) for a in both(attention.reference, *wide[:3], do=wide[3])]
+    for a, b, t in zip(ours, theirs, truth, strict=True):
+        off, allowed = (np.linalg.norm(np.asarray(x, np.float64) - t) for x in (a, b))
+        assert off <= 1.1 * allowed
+
+
+@pytest.mark.parametrize("empty", ["queries", "places"])
+def test_the_gradient_of_a_bias_over_no_pairs_has_its_shape(empty):
+    q, k, v, _ = drawn(**{empty: 0})
+    bias = jnp.zeros((1, H, 0, 1) if empty == "queries" else (1, H, 1, 0))
+    dbias = jax.grad(lambda bias: jnp.sum(attention(q, k, v, bias)))(bias)
+    assert dbias.shape == bias.shape
+
+
 def test_float16_and_one_token():
     q, k, v, do = drawn(queries=1, places=1, dtype=jnp.float16)
     y, dq, dk, dv = both(attention, q, k, v, do=do)
@@ -258,6 +279,13 @@ def test_a_wrong_call_is_one_line(change, said):
         attention(**{"q": q, "k": k, "v": v, **change})
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("option", [{"window": (2,)}, {"window": (2, 0, 1)}, {"block": (1, 2, 3)}])
+def test_a_pair_of_another_length_is_one_line(option):
+    q, k, v, _ = drawn()
+    with pytest.raises(ValueError, match=rf"attention: {next(iter(option))} is .*[;,] found \("):
+        attention(q, k, v, **option)
 
 
 def wrong_backwards():

@@ -56,3 +56,18 @@ def test_each_device_has_its_own_heads(kind, name):
     # No head needs anything of another one.
     text = compiled.as_text() or ""
     assert not [word for word in ("all-gather", "all-reduce", "all-to-all") if word in text]
+
+
+def test_an_operand_from_before_the_mesh_has_its_cotangent():
+    q, k, v, _ = drawn()
+    bias = jnp.ones((1, H, T, 1))  # which lies on no mesh
+    mesh = mesh_of(AxisType.Explicit)
+
+    def loss(q):
+        y = attention(q, k, v, bias, block=4)
+        return jnp.sum(jax.sharding.reshard(y, PartitionSpec()) ** 2)
+
+    wanted = jax.grad(lambda q: jnp.sum(attention.reference(q, k, v, bias) ** 2))(q)
+    with jax.set_mesh(mesh):
+        found = jax.jit(jax.grad(loss))(jax.device_put(q, NamedSharding(mesh, LAID)))
+    np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-13)

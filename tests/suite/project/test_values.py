@@ -89,3 +89,8 @@ def test_ours():
 
 def test_rounded():
     assert rules.rounded(jnp.float32(0.7)) == 1.0
+
+
+def test_at_masks():
+    for mask in ([True, True, True], [False, False, True]):
+        assert rules.at_masks(LARGE, jnp.array(mask))[2] == 6.0
