@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from funcnn.core.devices import varying_as
-from funcnn.rules.attention.sight import Grid, Sight, block_of, seen, spared
+from funcnn.rules.attention.sight import Grid, Sight, block_of, part_of, seen, spared
 from funcnn.rules.shared.numerics import accumulator
 from funcnn.types import Array, Key
 
@@ -220,12 +220,12 @@ def product(left: Array, right: Array, left_axis: int, right_axis: int) -> Array
 
 def rows_of(a: Array, rows: int, i: Array | int) -> Array:
     """Block i of the rows of a, (B, K, T G, ..)."""
-    return jax.lax.dynamic_slice_in_dim(a, i * rows, rows, 2)
+    return part_of(a, i * rows, rows, 2)
 
 
 def keys_of(a: Array, grid: Grid, j: Array | int) -> Array:
     """Block j of keys or values, (B, K, S, ..)."""
-    return jax.lax.dynamic_slice_in_dim(a, j * grid.columns, grid.columns, 2)
+    return part_of(a, j * grid.columns, grid.columns, 2)
 
 
 def _steps(pairs: list[tuple[int, int]]) -> tuple[Array, Array, Array]:

@@ -12,6 +12,7 @@ from funcnn.core.devices import device_count, varying_as
 from funcnn.core.registry import Case, rule
 from funcnn.core.usage import is_positive_integer
 from funcnn.rules.losses.cross_entropy import softmax_cross_entropy
+from funcnn.rules.losses.cut import Cut
 from funcnn.rules.losses.weighing import counted
 from funcnn.rules.shared.arguments import describe, floating, is_known, same_dtype
 from funcnn.rules.shared.case_data import normal, uniform
@@ -115,30 +116,27 @@ def linear_cross_entropy_forward(
     mask, n = _mask_and_count(labels, ignored, precise)
     v = jnp.ones(labels.shape, precise) if weights is None else weights.astype(precise)
     count = labels.size
-    chunks, size = _chunks(count, w, chunk, device_count(x, labels))
-    # Each chunk takes one row of every `chunks`, so that it has as many of each device's rows.
+    devices = device_count(x, labels)
+    cut = Cut(count, *_chunks(count, w, chunk, devices), spread=devices > 1)
     rows = (x.reshape(count, x.shape[-1]), labels.ravel(), mask.ravel(), v.ravel())  # (N, ...)
-    rows = tuple(_in_chunks(a, chunks, size) for a in rows)  # (size, chunks, ...)
+    rows = tuple(map(cut.laid, rows))
 
     def step(sums: dict[str, PyTree], number: Array) -> tuple[dict[str, PyTree], None]:
-        x, labels, mask, v = (jax.lax.dynamic_index_in_dim(a, number, 1, False) for a in rows)
+        x, labels, mask, v = (cut.taken(a, number) for a in rows)
+        mask = cut.for_the_first_time(mask, number)
         x, labels, v = (jnp.where(_like(mask, a), a, 0) for a in (x, labels, v))
         l, dx, dw, db = _chunk(x, w, labels, b, v, mask, smoothing, z_loss)
         totals = jax.tree.map(jnp.add, sums["totals"], (jnp.sum(v * l), dw, db))
-        places = jax.tree.map(
-            lambda a, new: jax.lax.dynamic_update_index_in_dim(a, new, number, 1),
-            sums["rows"],
-            (dx, l),
-        )
+        places = jax.tree.map(lambda a, new: cut.added(a, new, number), sums["rows"], (dx, l))
         return {"totals": totals, "rows": places}, None
 
     shapes = (jax.ShapeDtypeStruct((), precise), w, b)
     totals = jax.tree.map(lambda a: jnp.zeros(a.shape, precise), shapes)
     of_rows = (jnp.zeros_like(rows[0]), jnp.zeros(rows[1].shape, precise))
     sums = {"totals": totals, "rows": of_rows}
-    sums, _ = jax.lax.scan(step, varying_as(sums, rows, w, b), jnp.arange(chunks))
+    sums, _ = jax.lax.scan(step, varying_as(sums, rows, w, b), jnp.arange(cut.chunks))
     (loss, dw, db), of_rows = sums["totals"], sums["rows"]
-    dx, l = (a.reshape(size * chunks, *a.shape[2:])[:count] for a in of_rows)  # (N, ...)
+    dx, l = map(cut.as_given, of_rows)  # (N, ...)
     share = 1 / n if weights is None else jnp.ones((), precise)
     gradient = (dx.reshape(x.shape), dw, None, db, None if weights is None else l.reshape(v.shape))
     arguments = (x, w, None, b, weights)
@@ -200,14 +198,6 @@ def _chunks(rows: int, w: Array, chunk: int | None, devices: int) -> tuple[int, 
     chunks = max(1, math.ceil(rows / chunk))
     size = math.ceil(rows / chunks)
     return chunks, min(rows, chunk, math.ceil(size / unit) * unit)
-
-
-def _in_chunks(a: Array, chunks: int, size: int) -> Array:
-    """The rows of a (N, ...), filled up with what counts nowhere, as (size, chunks, ...)."""
-    more = size * chunks - a.shape[0]
-    if not is_known(more) or more:
-        a = jnp.pad(a, [(0, more), *[(0, 0)] * (a.ndim - 1)])
-    return a.reshape(size, chunks, *a.shape[1:])
 
 
 def _mask_and_count(labels: Array, ignored: int | None, dtype: DType) -> tuple[Array, Array]:
