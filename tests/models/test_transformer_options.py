@@ -1,5 +1,7 @@
 """What the transformers are made of: epsilon, tied or not, the forms of gelu, biases by part."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +98,8 @@ def test_an_option_of_no_block_is_told_by_the_model_and_its_near_name():
         (fnn.llama, "kv_heads", "key_heads"),
         (fnn.gpt, "windows", "window"),
     ):
+        options: dict[str, Any] = {option: 1}
         with pytest.raises(TypeError) as error:
-            make(depth=1, **{option: 1})
+            make(depth=1, **options)
         wanted = f"its blocks take no option '{option}' (did you mean {near}?)"
         assert str(error.value) == f"{make.__name__}: {wanted}"
