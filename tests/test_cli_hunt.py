@@ -88,7 +88,7 @@ def test_what_it_cannot_take_is_exit_2(command, line, mine, capsys):
     assert line in captured.err
 
 
-@pytest.mark.slow
+@pytest.mark.battery
 @pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 def test_an_interrupt_ends_it_with_one_line(mine, tmp_path):
     target = ["--target", f"{mine}:right", "--args", f"{mine}:args"]
@@ -100,7 +100,10 @@ def test_an_interrupt_ends_it_with_one_line(mine, tmp_path):
         time.sleep(0.1)  # Python and JAX are loaded first, which takes a busy machine long
     time.sleep(3)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert (process.returncode, out) == (130, "")
     assert err == "funcnn: interrupted\n"
     with pytest.raises(ProcessLookupError):
