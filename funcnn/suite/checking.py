@@ -50,7 +50,7 @@ class Limits:
 
 
 class Step(NamedTuple):
-    """One check to do: a call, the numbers, and what is special about these."""
+    """One check to do: a call, and numbers for it."""
 
     called: Called
     sample: Sample

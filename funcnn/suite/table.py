@@ -152,6 +152,8 @@ class Found:
             f"{counted(len(wrong), 'finding')}" if wrong else "nothing wrong",
         ]
         parts += [f"{silent} without an answer"] if silent else []
+        unsettled = sum(row.verdict == "not settled" for row in self.rows)
+        parts += [f"{unsettled} not settled"] if unsettled else []
         parts += [f"{len(self.never)} that no test reaches"] if self.never else []
         return f"{', '.join(parts)}; {self.seconds:.0f} s"
 

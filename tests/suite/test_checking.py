@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from funcnn.suite import checking
 from funcnn.suite.recording import Recorder
+from funcnn.suite.table import Found
 
 
 def test_what_was_not_checked_at_all_of_its_numbers_is_not_called_right(monkeypatch):
@@ -24,3 +25,4 @@ def test_what_was_not_checked_at_all_of_its_numbers_is_not_called_right(monkeypa
     monkeypatch.setattr(checking, "time", clock)
     (row,) = checking.Checking(checking.Limits()).rows(called, lambda file: False)
     assert (row.verdict, row.note) == ("not settled", checking.LATE)
+    assert "1 not settled" in Found((row,)).conclusion()
