@@ -23,6 +23,7 @@ from funcnn.gradient.verdict.judge import (
     allowed_in_algebra,
     allowed_of_elements,
     judge_algebra,
+    noise_of,
 )
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import Verdict
@@ -142,8 +143,7 @@ def _by_elements(
 ) -> tuple[Verdict, str, np.ndarray]:
     """The verdict after a look at the elements that others outweigh, and what is allowed."""
     note, allowed = judged
-    noise = np.max([np.abs(np.asarray(m) - truth) for m in moved], axis=0) if moved else 0.0
-    of_elements = np.minimum(allowed, allowed_of_elements(manual, truth, noise))
+    of_elements = np.minimum(allowed, allowed_of_elements(manual, truth, noise_of(truth, moved)))
     off = ~(np.abs(manual - truth) <= of_elements)
     if not np.any(off):
         return "pass", note, allowed
