@@ -7,6 +7,13 @@ import jax
 from funcnn.gradient.program.loops import SECONDS, Ending
 from funcnn.types import Function
 
+_QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
 
 def compiled(f: Function) -> Ending:
     """jax.jit; on a CPU without LLVM's optimisations, as each program runs a few times only.
@@ -17,5 +24,5 @@ def compiled(f: Function) -> Ending:
     >>> float(compiled(lambda x: x + 1)(1.0))
     2.0
     """
-    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    quick = _QUICKLY if jax.default_backend() == "cpu" else None
     return Ending(f, SECONDS, {"compiler_options": quick})
