@@ -7,6 +7,7 @@ import jax
 from funcnn.gradient.program.loops import SECONDS, Ending
 from funcnn.types import Function
 
+# Compiling is most of what a check costs, and without fusion emitters it takes less than half.
 _QUICKLY = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
