@@ -44,8 +44,19 @@ def of_quantile(factor):
 X = jnp.array([0.2, 0.5, 0.9])
 
 
+@pytest.mark.parametrize(("error", "verdict"), [(0.0, "pass"), (1e-7, "inconclusive")])
+def test_many_digits_decide(error, verdict):
+    report = check(of_quantile(1 + error), jnp.float32(0), X)
+    assert "fail" not in {r.verdict for r in report.results}, str(report)
+    truths = {r.leaf: r for r in report.results if r.check == "truth"}
+    assert truths["argument_0"].verdict == verdict
+    assert "80 digits" in truths["argument_0"].note
+
+
 @pytest.mark.parametrize("error", [0.0, 1e-7])
-def test_what_the_differences_meet_is_not_called_wrong(error):
+def test_what_the_differences_meet_is_not_called_wrong(error, monkeypatch):
+    """Where a function is too large for many digits."""
+    monkeypatch.setattr("funcnn.gradient.truth.many_digits._NUMBERS", 10)
     report = check(of_quantile(1 + error), jnp.float32(0), X)
     assert "fail" not in {r.verdict for r in report.results}, str(report)
     truths = {r.leaf: r for r in report.results if r.check == "truth"}
@@ -53,9 +64,11 @@ def test_what_the_differences_meet_is_not_called_wrong(error):
     assert "automatic 0, differences -0.02016904" in truths["argument_0"].note
 
 
+@pytest.mark.parametrize("numbers", [10, 100_000])
 @pytest.mark.parametrize("factor", [1.01, -1.0, 0.0])
-def test_what_they_do_not_meet_is_wrong(factor):
+def test_what_they_do_not_meet_is_wrong(factor, numbers, monkeypatch):
     """Zero is what autodiff says, which the differences contradict: it is not called right."""
+    monkeypatch.setattr("funcnn.gradient.truth.many_digits._NUMBERS", numbers)
     report = check(of_quantile(factor), jnp.float32(0), X)
     assert not report.ok
     assert ("fail" in {r.verdict for r in report.results}) is (factor != 0)
