@@ -106,13 +106,15 @@ def slopes_in_digits(
 
 def _slope(value: Callable[[int, Any], Any], c: int, at: Any) -> float:
     """The slope at one element, NaN where there are two of them or the point lies aside."""
-    h = _STEP * (abs(at) if at else 1)
+    scale = abs(at) if at else mpmath.mpf(1)
+    h = _STEP * scale
     far_left, left, middle, right, far_right = (value(c, k * h) for k in (-2, -1, 0, 1, 2))
     sides = (left - far_left) / h, (far_right - right) / h
     slope = (right - left) / (2 * h)
-    size = max(abs(slope), *map(abs, sides))
+    largest = max(abs(left), abs(right))
+    size = max(abs(slope), *map(abs, sides), largest / scale)
     apart = max(abs(side - slope) for side in sides)
     aside = abs(middle - (left + right) / 2)
-    if not apart <= _STEADY * size or not aside <= _STEADY * max(abs(left), abs(right)):
+    if not apart <= _STEADY * size or not aside <= _STEADY * largest:
         return float("nan")
     return float(slope)
