@@ -1930,4 +1930,14 @@ MISTAKES: tuple[Mistake, ...] = (
         ),
         "an argument that leaves the domain when it is moved makes a right rule wrong",
     ),
+    _mistake(
+        "gradient/truth/branch.py",
+        "if _may_be_equal(program) and not subject.kinks:",
+        "if False:",
+        (
+            "gradient/truth/test_branch_for_one_value.py"
+            "::test_a_copy_of_autodiff_is_wrong_where_autodiff_is"
+        ),
+        "a rule that autodiff was copied into is right where both take a branch for the function",
+    ),
 )

@@ -13,6 +13,7 @@ from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.checks.registered import registered
 from funcnn.gradient.truth.appeal import SOLVED, Appeal
+from funcnn.gradient.truth.branch import Branches
 from funcnn.gradient.truth.oracle import Oracle, Pull
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import (
@@ -53,8 +54,13 @@ def truth(situation: Situation) -> Iterator[Result]:
     if why:
         yield from _by_differences(situation, subject, why)
         return
+    branches = Branches.of(subject)
     for i, leaf in enumerate(subject.leaves):
         verdict, note = truth_of_leaf(situation, subject, drawn, i)
+        if verdict != "fail":
+            against = next(filter(None, (branches.contradict(dys, i) for _, dys in drawn)), "")
+            if against:
+                verdict, note = "fail", against
         zero = verdict == "zero"
         yield situation.result("truth", leaf, "pass" if zero else verdict, note, zero=zero)
 

@@ -22,7 +22,7 @@ MET = 1e-4  # of what the truth misses by: what a gradient may miss by that is n
 _DIGITS = 80
 _STEP = mpmath.mpf(10) ** -25  # relative, and of 1 at zero
 _STEADY = mpmath.mpf(10) ** -12  # relative: both sides have one slope, and the point lies on it
-_MOST = 16  # elements
+MOST = 16  # elements
 _NUMBERS = 100_000  # that are computed for all of them: a second or two
 
 
@@ -85,7 +85,7 @@ def slopes_in_digits(
     [0.5]
     [nan]
     """
-    if where.size > _MOST or not all(np.all(np.isfinite(each)) for each in (*x, *w)):
+    if where.size > MOST or not all(np.all(np.isfinite(each)) for each in (*x, *w)):
         return None
     program, evaluate = jax.make_jaxpr(f)(*x), Digits(_NUMBERS)
     with mpmath.workdps(_DIGITS):

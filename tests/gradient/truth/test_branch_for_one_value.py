@@ -67,11 +67,11 @@ def test_what_the_differences_meet_is_not_called_wrong(error, monkeypatch):
 @pytest.mark.parametrize("numbers", [10, 100_000])
 @pytest.mark.parametrize("factor", [1.01, -1.0, 0.0])
 def test_what_they_do_not_meet_is_wrong(factor, numbers, monkeypatch):
-    """Zero is what autodiff says, which the differences contradict: it is not called right."""
+    """Zero is what autodiff says: many digits alone contradict it, and nobody calls it right."""
     monkeypatch.setattr("funcnn.gradient.truth.many_digits._NUMBERS", numbers)
     report = check(of_quantile(factor), jnp.float32(0), X)
     assert not report.ok
-    assert ("fail" in {r.verdict for r in report.results}) is (factor != 0)
+    assert ("fail" in {r.verdict for r in report.results}) is (factor != 0 or numbers > 10)
 
 
 @pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (1.001, False)])
@@ -83,3 +83,50 @@ def test_a_moved_argument_that_leaves_the_domain_is_no_noise(factor, ok):
     assert ("fail" in {r.verdict for r in both.results}) is not ok, str(both)
     truths = {r.leaf: r.verdict for r in both.results if r.check in {"truth", "as given"}}
     assert truths["argument_1"] == ("pass" if ok else "fail")
+
+
+def mean_of_exp(x):
+    """(e^x - 1) / x, whose slope at zero is a half."""
+    safe = jnp.where(x == 0, 1, x)
+    return jnp.where(x == 0, 1, jnp.expm1(safe) / safe)
+
+
+def with_slope(f, slope):
+    made = jax.custom_vjp(f)
+    made.defvjp(lambda x: (f(x), x), lambda x, dy: (slope(x) * dy,))
+    return made
+
+
+def copied(f):
+    """What autodiff says, element by element."""
+    return lambda x: jax.vjp(f, x)[1](jnp.ones_like(x))[0]
+
+
+@pytest.mark.parametrize("x", [[0.0, 1.0, -2.0], [0.0, 0.0], 0.0, list(np.arange(-20.0, 20.0))])
+def test_a_copy_of_autodiff_is_wrong_where_autodiff_is(x):
+    x = jnp.asarray(x, jnp.float32)
+    report = check(with_slope(mean_of_exp, copied(mean_of_exp)), x)
+    (found,) = (r for r in report.results if r.check == "truth")
+    assert found.verdict == "fail", str(report)
+    assert "80 digits say" in found.note
+
+    def slope(x):
+        return jnp.where(x == 0, 0.5, copied(mean_of_exp)(x))
+
+    assert "fail" not in {r.verdict for r in check(with_slope(mean_of_exp, slope), x).results}
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: jnp.where(x == 0, 0, x * jnp.sign(x)),  # a kink
+        lambda x: jnp.where(x == 0, 3, x),  # a jump
+        lambda x: jnp.where(x == 0, 1, jnp.cos(x)),  # the slope of the branch is right
+        lambda x: jnp.sinc(x),
+        lambda x: jnp.where(x != 0, x * x, 0),
+    ],
+)
+def test_a_branch_that_is_right_is_no_alarm(f):
+    x = jnp.array([0.0, 1.0, -2.0])
+    report = check(with_slope(f, copied(f)), x)
+    assert "80 digits" not in str(report), str(report)

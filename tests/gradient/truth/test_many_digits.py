@@ -27,7 +27,9 @@ def slopes(f, x, leaf=0):
     ],
 )
 def test_what_has_one_slope(f, x, expected):
-    np.testing.assert_allclose(slopes(f, [x]), expected, rtol=1e-14, atol=1e-20)
+    found = slopes(f, [x])
+    assert found is not None
+    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-20)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,9 @@ def test_what_has_one_slope(f, x, expected):
     ],
 )
 def test_what_has_none(f):
-    assert np.isnan(slopes(f, [0.0]))
+    found = slopes(f, [0.0])
+    assert found is not None
+    assert np.isnan(found)
 
 
 def test_the_elements_of_one_leaf():
