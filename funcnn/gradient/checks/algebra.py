@@ -57,12 +57,15 @@ def truth(situation: Situation) -> Iterator[Result]:
     branches = Branches.of(subject)
     for i, leaf in enumerate(subject.leaves):
         verdict, note = truth_of_leaf(situation, subject, drawn, i)
+        against = ""
         if verdict != "fail":
             against = next(filter(None, (branches.contradict(dys, i) for _, dys in drawn)), "")
-            if against:
-                verdict, note = "fail", against
-        zero = verdict == "zero"
-        yield situation.result("truth", leaf, "pass" if zero else verdict, note, zero=zero)
+        if against:
+            yield situation.result("truth", leaf, "fail", against)
+        elif verdict == "zero":
+            yield situation.result("truth", leaf, "pass", note, zero=True)
+        else:
+            yield situation.result("truth", leaf, verdict, note)
 
 
 def without_reverse_mode(subject: Subject, dys: list[Any]) -> str:
