@@ -16,16 +16,17 @@ from funcnn.core.layer import Layer
 from funcnn.core.stack import Kept, repeat
 from funcnn.core.usage import positive_integer
 from funcnn.layers.attention import SMALL
+from funcnn.models.shared import checked_tokens
 from funcnn.spelling import did_you_mean
 from funcnn.types import Function, PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Transformer(Composite):
-    """A model of this file, which knows what it was made of: other libraries ask for that.
+    """A model that knows what it was made of, which other libraries ask for.
 
     Attributes:
-        family: "gpt" or "llama".
+        family: "gpt", "llama" or "bert".
         options: those it was made with, defaults too, less what the loop keeps and what computes
             attention.
 
@@ -76,8 +77,8 @@ def gpt(
             implementation, ...
 
     Raises:
-        TypeError: an option is none of the blocks'.
-        ValueError: an option is outside its range.
+        TypeError: an option is none of the blocks'; at the call, x holds no integers.
+        ValueError: an option is outside its range; at the call, x has not two axes.
 
     Source: Radford et al., Language models are unsupervised multitask learners, 2019.
 
@@ -93,7 +94,7 @@ def gpt(
     drop = {"dropout": layers.dropout(dropout)} if dropout else {}
 
     def flow(run: Function, x: PyTree) -> PyTree:
-        x = run("places", run("tokens", x))
+        x = run("places", run("tokens", checked_tokens("gpt", x)))
         x = run("dropout", x) if drop else x
         return run("tokens" if tied else "head", run("norm", run("blocks", x)))
 
@@ -142,8 +143,8 @@ def llama(
         options: of the blocks: activation, dropout, window, implementation, ...
 
     Raises:
-        TypeError: an option is none of the blocks'.
-        ValueError: an option is outside its range.
+        TypeError: an option is none of the blocks'; at the call, x holds no integers.
+        ValueError: an option is outside its range; at the call, x has not two axes.
 
     Source: Touvron et al., Llama 2, 2023; Ainslie et al., GQA, 2023 (grouped heads).
 
@@ -161,7 +162,7 @@ def llama(
     head = {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}
 
     def flow(run: Function, x: PyTree) -> PyTree:
-        x = run("norm", run("blocks", run("tokens", x)))
+        x = run("norm", run("blocks", run("tokens", checked_tokens("llama", x))))
         return run("tokens" if tied else "head", x)
 
     model = composite(

@@ -103,3 +103,16 @@ def test_an_option_of_no_block_is_told_by_the_model_and_its_near_name():
             make(depth=1, **options)
         wanted = f"its blocks take no option '{option}' (did you mean {near}?)"
         assert str(error.value) == f"{make.__name__}: {wanted}"
+
+
+@pytest.mark.parametrize("make", [fnn.gpt, fnn.llama, fnn.bert])
+def test_what_is_no_tokens_is_told_by_the_model(make):
+    """Floats would go to the wrong end of the table that stands at both, and fail far from here."""
+    model, tokens = make(11, width=8, depth=1, heads=2), jnp.array([[0, 3, 1]])
+    params = model.init(jax.random.key(0), tokens)
+    for x, error in ((tokens.astype(float), TypeError), (tokens[0], ValueError)):
+        said = rf"{make.__name__}: x is tokens, integers \(B, T\), found {x.dtype}\["
+        with pytest.raises(error, match=said):
+            model(params, x)
+        with pytest.raises(error, match=said):
+            model.init(jax.random.key(0), x)
