@@ -118,6 +118,14 @@ BAD = {
     "another tokenizer": ([text("tiny.txt", ', tokens="tokenizer.json"')], "no tokenizer: "),
     "no such tokens": ([text("tiny.txt", ', tokens="word"')], 'tokens = "word"'),
     "no text": ([text("none.txt")], "data.path = 'none.txt': no such file or folder in "),
+    "a model that sees the next tokens": (
+        [
+            text("long.txt"),
+            "task.name=language",
+            'model={name="bert", options={width=4, depth=1, heads=1, length=8}}',
+        ],
+        "model: it sees the next tokens, which it is to foretell: attend: ",
+    ),
     "a limit of words": ([text("tiny.txt", ', limit="all"')], "limit = 'all': expected an integer"),
     "a share without a row": (
         [text("tiny.txt").replace("tiny", "long"), "data.validation_fraction=0.001"],

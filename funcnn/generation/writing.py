@@ -192,8 +192,10 @@ def _drawing(key: Key | None, rows: int, sampling: Sampling, stop: Stop) -> Draw
                 "which takes the likeliest"
             )
         key = jax.random.key(0)  # which nothing looks at
-    if not hasattr(key, "dtype"):
-        raise TypeError(f"generate: key is jax.random.key(seed) or None, found {key!r}")
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or (jnp.issubdtype(dtype, jax.dtypes.prng_key) and key.shape):
+        found = repr(key) if dtype is None else in_a_word(key)
+        raise TypeError(f"generate: key is jax.random.key(seed) or None, found {found}")
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
     given = () if stop is None else (stop,) if as_integer(stop) is not None else stop
     tokens = [as_integer(token) for token in given] if isinstance(given, Sequence) else [None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from funcnn import rules
 from funcnn.core.beside import apart, pass_beside, together
 from funcnn.core.composition import chain, parallel
 from funcnn.core.layer import Layer, constructor, no_params
-from funcnn.core.memory import Memory, Piece
-from funcnn.core.usage import in_a_word, number, positive_integer
+from funcnn.core.memory import Memory, Piece, SeesAhead
+from funcnn.core.usage import hashable, in_a_word, number, positive_integer
 from funcnn.layers.linear import Initializer, dense
 from funcnn.rules.attention.arguments import Implementation, Options, check_options, sight_of
 from funcnn.rules.shared.numerics import accumulator
@@ -68,6 +69,11 @@ def attend(
     if alibi and not causal:
         raise ValueError("attend: alibi is of distances to what came before: give causal=True")
     number("attend", "dropout", dropout)
+    if rotary is not None:
+        number("attend", "rotary", rotary)
+        if not 1 < rotary < math.inf:
+            raise ValueError(f"attend: rotary is a base above 1, or None, found {rotary}")
+    window = hashable(window)  # a list, in a config
     static = {"causal": causal, "window": window, "scale": scale, "soft_cap": soft_cap}
     static = rules.attention.static_arguments(
         **static, dropout=dropout, implementation=implementation
@@ -125,7 +131,7 @@ class _Attend:
     def start(self, params: Params, x: PyTree, length: int) -> dict[str, Array]:
         _, k, v = self.split(x)
         if not dict(self.static)["causal"]:
-            raise ValueError(
+            raise SeesAhead(
                 "attend: a cache holds what came before, and this attention sees what comes after, "
                 "too: causal=True"
             )

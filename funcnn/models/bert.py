@@ -14,7 +14,7 @@ from funcnn.core.layer import Layer
 from funcnn.core.stack import Kept, repeat
 from funcnn.core.usage import positive_integer
 from funcnn.layers.attention import SMALL
-from funcnn.models.shared import checked_tokens
+from funcnn.models.shared import block_options, checked_tokens
 from funcnn.models.transformer import Transformer
 from funcnn.types import Array, Function, PyTree
 
@@ -56,7 +56,8 @@ def bert(
 
     Raises:
         ValueError: an option is outside its range.
-        TypeError: at the call, x is none of the three, or holds no tokens.
+        TypeError: an option is none of the blocks'; at the call, x is none of the three, or holds
+            no tokens.
 
     Source: Devlin et al., BERT, 2018.
 
@@ -68,6 +69,7 @@ def bert(
     ((2, 3, 11), (2, 24, 6))
     """
     of_block = {"activation": "gelu_erf", "post_norm": True, "epsilon": epsilon, **options}
+    of_block = block_options("bert", of_block)
     block = layers.transformer_block(width, heads, dropout=dropout, **of_block)
     drop = {"dropout": layers.dropout(dropout)} if dropout else {}
     of_types = {}

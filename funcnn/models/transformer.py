@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 import jax
@@ -16,8 +15,7 @@ from funcnn.core.layer import Layer
 from funcnn.core.stack import Kept, repeat
 from funcnn.core.usage import positive_integer
 from funcnn.layers.attention import SMALL
-from funcnn.models.shared import checked_tokens
-from funcnn.spelling import did_you_mean
+from funcnn.models.shared import block_options, checked_tokens
 from funcnn.types import Function, PyTree
 
 
@@ -90,7 +88,7 @@ def gpt(
     """
     of_block = {"causal": True, "epsilon": epsilon, **options}
     block = _block("gpt", width, heads, depth, dropout, of_block)
-    head = {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}
+    head = _head("gpt", vocabulary, tied)
     drop = {"dropout": layers.dropout(dropout)} if dropout else {}
 
     def flow(run: Function, x: PyTree) -> PyTree:
@@ -159,7 +157,7 @@ def llama(
     dropout = options.pop("dropout", 0.0)
     of_block |= options
     block = _block("llama", width, heads, depth, dropout, of_block)
-    head = {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}
+    head = _head("llama", vocabulary, tied)
 
     def flow(run: Function, x: PyTree) -> PyTree:
         x = run("norm", run("blocks", run("tokens", checked_tokens("llama", x))))
@@ -180,13 +178,17 @@ def llama(
 def _block(
     family: str, width: int, heads: int, depth: int, dropout: float, options: dict[str, Any]
 ) -> Layer:
-    known = {*signature(layers.transformer_block).parameters, *signature(layers.attend).parameters}
-    if unknown := sorted({*options} - known):
-        hint = did_you_mean(unknown[0], known)
-        raise TypeError(f"{family}: its blocks take no option {unknown[0]!r}{hint}")
+    options = block_options(family, options, drawn_here={"last_initializer"})
     small = jax.nn.initializers.normal(
         0.02 / math.sqrt(2 * positive_integer(family, "depth", depth))
     )
     return layers.transformer_block(
         width, heads, dropout=dropout, last_initializer=small, **options
     )
+
+
+def _head(family: str, vocabulary: int, tied: bool) -> dict[str, Layer]:
+    """The layer of the logits, where it is not the table of the tokens."""
+    if not isinstance(tied, bool):
+        raise ValueError(f"{family}: tied is True or False, found {tied!r}")
+    return {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}

@@ -160,6 +160,7 @@ def test_all_places_can_be_filled():
         ([[1, 2]], {"steps": 0}, "steps is a positive integer, found 0"),
         ([[1, 2]], {"key": None}, r"give key=jax.random.key\(0\), .*, or temperature=0"),
         ([[1, 2]], {"key": 3}, r"key is jax.random.key\(seed\) or None, found 3"),
+        ([[1, 2]], {"key": jax.random.split(KEY)}, r"key is .* or None, found key<fry>\[2\]"),
         ([[1, 2]], {"stop": -1}, "stop is a token, several, or None, found -1"),
         ([[1, 2]], {"stop": "a"}, "stop is a token, several, or None, found 'a'"),
         (

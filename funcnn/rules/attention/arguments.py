@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnn.core.usage import is_positive_integer
+from funcnn.core.usage import is_positive_integer, number
 from funcnn.rules.attention.blocks import Blocks, Operands
 from funcnn.rules.attention.sight import Grid, Sight
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
@@ -137,6 +137,9 @@ def check_options(options: Options) -> None:
     Traceback (most recent call last):
     ValueError: attention: dropout is the probability of dropping, at least 0 and below 1, found 1.0
     """
+    for name in ("scale", "soft_cap", "dropout"):
+        if name == "dropout" or getattr(options, name) is not None:
+            number("attention", name, getattr(options, name))
     if options.scale is not None and not math.isfinite(options.scale):
         raise ValueError(f"attention: scale is a finite number or None, found {options.scale}")
     if options.soft_cap is not None and not 0 < options.soft_cap < math.inf:
