@@ -1844,6 +1844,13 @@ MISTAKES: tuple[Mistake, ...] = (
         "dz is below the normal numbers of float16",
     ),
     _mistake(
+        "network.py",
+        '        raise ConfigError([f"model: {why}"]) from error\n',
+        "        return\n",
+        "test_bad_inputs.py::test_bad_input_is_one_line_and_leaves_nothing",
+        "a model that sees the next tokens learns to copy them",
+    ),
+    _mistake(
         "rules/attention/blocks.py",
         "return 2.0 ** -max(keys - 1, 0).bit_length()",
         "return 1.0",

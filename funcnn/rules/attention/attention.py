@@ -59,8 +59,9 @@ def attention(
 
     Which keys query t sees: all, or with `causal` those at s ≤ t, with `window` (before, after), or
     one number for both, those from t - before to t + after; of them the first `lengths` (B,) of a
-    sample, and those where `mask`, shaped as a bias, is True. A query that sees none has
-    y = 0. With `dropout` and a key each p is 0 with that probability, else p / (1 - dropout).
+    sample, all where it is S or more, and those where `mask`, shaped as a bias, is True. A query
+    that sees none has y = 0. With `dropout` and a key each p is 0 with that probability, else
+    p / (1 - dropout).
 
     Derivation, for one head, with m_t the largest z of a row, n_t = Σ_s exp(z_ts - m_t) and so
     p_ts = exp(z_ts - m_t) / n_t:
