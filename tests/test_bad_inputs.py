@@ -215,8 +215,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, files, capsys, monkeypat
     more = [part for change in changes for part in ("--set", change)]
     code = main(["train", "right.toml", "--out", "run", *more])
     out, err = capsys.readouterr()
-    (line,) = err.splitlines()
     assert (code, out) == (2, ""), err
+    (line,) = err.splitlines()
     assert message in line, line
     assert line.startswith("funcnn: ")
     assert "Traceback" not in line
