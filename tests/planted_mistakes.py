@@ -1954,4 +1954,42 @@ MISTAKES: tuple[Mistake, ...] = (
         ),
         "a rule that autodiff was copied into is right where both take a branch for the function",
     ),
+    # What float64 cannot reach, and the options of the compiler
+    _mistake(
+        "gradient/truth/coarse.py",
+        " and bent[k] <= _BENT * size + noise[k]",
+        "",
+        "gradient/truth/test_coarse.py::test_where_differences_are_unsure_there_is_no_slope",
+        "coarse differences are sure of themselves at a kink",
+    ),
+    _mistake(
+        "gradient/truth/coarse.py",
+        "if 0 < size >= bar / _KNOWN and",
+        "if size >= bar / _KNOWN and",
+        "gradient/truth/test_coarse.py::test_where_differences_are_unsure_there_is_no_slope",
+        "coarse differences are sure of a slope of zero",
+    ),
+    _mistake(
+        "gradient/check.py",
+        'options["reference"] = followed',
+        "del followed",
+        "gradient/test_places.py::"
+        "test_a_function_that_computes_in_float32_is_held_against_what_it_follows",
+        "a function that computes in float32 is held against itself, whatever it follows",
+    ),
+    _mistake(
+        "gradient/check.py",
+        'return [situation.result("truth", "", "skip", why)]\n    try:',
+        "pass\n    try:",
+        "gradient/test_places.py::"
+        "test_a_surrogate_that_computes_in_float32_is_not_held_against_a_derivative",
+        "a declared surrogate that computes in float32 is held against the derivative",
+    ),
+    _mistake(
+        "gradient/program/compiling.py",
+        "return {name: value for name, value in _QUICKLY.items() if _compiles({name: value})}",
+        "return _QUICKLY",
+        "gradient/program/test_compiling.py",
+        "the compiler is given options that it does not know",
+    ),
 )

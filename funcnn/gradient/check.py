@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from funcnn.core.layer import Layer
 from funcnn.core.registry import Case, Rule, registered_rules
 from funcnn.gradient.case.bound_case import Situation, trace_real
 from funcnn.gradient.case.pullbacks import cotangents
-from funcnn.gradient.checks.algebra import truth
+from funcnn.gradient.checks.algebra import truth, without_truth
 from funcnn.gradient.checks.contract import contract
 from funcnn.gradient.checks.native import native
 from funcnn.gradient.checks.registered import Check, by_level, traits
@@ -283,6 +284,9 @@ def _not_run(situation: Situation, level: Level, pinned: set[str]) -> list[Resul
 
 
 def _judged_as_it_is(situation: Situation, pinned: set[str]) -> list[Result]:
+    why = _does_not_apply(truth, situation.case)
+    if why:
+        return [situation.result("truth", "", "skip", why)]
     try:
         return list(_in_its_own_dtype(situation, pinned))
     except Exception as error:
@@ -296,15 +300,18 @@ def _in_its_own_dtype(situation: Situation, pinned: set[str]) -> Iterator[Result
     outputs = [leaf for leaf in jax.tree.leaves(jax.eval_shape(f, *args)) if is_float(leaf)]
     weights = cotangents(outputs)[0][1]
 
-    def weighted(*args: PyTree) -> ArrayLike:
+    def weighted(f: Function, *args: PyTree) -> ArrayLike:
         ys = [leaf for leaf in jax.tree.leaves(f(*args)) if is_float(leaf)]
         return sum(jnp.vdot(w, y) for w, y in zip(weights, ys, strict=True))
 
-    comparison = compare(weighted, *args, argnums=range(len(args)), pairs=0, cost=False)
+    manual, followed = (functools.partial(weighted, g) for g in (f, situation.automatic))
+    options: dict[str, Any] = {"argnums": range(len(args)), "pairs": 0, "cost": False}
+    if situation.case.reference is not None:
+        options["reference"] = followed
+    comparison = compare(manual, *args, **options)
     note = f"judged in its own precision, since it computes in {', '.join(sorted(pinned))}"
     if comparison.no_truth:
-        for leaf in situation.leaves:
-            yield situation.result("truth", leaf, "inconclusive", comparison.no_truth)
+        yield from without_truth(situation, weights, comparison.no_truth)
     verdicts: dict[str, Verdict] = {"WRONG": "fail", "INCONCLUSIVE": "inconclusive"}
     for leaf, row in zip(situation.leaves, comparison.leaves, strict=False):
         verdict = verdicts.get(row.verdict, "pass")

@@ -12,8 +12,10 @@ from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.checks.registered import registered
+from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.truth.appeal import SOLVED, Appeal
 from funcnn.gradient.truth.branch import Branches
+from funcnn.gradient.truth.coarse import contradicted
 from funcnn.gradient.truth.oracle import Oracle, Pull
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import (
@@ -95,6 +97,30 @@ def _by_differences(situation: Situation, subject: Subject, why: str) -> Iterato
         verdict, note = min(verdicts, key=lambda v: _ORDER.index(v[0]))
         reason = f"by differences, as there is no automatic derivative ({why}): {note}"
         yield situation.result("truth", leaf, verdict, reason)
+
+
+def without_truth(situation: Situation, dys: list[Any], why: str) -> Iterator[Result]:
+    """Each leaf against differences in the dtype given, which show a large mistake alone.
+
+    >>> from funcnn import rules
+    >>> from funcnn.core.registry import Case
+    >>> x = np.linspace(-1.0, 1.0, 3, dtype=np.float32)
+    >>> one = Situation.of_rule(rules.tanh, Case("one", (x,)))
+    >>> [result.note for result in without_truth(one, [np.ones(3, np.float32)], "no truth")]
+    ['no truth; differences in float32 say nothing against it']
+    """
+    subject = situation.subject()
+    x = tuple(np.asarray(leaf) for leaf in subject.x)
+    gradients = subject.pull_manual(subject.x, dys)[1]
+    f = compiled(subject.plain or subject.automatic)
+    for i, leaf in enumerate(subject.leaves):
+        against = contradicted(f, x, i, np.asarray(gradients[i]), dys, situation.seed)
+        by = f"differences in {x[i].dtype}"
+        if against:
+            yield situation.result("truth", leaf, "fail", f"by {by} ({why}): {against}")
+        else:
+            note = f"{why}; {by} say nothing against it"
+            yield situation.result("truth", leaf, "inconclusive", note)
 
 
 def truth_of_leaf(
