@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import pytest
 
-from funcnn.suite import checking
+from funcnn.suite import checking, stopping
 from funcnn.suite.recording import Recorder
 from funcnn.suite.table import Found
 
@@ -26,3 +27,17 @@ def test_what_was_not_checked_at_all_of_its_numbers_is_not_called_right(monkeypa
     (row,) = checking.Checking(checking.Limits()).rows(called, lambda file: False)
     assert (row.verdict, row.note) == ("not settled", checking.LATE)
     assert "1 not settled" in Found((row,)).conclusion()
+
+
+def test_time_that_other_processes_had_is_not_counted_three_times_over():
+    """Asleep, this process uses no processor, as one that waits for others that have them."""
+
+    def asleep(seconds):
+        time.sleep(seconds)
+        return seconds
+
+    assert stopping.answer(lambda: asleep(0.3), 0.15) == 0.3
+    start = time.monotonic()
+    with pytest.raises(stopping.NoAnswer, match=r"no answer in 0\.05 s"):
+        stopping.answer(lambda: [asleep(0.01) for _ in range(500)], 0.05)
+    assert time.monotonic() - start < 3
