@@ -11,7 +11,7 @@ seen of their operands: `Running.blind` says so.
 from __future__ import annotations
 
 import contextlib
-import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,14 +42,13 @@ class Running:
 
     def __init__(self, look: Callable[[ClosedJaxpr, list[Any]], None]):
         self._look = look
+        self._module: Any = None
         self._original: Any = None
         self.blind = ""
 
     def start(self) -> None:
         """From now on."""
-        module = None
-        with contextlib.suppress(ImportError):
-            module = importlib.import_module(_MODULE)
+        self._module = module = sys.modules.get(_MODULE)  # JAX has imported it, where it has it
         self._original = original = getattr(module, _RUN, None)
         if original is None:
             self.blind = f"this JAX has no {_MODULE}.{_RUN}"
@@ -70,5 +69,5 @@ class Running:
     def stop(self) -> None:
         """Everything is as it was before `start`."""
         if self._original is not None:
-            setattr(importlib.import_module(_MODULE), _RUN, self._original)
+            setattr(self._module, _RUN, self._original)
             self._original = None
