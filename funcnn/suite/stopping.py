@@ -31,9 +31,9 @@ class _Stopped(BaseException):
 def answer(function: Callable[[], Any], seconds: float) -> Any:
     """What a function returns, or raises, where it does so in time.
 
-    It runs in a thread of its own, so that a loop in compiled code leaves this one free. Where other
-    processes have the processors, a second counts when this one has had it, or three have gone by:
-    what is slow for their sake alone is not without an answer.
+    It runs in a thread of its own, so that a loop in compiled code leaves this one free. Where
+    other processes have the processors, a second counts when this one has had it, or three have
+    gone by: what is slow for their sake alone is not without an answer.
 
     Raises:
         NoAnswer: it did not return in time.
