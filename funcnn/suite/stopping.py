@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -65,16 +66,30 @@ def answer(function: Callable[[], Any], seconds: float) -> Any:
             break
         thread.join(min(left, seconds / 10))
     if thread.is_alive():
-        _tell(thread)
-        thread.join(_GRACE)
-        raise NoAnswer(f"no answer in {seconds:g} s", thread.is_alive())
+        had = time.process_time() - used
+        busy = f", nor in {_SHARED * seconds:g} s with {had:.0f} s of a processor"
+        _end(thread)
+        text = f"no answer in {seconds:g} s{busy if had < seconds else ''}"
+        raise NoAnswer(text, thread.is_alive())
     returned, value = outcome[0]
     if returned:
         return value
     raise value
 
 
-def _tell(thread: threading.Thread) -> None:
-    """Raise an exception inside a thread, at its next step in Python."""
+def _end(thread: threading.Thread) -> None:
+    """Raise an exception inside a thread, at its next step in Python, until it has ended.
+
+    One that is raised in a callback of the collector, or in a `__del__`, is lost, and told to
+    `sys.unraisablehook`.
+    """
     identifier = ctypes.c_ulong(thread.ident or 0)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(identifier, ctypes.py_object(_Stopped))
+    original = sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if lost.exc_type is _Stopped else original(lost)
+    try:
+        end = time.monotonic() + _GRACE
+        while thread.is_alive() and time.monotonic() < end:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(identifier, ctypes.py_object(_Stopped))
+            thread.join(_GRACE / 8)
+    finally:
+        sys.unraisablehook = original
