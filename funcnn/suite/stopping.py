@@ -46,7 +46,7 @@ def answer(function: Callable[[], Any], seconds: float) -> Any:
     ...         pass
     >>> answer(endless, 0.1)
     Traceback (most recent call last):
-    funcnn.suite.stopping.NoAnswer: no answer in 0.1 s
+    funcnn.suite.stopping.NoAnswer: no answer in 0.1 s...
     """
     outcome: list[tuple[bool, Any]] = []
 
