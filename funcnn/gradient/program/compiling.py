@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 
 from funcnn.gradient.program.loops import SECONDS, Ending
 from funcnn.types import Function
 
 # Compiling is most of what a check costs, and without fusion emitters it takes less than half.
-_QUICKLY = {
+_QUICKLY: dict[str, int | bool] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
@@ -25,5 +27,21 @@ def compiled(f: Function) -> Ending:
     >>> float(compiled(lambda x: x + 1)(1.0))
     2.0
     """
-    quick = _QUICKLY if jax.default_backend() == "cpu" else None
+    quick = _known() if jax.default_backend() == "cpu" else None
     return Ending(f, SECONDS, {"compiler_options": quick})
+
+
+@functools.cache
+def _known() -> dict[str, int | bool]:
+    """Those of the options that this JAX knows: one that it does not is an error to it."""
+    if _is_known(_QUICKLY):
+        return _QUICKLY
+    return {name: value for name, value in _QUICKLY.items() if _is_known({name: value})}
+
+
+def _is_known(options: dict[str, int | bool]) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
