@@ -49,7 +49,7 @@ class Deaf:
     """What is raised in it is lost."""
 
     def __del__(self):
-        time.sleep(0.3)
+        time.sleep(0.2)
 
 
 def test_what_is_lost_in_the_collector_is_said_again(monkeypatch):
