@@ -20,7 +20,7 @@ from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.suite.calls import Called, Sample
-from funcnn.suite.identity import is_of_jax
+from funcnn.suite.identity import is_named, is_of_jax
 from funcnn.suite.operands import is_array, is_key
 from funcnn.suite.stopping import NoAnswer, answer
 from funcnn.suite.table import Row
@@ -156,7 +156,7 @@ class Checking:
     def _verdict(self, step: Step, row: Row) -> Row:
         name = step.called.identity.name
         function, operands = step.sample.stated(name)
-        intent: Intent = "surrogate" if name in self.limits.surrogates else "derivative"
+        intent: Intent = "surrogate" if is_named(name, self.limits.surrogates) else "derivative"
         with warnings.catch_warnings(), jax.enable_x64(step.called.x64):
             warnings.simplefilter("ignore")
             operands = jax.tree.map(_as_array, operands)
