@@ -98,7 +98,13 @@ class Branches:
         by_hand = np.where(np.isfinite(manual[where]), manual[where], np.nan)
         error = np.nan_to_num(np.abs(by_hand - known), nan=0.0)
         sizes = np.maximum(np.abs(by_hand), np.abs(known))
-        error[~(error > _OFF * sizes + _NOTHING * np.max(np.abs(np.nan_to_num(manual))))] = 0.0
+        error[
+            ~(
+                error
+                > _OFF * sizes
+                + _NOTHING * np.max(np.abs(np.nan_to_num(manual, posinf=0.0, neginf=0.0)))
+            )
+        ] = 0.0
         worst = int(np.argmax(error))
         if not error[worst]:
             return ""
