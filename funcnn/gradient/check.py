@@ -35,6 +35,7 @@ __all__ = ["CheckReport", "GradientError", "Result", "check"]
 # The checks register themselves: no file is named here.
 import_files("funcnn.gradient.checks")
 import_files("funcnn.gradient.mutation")
+import_files("funcnn.gradient.hunt")
 LEVELS = by_level()
 # What concerns another setting is a failure there, too.
 _STRICT_LEVELS = {"release"}
@@ -58,8 +59,9 @@ def check(
     reference, both in float64; exact zero from a zero cotangent and exact homogeneity under -1 and
     powers of two; the dot test <w, J v> = <J' w, v>, with J v from forward mode. Level "full" adds
     rounding in the low precisions, transformations, finite differences, edge values, kinks,
-    residuals, second derivatives and determinism; level "release" mutants and cost. What fails to
-    hold its contract or to compute its value is not checked further: later numbers would mislead.
+    residuals, second derivatives and determinism; level "release" mutants, cost and a short `hunt`.
+    What fails to hold its contract or to compute its value is not checked further: later numbers
+    would mislead.
 
     What has no reverse mode without the rule (a loop that ends by itself, a callback) is held
     against forward mode of the loop's body or, where there is none either, against differences. A
