@@ -90,7 +90,7 @@ ORDER = {
         *("diagnosis", "sites", "comparison", "check"),
     ],
     "funcnn.suite": [
-        *("identity", "operands", "calls", "programs", "recording", "table", "stopping"),
+        *("identity", "operands", "calls", "programs", "recording", "table"),
         *("checking", "distribution", "session", "plugin"),
     ],
 }

@@ -15,19 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.errors import first_line
+from funcnn.gradient.case.memory import MEGABYTES, megabytes_of_check
 from funcnn.gradient.check import check
+from funcnn.gradient.program.answering import NoAnswer, answer
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.suite.calls import Called, Sample
 from funcnn.suite.identity import is_of_jax
 from funcnn.suite.operands import is_array, is_key
-from funcnn.suite.stopping import NoAnswer, answer
 from funcnn.suite.table import Row
 from funcnn.types import Function, Intent, Level
-
-# A check holds several pullbacks and cotangents in float64, and their programs.
-_COPIES = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Limits:
 
     seconds: float = 120.0
     seconds_each: float = 30.0
-    megabytes: float = 2048.0
+    megabytes: float = MEGABYTES
     level: Level = "fast"
     surrogates: Collection[str] = ()
 
@@ -139,8 +137,7 @@ class Checking:
     def _checked(self, step: Step, row: Row) -> Row:
         sample = step.sample
         row = dataclasses.replace(row, how=sample.how)
-        size = sum(x.nbytes for x in sample.leaves if is_array(x) and hasattr(x, "nbytes"))
-        needed = size * _COPIES / 2**20
+        needed = megabytes_of_check(sample.leaves)
         if needed > self.limits.megabytes:
             note = f"a check of it takes about {needed:,.0f} MB"
             return dataclasses.replace(row, verdict="not checked", note=note)
@@ -156,12 +153,13 @@ class Checking:
     def _verdict(self, step: Step, row: Row) -> Row:
         name = step.called.identity.name
         function, operands = step.sample.stated(name)
+        given = {"level": self.limits.level, "megabytes": self.limits.megabytes}
         intent: Intent = "surrogate" if name in self.limits.surrogates else "derivative"
         with warnings.catch_warnings(), jax.enable_x64(step.called.x64):
             warnings.simplefilter("ignore")
             operands = jax.tree.map(_as_array, operands)
             _call_again(function, operands, forward=isinstance(step.sample.rule, jax.custom_jvp))
-            report = check(function, *operands, level=self.limits.level, intent=intent)
+            report = check(function, *operands, intent=intent, **given)
         return _said(report, row, intent)
 
 

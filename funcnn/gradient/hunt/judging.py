@@ -7,7 +7,7 @@ that of `check` at these arguments, appeals included.
 from __future__ import annotations
 
 import dataclasses
-import math
+import textwrap
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,7 @@ _SMALL = 1e-270  # what is below may have lost its digits in float64
 # Numbers of a low precision nearer to its ends are left out, as by check's laws; float16 is small.
 _FAR, _NOT_SO_FAR = 2.0**40, 2.0**6
 _POOR = 0.05  # of a value: a program that is off by more does not compute it in this precision
+_SHOWN = 100  # characters of the numbers of a trial
 _ORDINARY = 1e30  # beyond it, and below its inverse, float64 itself may leave its range
 
 
@@ -45,6 +46,14 @@ class Trial:
     x: tuple[np.ndarray, ...]
     w: tuple[np.ndarray, ...]
     how: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        x, w = (", ".join(str(leaf.tolist()) for leaf in leaves) for leaves in (self.x, self.w))
+        return f"arguments {_shortened(x)}, cotangents {_shortened(w)}"
+
+
+class Endless(Exception):
+    """A rule's backward pass had to be stopped, where the function without its rules ended."""
 
 
 class Score(NamedTuple):
@@ -67,7 +76,11 @@ class Score(NamedTuple):
 
 
 def score(place: Place, trial: Trial) -> Score:
-    """The error of the gradient at a trial; where its value is not defined nothing is said."""
+    """The error of the gradient at a trial; where its value is not defined nothing is said.
+
+    Raises:
+        Endless: the rule alone does not end there.
+    """
     with np.errstate(all="ignore"):
         try:
             found, w, truth = _in_float64(place, trial)
@@ -96,13 +109,24 @@ def _in_float64(place: Place, trial: Trial) -> tuple[Score, list[Any], list[np.n
         if place.pinned:
             why = "" if _has_low(place) else "it computes in a dtype of its own"
             return Score(0.0, why=why), w, truth
-        manual = [np.asarray(m) for m in place.exact.pull_manual(x, w)[1]]
+        manual = _by_hand(place.exact, x, w, truth)
     truth = _but_what_spreads(place, trial, truth)
     best = Score(0.0, why="the derivative is not finite")
     for i in _floats(place):
         one = _of_leaf(i, manual[i], truth[i])
         best = one if best.why or one.ratio > best.ratio else best
     return best, w, truth
+
+
+def _by_hand(
+    subject: Subject, x: tuple[Any, ...], w: list[Any], truth: list[np.ndarray]
+) -> list[np.ndarray]:
+    try:
+        return [np.asarray(m) for m in subject.pull_manual(x, w)[1]]
+    except EndlessLoop as error:
+        if not all(np.all(np.isfinite(leaf)) for leaf in (*x, *truth)):
+            raise
+        raise Endless(f"{error} on the way back; without the rule it ends") from error
 
 
 def _floats(place: Place) -> list[int]:
@@ -144,7 +168,7 @@ def _as_given(place: Place, trial: Trial, w: list[Any], truth: list[np.ndarray])
     if not all(map(_is_ordinary, trial.x)):
         return Score(0.0)
     low_w = _low(w, trial)
-    manual = [np.asarray(m) for m in place.low.pull_manual(trial.x, low_w)[1]]
+    manual = _by_hand(place.low, trial.x, low_w, truth)
     off = [i for i in _floats(place) if _is_off(manual[i], truth[i])]
     if not off or not _computes_its_value(place, trial, low_w):
         return Score(0.0)
@@ -205,6 +229,10 @@ def _comes_near(low: np.ndarray, exact: np.ndarray) -> bool:
     slack = float(jnp.finfo(low.dtype).smallest_normal) * _FAR
     error = np.abs(low.astype(np.float64) - np.where(known, exact, 0.0))
     return bool(np.all(~known | (error <= _POOR * size + slack)))
+
+
+def _shortened(numbers: str) -> str:
+    return textwrap.shorten(numbers, _SHOWN, placeholder=" ...") or "none"
 
 
 def verdict(place: Place, trial: Trial, found: Score) -> tuple[Verdict, str]:
@@ -282,13 +310,3 @@ def _low_verdict(place: Place, trial: Trial, i: int) -> tuple[Verdict, str]:
     manual = (*manual[:i], shown, *manual[i + 1 :])
     truth = [*truth[:i], np.where(known, truth[i], 0.0), *truth[i + 1 :]]
     return judged(place.low.at(trial.x), exact, i, low_w, manual, truth)
-
-
-def size_of(found: Score) -> str:
-    """The error and what is allowed, in words.
-
-    >>> size_of(Score(3e8, 0.3, 1e-9))
-    'off by 0.3 where 1e-09 is allowed'
-    """
-    error = "not finite" if math.isinf(found.error) else f"off by {found.error:.3g}"
-    return f"{error} where {found.allowed:.2g} is allowed"

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 
 from funcnn.core.errors import first_line
+from funcnn.gradient.case.memory import MEGABYTES, megabytes_of_check
 from funcnn.gradient.hunt.drawing import Drawing
-from funcnn.gradient.hunt.judging import Score, Trial, score, verdict
+from funcnn.gradient.hunt.judging import Endless, Score, Trial, score, verdict
 from funcnn.gradient.hunt.place import Hunted, Place
+from funcnn.gradient.program.answering import step
 
 _AT_ONCE = 150  # trials between two new sizes
 _SAME = 3  # appeals of one kind of numbers
@@ -31,6 +33,7 @@ class Counts:
         why_not: how many of the others, by the reason.
         excused: how many looked wrong, and `check` did not say so, by its verdict.
         refused: sizes that the function does not take.
+        large: sizes that would take too much memory.
         places: sizes that it takes.
     """
 
@@ -39,6 +42,7 @@ class Counts:
     why_not: Counter[str] = dataclasses.field(default_factory=Counter)
     excused: Counter[str] = dataclasses.field(default_factory=Counter)
     refused: int = 0
+    large: int = 0
     places: int = 0
 
 
@@ -65,12 +69,14 @@ class Search:
         hunted: the function.
         seed: of all that is drawn.
         counts: what was tried.
+        megabytes: what the trials of one size may take.
         appeals: how often `check` was asked.
     """
 
     hunted: Hunted
     seed: int
     counts: Counts = dataclasses.field(default_factory=Counts)
+    megabytes: float = MEGABYTES
     appeals: int = 0
     _asked: Counter[tuple[str, ...]] = dataclasses.field(default_factory=Counter)
 
@@ -118,6 +124,9 @@ class Search:
         """The function at these sizes; None where it does not take them."""
         try:
             place = self.hunted.at(sizes, self.seed)
+            if megabytes_of_check(place.situation.args) > self.megabytes:
+                self.counts.large += 1
+                return None
             jax.eval_shape(place.low.automatic, *place.low.x)
         except Exception:  # whatever it raises, the function does not take these sizes
             self.counts.refused += 1
@@ -140,8 +149,12 @@ class Search:
         """What a trial shows."""
         self.counts.trials += 1
         place = drawing.place
+        step(lambda: f"a trial, {trial}")
         try:
             found = score(place, trial)
+        except Endless as error:
+            plain = dataclasses.replace(trial, how=())  # to make it smaller would take for ever
+            return Wrong(place, plain, Score(np.inf, np.inf), str(error))
         except Exception as error:
             found = Score(0.0, why=f"it raised: {first_line(error)}")
         drawing.tell(trial, found.why)
