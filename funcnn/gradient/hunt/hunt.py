@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -83,8 +83,7 @@ def hunt(
     start, counts = time.monotonic(), Counts()
     hunted = list(_hunted(target, args, fixed, reference, seed))
     rules = sum(_rules(one) for one, _ in hunted)
-    if not hunted or not rules:
-        why = "it calls no hand-written rule" if hunted else "no case without a truth of its own"
+    if why := _why_not(hunted, rules):
         return HuntReport(name, seed=seed, why=why)
     found = None
     for k, (one, case) in enumerate(hunted):
@@ -158,6 +157,17 @@ def _hunted(
         kinds[kind] += 1
         if kinds[kind] == 1 and len(kinds) <= _CASES and all(map(np.size, leaves)):
             yield Hunted.of_rule(target, case), case
+
+
+def _why_not(hunted: Sequence[tuple[Hunted, Case]], rules: int) -> str:
+    """Why there is nothing to hunt, or ""."""
+    if not hunted:
+        return "no case without a truth of its own"
+    if not rules:
+        return "it calls no hand-written rule"
+    if not any("float" in one.kinds for one, _ in hunted):
+        return "no argument is of floating point"
+    return ""
 
 
 def _rules(hunted: Hunted) -> int:

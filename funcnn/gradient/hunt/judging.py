@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -109,7 +110,9 @@ def _in_float64(place: Place, trial: Trial) -> tuple[Score, list[Any], list[np.n
         if place.pinned:
             why = "" if _has_low(place) else "it computes in a dtype of its own"
             return Score(0.0, why=why), w, truth
-        manual = _by_hand(place.exact, x, w, truth)
+        value, manual = _by_hand(place.exact, x, w, truth)
+    if any(np.any(np.isnan(v)) for v in value) and not _all_finite(trial.x):
+        return Score(0.0, why="the value by hand is NaN at an infinite argument"), w, truth
     truth = _but_what_spreads(place, trial, truth)
     best = Score(0.0, why="the derivative is not finite")
     for i in _floats(place):
@@ -120,13 +123,19 @@ def _in_float64(place: Place, trial: Trial) -> tuple[Score, list[Any], list[np.n
 
 def _by_hand(
     subject: Subject, x: tuple[Any, ...], w: list[Any], truth: list[np.ndarray]
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The value of the function with its rules, and its cotangents."""
     try:
-        return [np.asarray(m) for m in subject.pull_manual(x, w)[1]]
+        y, pulled = subject.pull_manual(x, w)
+        return [np.asarray(v) for v in y], [np.asarray(m) for m in pulled]
     except EndlessLoop as error:
-        if not all(np.all(np.isfinite(leaf)) for leaf in (*x, *truth)):
+        if not _all_finite((*x, *truth)):
             raise
         raise Endless(f"{error} on the way back; without the rule it ends") from error
+
+
+def _all_finite(leaves: Iterable[np.ndarray]) -> bool:
+    return all(np.all(np.isfinite(leaf)) for leaf in leaves)
 
 
 def _floats(place: Place) -> list[int]:
@@ -138,7 +147,7 @@ def _but_what_spreads(place: Place, trial: Trial, truth: list[np.ndarray]) -> li
 
     How XLA computes decides there, and it has another way in another dtype.
     """
-    if all(np.all(np.isfinite(leaf)) for leaf in trial.x) or not _has_low(place):
+    if _all_finite(trial.x) or not _has_low(place):
         return truth
     finite = _finite_in_low(place, trial)
     return [np.where(known, t, np.nan) for known, t in zip(finite, truth, strict=True)]
@@ -168,7 +177,7 @@ def _as_given(place: Place, trial: Trial, w: list[Any], truth: list[np.ndarray])
     if not all(map(_is_ordinary, trial.x)):
         return Score(0.0)
     low_w = _low(w, trial)
-    manual = _by_hand(place.low, trial.x, low_w, truth)
+    _, manual = _by_hand(place.low, trial.x, low_w, truth)
     off = [i for i in _floats(place) if _is_off(manual[i], truth[i])]
     if not off or not _computes_its_value(place, trial, low_w):
         return Score(0.0)
@@ -259,7 +268,7 @@ def _algebra(place: Place, trial: Trial, i: int) -> tuple[Verdict, str]:
     with jax.enable_x64(True):
         x, w = cast(trial.x, "float64"), _finite_only(place, trial)
         subject = place.exact.at(x)
-        if not all(np.all(np.isfinite(leaf)) for leaf in x):
+        if not _all_finite(x):
             finite = _finite_in_low(place, trial)
             return Point(subject, x, w, (), tuple(~known for known in finite)).verdict()
         said, note = truth_of_leaf(place.situation, subject, [("hunted", w)], i)

@@ -16,6 +16,7 @@ from funcnn.gradient.hunt.drawing import Drawing
 from funcnn.gradient.hunt.judging import Endless, Score, Trial, score, verdict
 from funcnn.gradient.hunt.place import Hunted, Place
 from funcnn.gradient.program.answering import step
+from funcnn.gradient.program.loops import Ending
 
 _AT_ONCE = 150  # trials between two new sizes
 _SAME = 3  # appeals of one kind of numbers
@@ -131,17 +132,12 @@ class Search:
         except Exception:  # whatever it raises, the function does not take these sizes
             self.counts.refused += 1
             return None
-        ones = tuple(np.ones(s.shape, s.dtype) for s in place.outputs)
-        try:
-            place.low.pull_manual.eval_shape(place.low.x, list(ones))
-        except Exception as error:
-            try:
-                place.low.pull_automatic.eval_shape(place.low.x, list(ones))
-            except Exception:  # without the rule, too
-                self.counts.refused += 1
-                return None
-            note = f"the rule raises where its reference does not: {first_line(error)}"
-            return Wrong(place, Trial(place.low.x, ones), Score(np.inf, np.inf), note)
+        if raised := raised_by_rule(place):
+            note = f"the rule raises where its reference does not: {raised}"
+            return Wrong(place, Trial(place.low.x, _ones(place)), Score(np.inf, np.inf), note)
+        if _raises(place.low.pull_manual, place):  # and without the rule, too
+            self.counts.refused += 1
+            return None
         self.counts.places += 1
         return place
 
@@ -183,3 +179,21 @@ class Search:
             return False
         self.appeals += 1
         return True
+
+
+def raised_by_rule(place: Place) -> str:
+    """What the function raises when its gradient is traced, and without its rules does not."""
+    raised = _raises(place.low.pull_manual, place)
+    return raised if raised and not _raises(place.low.pull_automatic, place) else ""
+
+
+def _raises(pull: Ending, place: Place) -> str:
+    try:
+        pull.eval_shape(place.low.x, list(_ones(place)))
+    except Exception as error:
+        return first_line(error)
+    return ""
+
+
+def _ones(place: Place) -> tuple[np.ndarray, ...]:
+    return tuple(np.ones(s.shape, s.dtype) for s in place.outputs)
