@@ -29,7 +29,6 @@ from funcnn.commands.options import (
 )
 from funcnn.commands.values import path
 
-
 _LIMITS = ("seconds_each", "megabytes")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ def check(
     What has no reverse mode without the rule (a loop that ends by itself, a callback) is held
     against forward mode of the loop's body or, where there is none either, against differences. A
     loop that has not ended after some seconds is stopped, and what it was to show is inconclusive.
-    Nothing else is: a callback that does not return is waited for here, and `funcnn check` stops it.
+    Nothing else is: a callback that does not return is waited for here; `funcnn check` stops it.
 
     Args:
         target: a Rule, checked on its own cases or on `args`; or a function, checked on `args`

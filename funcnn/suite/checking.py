@@ -91,9 +91,6 @@ def group(one: Called, own: Callable[[str], bool]) -> int:
 class Checking:
     """The checks of a suite.
 
-    Attributes:
-        left_behind: how many threads go on in compiled code.
-
     >>> import jax.numpy as jnp
     >>> from funcnn.suite.recording import Recorder
     >>> recorder = Recorder(lambda name: True)
@@ -107,7 +104,6 @@ class Checking:
 
     def __init__(self, limits: Limits, claim: Callable[[str], bool] = lambda name: True):
         self.limits, self._claim = limits, claim
-        self.left_behind = 0
 
     def rows(self, called: Sequence[Called], own: Callable[[str], bool]) -> list[Row]:
         """A row for each kind of call, checked in the time that there is."""
@@ -144,7 +140,6 @@ class Checking:
         try:
             return answer(lambda: self._verdict(step, row), self.limits.seconds_each)
         except NoAnswer as error:
-            self.left_behind += error.left_behind
             return dataclasses.replace(row, verdict="no answer", note=str(error))
         except Exception as error:
             note = f"{type(error).__name__}: {first_line(error)}"

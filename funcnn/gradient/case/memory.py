@@ -36,4 +36,8 @@ def too_large(tree: PyTree, megabytes: float) -> str:
     if needed <= megabytes:
         return ""
     more = f"give smaller arguments, or megabytes={math.ceil(needed)}"
-    return f"it takes about {needed:,.0f} MB, and {megabytes:,.0f} are allowed: {more}"
+    return f"it takes about {_short(needed)} MB, and {_short(megabytes)} are allowed: {more}"
+
+
+def _short(megabytes: float) -> str:
+    return f"{megabytes:,.0f}" if megabytes >= 1 else f"{megabytes:.2g}"

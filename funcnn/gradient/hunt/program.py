@@ -81,16 +81,17 @@ def _cotangents(wrong: Wrong) -> str:
     place, w = wrong.place, iter(wrong.trial.w)
 
     def text(shape: Any) -> str:
-        if jnp.issubdtype(shape.dtype, jnp.complexfloating):
+        if isinstance(shape, Parts):
             real, imag = next(w), next(w)
             return f"{written(np.asarray(real))} - 1j * {written(np.asarray(imag))}"
         if jnp.issubdtype(shape.dtype, jnp.floating):
             return written(next(w))
         return f"np.zeros({shape.shape}, jax.dtypes.float0)"
 
-    args = arguments_of(wrong)
-    shapes = jax.eval_shape(place.hunted.f, *args)
-    return _tree(jax.tree.map(text, shapes))
+    # Without its rules, one of which may raise at these sizes.
+    situation = place.situation
+    shapes = jax.eval_shape(situation.automatic, *situation.args)
+    return _tree(jax.tree.map(text, shapes, is_leaf=lambda x: isinstance(x, Parts)))
 
 
 def written(tree: PyTree) -> str:

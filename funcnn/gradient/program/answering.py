@@ -21,15 +21,7 @@ _TIMES = 5  # that it is told
 
 
 class NoAnswer(Exception):
-    """Something has not returned; the message says after how long.
-
-    Attributes:
-        left_behind: whether its thread goes on, in compiled code that nothing can stop.
-    """
-
-    def __init__(self, message: str, left_behind: bool):
-        super().__init__(message)
-        self.left_behind = left_behind
+    """Something has not returned; the message says after how long, and in what."""
 
 
 class _Stopped(BaseException):
@@ -54,12 +46,12 @@ class _Signs:
 
 
 class _End:
-    """How this process ends where a thread is left behind."""
+    """How this process ends after a thread was stopped, whether it is left behind or not."""
 
     code = 1
 
     def __call__(self) -> None:
-        """End at once: JAX, at its end, would wait for what it computes."""
+        """At once: JAX, at its end, would wait for what it computes, and is no more in order."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -81,8 +73,9 @@ def step(what: Callable[[], str]) -> None:
 def answer(function: Callable[[], Any], seconds: float, *, patient: bool = False) -> Any:
     """What a function returns, or raises, where it does so in time.
 
-    It runs in a thread of its own, so that a loop in compiled code leaves this one free. A thread
-    that is left behind does not keep the process from its end.
+    It runs in a thread of its own, so that a loop in compiled code leaves this one free. Where that
+    thread was stopped the process ends without waiting for it, with exit code 1 (130 after an
+    interrupt) unless `end_with` says another one.
 
     Args:
         function: what is run.
@@ -127,7 +120,8 @@ def answer(function: Callable[[], Any], seconds: float, *, patient: bool = False
     if thread.is_alive():
         doing = _SIGNS.step()
         where = f" in {doing}" if doing else ""
-        raise NoAnswer(f"no answer in {seconds:g} s{where}", _end(thread))
+        _end(thread)
+        raise NoAnswer(f"no answer in {seconds:g} s{where}")
     returned, value = outcome[0]
     if returned:
         return value
@@ -147,8 +141,10 @@ def _silence() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
-def _end(thread: threading.Thread) -> bool:
-    """Raise an exception inside a thread, at its next step in Python; whether it goes on."""
+def _end(thread: threading.Thread) -> None:
+    """Raise an exception inside a thread, at its next step in Python."""
+    atexit.unregister(_END)
+    atexit.register(_END)
     identifier, stopped = ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stopped)
     with _silence():
         for _ in range(_TIMES):  # what Python calls by itself, as it collects, drops exceptions
@@ -156,7 +152,11 @@ def _end(thread: threading.Thread) -> bool:
             thread.join(_GRACE / _TIMES)
             if not thread.is_alive():
                 break
-    if thread.is_alive():
-        atexit.unregister(_END)
-        atexit.register(_END)
-    return thread.is_alive()
+
+
+def end_with(code: int) -> None:
+    """Say with which code this process ends where a thread was stopped; otherwise it is 1.
+
+    >>> end_with(1)
+    """
+    _END.code = code
