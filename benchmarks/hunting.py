@@ -16,8 +16,9 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import jax
@@ -29,8 +30,6 @@ from funcnn.gradient.hunt.hunt import HuntReport, hunt
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "laboratory.md"
 BEGIN, END = "<!-- table of the hunts -->\n", "<!-- end of the table -->"
-# What a rule of the catalogue has wrong that is no derivative at some arguments.
-ELSEWHERE = {"primal": "its value", "contract": "its contract"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,7 @@ def wrong() -> Iterator[Target]:
     from catalogue_wrong import VALUE, WRONG
 
     for name, one in WRONG.items():
-        kind = "a derivative" if one.checks & VALUE else ", ".join(sorted(one.checks))
+        kind = "a derivative" if one.checks & VALUE else " or ".join(sorted(one.checks))
         yield Target(name, kind, one.make, devices=one.needs)
 
 
@@ -157,6 +156,79 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+SHOWN = {
+    "wrong": "wrong at ordinary arguments",
+    "somewhere": "right there, wrong elsewhere",
+    "rules": "right: the rules of funcnn",
+    "right": "right: rules that a poor checker takes for wrong ones",
+    "mended": "right: those wrong elsewhere, mended",
+    "foreign": "right: as other people write them",
+    "public": "right: of JAX, Flax, Equinox, Optax, Haiku",
+}
+KINDS = {
+    "primal": "the value alone",
+    "contract": "a dtype, a shape or a tree",
+    "contract or primal": "the dtype of the value",
+    "edge": "a NaN that is lost",
+    "second_order": "the second derivative",
+    "context": "the matmul precision",
+    "kink or truth": "a kink",
+}
+HEAD = (
+    *("rules", "how many", "seconds allowed", "found", "seconds taken, median"),
+    *("numbers in the example, median and most", "digits, median", "trials compared, median"),
+)
+
+
+def table(paths: Sequence[Path]) -> str:
+    """The counts as a table in Markdown."""
+    rows = [row for path in paths for row in read(path) if not row["why"]]
+    versions = ", ".join(sorted({row["jax"] for row in rows}))
+    lines = [
+        f"jax {versions}, on two cores that had ten other programs to run.",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        f"|{' --- |' * len(HEAD)}",
+    ]
+    for name, text in SHOWN.items():
+        of = [row for row in rows if row["set"] == name]
+        kinds = list(dict.fromkeys(row["kind"] for row in of)) if name == "wrong" else []
+        for kind in kinds:
+            lines.append(
+                _line(
+                    f"{text}: {KINDS.get(kind, kind)}", [row for row in of if row["kind"] == kind]
+                )
+            )
+        if of and not kinds:
+            lines.append(_line(text, of))
+    return "\n".join(lines) + "\n"
+
+
+def _line(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    found = [row for row in rows if row["found"]]
+    elements, lengths = ([row[key] for row in found] for key in ("elements", "digits"))
+    budgets = sorted({row["budget"] for row in rows})
+    cells = [
+        text,
+        str(len(rows)),
+        " or ".join(f"{budget:g}" for budget in budgets),
+        str(len(found)),
+        f"{median(row['seconds'] for row in found):.0f}" if found else "",
+        f"{median(elements):.0f}, {max(elements)}" if found else "",
+        f"{median(lengths):.0f}" if found else "",
+        f"{median(row['compared'] for row in rows):.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def write_table(paths: Sequence[Path]) -> None:
+    """Put the table where it stands in the documentation."""
+    text = PAGE.read_text("utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}{table(paths)}{END}{after}", "utf-8")
+
+
 def main() -> int:
     """Measure a set, or write the table."""
     parser = argparse.ArgumentParser(description="What `fnn.hunt` finds.")
@@ -165,7 +237,11 @@ def main() -> int:
     one.add_argument("set", choices=SETS)
     one.add_argument("--out", type=Path, required=True)
     one.add_argument("--budget", type=float, default=60.0)
+    commands.add_parser("table").add_argument("files", nargs="+", type=Path)
     options = parser.parse_args()
+    if options.command == "table":
+        write_table(options.files)
+        return 0
     sys.path.insert(0, str(ROOT / "tests" / "gradient"))
     measure(options.set, options.out, options.budget)
     return 0
