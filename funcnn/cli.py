@@ -29,8 +29,6 @@ from funcnn.commands.options import (
 )
 from funcnn.commands.values import path
 
-_LIMITS = ("seconds_each", "megabytes")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; no traceback reaches the user.
@@ -204,15 +202,14 @@ def _on_config_or_target(command: Callable[..., int], options: argparse.Namespac
 def _check(options: argparse.Namespace) -> int:
     from funcnn.commands.check import check_rules
 
-    of_rules = _given(options, "level", "case", "seed", "processes", "strict", *_LIMITS)
+    of_rules = _given(options, "level", "case", "seed", "processes", "strict")
     return check_rules(options.rules, **of_rules, **_of_target(options))
 
 
 def _hunt(options: argparse.Namespace) -> int:
     from funcnn.commands.hunt import hunt_rules
 
-    of_rules = _given(options, "budget", "seed", *_LIMITS)
-    return hunt_rules(options.rules, **of_rules, **_of_target(options))
+    return hunt_rules(options.rules, **_given(options, "budget", "seed"), **_of_target(options))
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -220,7 +217,8 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _of_target(options: argparse.Namespace) -> dict[str, Any]:
-    return {"as_json": options.json, **_given(options, "target", "arguments", "html")}
+    limits = _given(options, "seconds_each", "megabytes")
+    return {"as_json": options.json, **_given(options, "target", "arguments", "html"), **limits}
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -30,7 +30,6 @@ _SMALL = 1e-270  # what is below may have lost its digits in float64
 # Numbers of a low precision nearer to its ends are left out, as by check's laws; float16 is small.
 _FAR, _NOT_SO_FAR = 2.0**40, 2.0**6
 _POOR = 0.05  # of a value: a program that is off by more does not compute it in this precision
-_SHOWN = 100  # characters of the numbers of a trial
 _ORDINARY = 1e30  # beyond it, and below its inverse, float64 itself may leave its range
 
 
@@ -241,7 +240,7 @@ def _comes_near(low: np.ndarray, exact: np.ndarray) -> bool:
 
 
 def _shortened(numbers: str) -> str:
-    return textwrap.shorten(numbers, _SHOWN, placeholder=" ...") or "none"
+    return textwrap.shorten(numbers, 100, placeholder=" ...") or "none"
 
 
 def verdict(place: Place, trial: Trial, found: Score) -> tuple[Verdict, str]:
