@@ -89,13 +89,8 @@ def _train(options: argparse.Namespace) -> int:
     config = _config(options)
     from funcnn.commands.train import train
 
-    return train(
-        config,
-        resume=options.resume,
-        strict=options.strict,
-        profile=options.profile,
-        as_json=options.json,
-    )
+    chosen = _given(options, "resume", "strict", "profile")
+    return train(config, **chosen, as_json=options.json)
 
 
 def _eval(options: argparse.Namespace) -> int:
