@@ -67,8 +67,8 @@ def check_positive(tool: str, name: str, value: object, what: str = "a number") 
     Traceback (most recent call last):
     ValueError: hunt: budget is a number of seconds above 0, found float -1.0
     """
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not real or not 0 < float(value) < float("inf"):
+    kinds = (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
         raise ValueError(f"{tool}: {name} is {what} above 0, found {described(value)}")
 
 

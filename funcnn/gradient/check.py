@@ -256,9 +256,9 @@ def _check_function(
     with plainly("check"):
         program = trace_real(situation.manual, situation.args, case.args)
     rules = sites(program.jaxpr)
-    if large := too_large(case.args, megabytes):
-        results = tuple(_not_begun(situation, large))
-        return CheckReport(name, results, situation.leaves, len(rules), situation.source)
+    if why := too_large(case.args, megabytes):
+        large = tuple(_not_begun(situation, why))
+        return CheckReport(name, large, situation.leaves, len(rules), situation.source)
     if not rules and case.reference is None:
         judged = tuple(native(situation))
         report = CheckReport(name, judged, situation.leaves, 0, situation.source)

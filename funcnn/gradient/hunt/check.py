@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.representatives import shown_elsewhere
@@ -39,13 +40,13 @@ def hunt(situation: Situation) -> Iterator[Result]:
 
 
 def _report(situation: Situation) -> HuntReport:
-    rule, case, options = situation.rule, situation.case, {"seed": situation.seed}
+    rule, case = situation.rule, situation.case
+    limits: dict[str, Any] = {"budget": _SECONDS, "seed": situation.seed}
     if rule is not None:
-        options |= {"static": case.static, "reference": case.reference}
-        return hunting.hunt(rule, *case.args, budget=_SECONDS, **options)
+        more: dict[str, Any] = {"static": case.static, "reference": case.reference}
+        return hunting.hunt(rule, *case.args, **more, **limits)
     reference = None if case.reference is None else situation.automatic
-    f, args = situation.manual, situation.args
-    return hunting.hunt(f, *args, budget=_SECONDS, reference=reference, **options)
+    return hunting.hunt(situation.manual, *situation.args, reference=reference, **limits)
 
 
 def _result(situation: Situation, report: HuntReport) -> Result:

@@ -18,7 +18,7 @@ import numpy as np
 from funcnn.gradient.case.pullbacks import Subject, cast
 from funcnn.gradient.checks.algebra import truth_of_leaf
 from funcnn.gradient.checks.as_given import is_near, judged
-from funcnn.gradient.hunt.extremes import leaves_the_range
+from funcnn.gradient.hunt.extremes import leaves_the_range, overflows_as_given
 from funcnn.gradient.hunt.place import Place
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.truth.appeal import NOISE, rounding_of
@@ -49,7 +49,7 @@ class Trial:
 
     def __str__(self) -> str:
         x, w = (", ".join(str(leaf.tolist()) for leaf in leaves) for leaves in (self.x, self.w))
-        return f"arguments {_shortened(x)}, cotangents {_shortened(w)}"
+        return textwrap.shorten(f"arguments {x}, cotangents {w}", 200, placeholder=" ...")
 
 
 class Endless(Exception):
@@ -239,10 +239,6 @@ def _comes_near(low: np.ndarray, exact: np.ndarray) -> bool:
     return bool(np.all(~known | (error <= _POOR * size + slack)))
 
 
-def _shortened(numbers: str) -> str:
-    return textwrap.shorten(numbers, 100, placeholder=" ...") or "none"
-
-
 def verdict(place: Place, trial: Trial, found: Score) -> tuple[Verdict, str]:
     """What `check` says of the leaf at this trial, appeals included, and why."""
     i = found.leaf
@@ -252,6 +248,8 @@ def verdict(place: Place, trial: Trial, found: Score) -> tuple[Verdict, str]:
                 return "inconclusive", "float64 itself leaves its range on the way"
             if found.dtype == "float64":
                 return _algebra(place, trial, i)
+            if overflows_as_given(place, trial):
+                return "inconclusive", "the function without its rule overflows on the way"
             return _low_verdict(place, trial, i)
         except EndlessLoop as error:
             return "inconclusive", f"stopped: {error}"

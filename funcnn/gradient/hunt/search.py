@@ -132,7 +132,11 @@ class Search:
         except Exception:  # whatever it raises, the function does not take these sizes
             self.counts.refused += 1
             return None
-        if raised := raised_by_rule(place):
+        raised = raised_by_rule(place)
+        if raised and self._broadcasts(place):
+            self.counts.refused += 1
+            return None
+        if raised:
             note = f"the rule raises where its reference does not: {raised}"
             return Wrong(place, Trial(place.low.x, _ones(place)), Score(np.inf, np.inf), note)
         if _raises(place.low.pull_manual, place):  # and without the rule, too
@@ -140,6 +144,17 @@ class Search:
             return None
         self.counts.places += 1
         return place
+
+    def _broadcasts(self, place: Place) -> bool:
+        """Whether an axis of 1 stands for that of an array which the function holds itself.
+
+        Its outputs then are as large as before, and the rule was made for arguments as large.
+        """
+        if 1 not in place.sizes.values():
+            return False
+        before = [s.shape for s in self.hunted.at({}, self.seed).outputs]
+        shapes = [s.shape for s in place.outputs]
+        return shapes == before and any(n in shape for shape in shapes for n in place.sizes)
 
     def tried(self, drawing: Drawing, trial: Trial) -> Wrong | None:
         """What a trial shows."""
