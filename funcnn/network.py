@@ -16,7 +16,10 @@ from funcnn.chosen import (
     chosen_task,
 )
 from funcnn.config import Config, ConfigError
+from funcnn.core.caching import start_cache
 from funcnn.core.errors import first_line
+from funcnn.core.layer import Layer
+from funcnn.core.memory import SeesAhead
 from funcnn.data.known import Known
 from funcnn.foreign import BUILDS, no_exit
 from funcnn.task.losses.softmax_cross_entropy import softmax_cross_entropy
@@ -74,6 +77,7 @@ def network_of(config: Config, known: Known) -> Network:
         _check_augmenting(measured, row)
         statistics = _outputs_and_statistics(measured, params, row, known.classes, source)
         carry = _carry(config, measured, params, inputs)
+        _check_sight(config, model, params)
 
     def draw() -> Params:
         with no_exit(source):
@@ -169,6 +173,19 @@ def _carry(config: Config, measured: Measured, params: Params, inputs: PyTree) -
         kind = type(found).__name__
         raise ConfigError([f"{source}: of (carry, x) a model returns (carry, y), found a {kind}"])
     return found[0]
+
+
+def _check_sight(config: Config, model: Layer, params: Params) -> None:
+    """A ConfigError where a model sees the next tokens, which it is to foretell: it would copy."""
+    if config.task.name != "language" or config.data.name not in ("text", "tokens"):
+        return
+    try:
+        start_cache(model, params, 1, 1)
+    except SeesAhead as error:
+        why = f"it sees the next tokens, which it is to foretell: {first_line(error)}"
+        raise ConfigError([f"model: {why}"]) from error
+    except Exception:
+        return  # what no cache holds for another reason may be right
 
 
 def _shapes(inputs: PyTree) -> str:

@@ -160,7 +160,7 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/truth/appeal.py",
-        'if kinks is None or kinks[0] != "pass":',
+        "if not known and not in_many_digits(algebra, _ALGEBRA) and not self._met(exact):",
         "if False:",
         "gradient/truth/test_rounded.py",
         "a wrong algebra passes as rounding in the rule's own arithmetic",
@@ -1844,11 +1844,67 @@ MISTAKES: tuple[Mistake, ...] = (
         "dz is below the normal numbers of float16",
     ),
     _mistake(
+        "network.py",
+        '        raise ConfigError([f"model: {why}"]) from error\n',
+        "        return\n",
+        "test_bad_inputs.py::test_bad_input_is_one_line_and_leaves_nothing",
+        "a model that sees the next tokens learns to copy them",
+    ),
+    _mistake(
+        "rules/attention/blocks.py",
+        "return 2.0 ** -max(keys - 1, 0).bit_length()",
+        "return 1.0",
+        "rules/attention/test_attention.py::test_a_mean_of_the_largest_values_is_finite",
+        "the sums of attention overflow where its value does not",
+    ),
+    _mistake(
         "suite/calls.py",
         "discrete(sample.leaves) != discrete(first.leaves)",
         "False",
         "suite/test_suite.py::test_a_wrong_rule_is_found_that_no_test_differentiates",
         "a suite's rule is checked at the first mask alone",
+    ),
+    _mistake(
+        "suite/wrappers.py",
+        "return lambda *args: free(*args)[1]",
+        "return free",
+        "suite/test_suite.py::test_of_a_module_of_nnx_the_parameter_is_named_whose_derivative_is_wrong",
+        "the state that a rule of Flax NNX hands through has to have a derivative",
+    ),
+    _mistake(
+        "suite/wrappers.py",
+        'made_by == "filter_custom_jvp"',
+        'made_by == "filter_jvp"',
+        "suite/test_suite.py::test_what_equinox_holds_fixed_keeps_its_numbers",
+        "a rule of Equinox is differentiated by what was given by keyword",
+    ),
+    _mistake(
+        "suite/identity.py",
+        "return whole if whole.rpartition",
+        "return name if whole.rpartition",
+        "suite/test_suite.py::test_a_rule_inside_a_function_is_named_with_it",
+        "each rule inside a function is called f",
+    ),
+    _mistake(
+        "suite/session.py",
+        "            reporter.write_line(self._failed, red=True)\n",
+        "            pass\n",
+        "suite/test_suite.py::test_a_suite_that_fails_by_itself_says_so_too",
+        "a suite fails, and its last line says that all has passed",
+    ),
+    _mistake(
+        "suite/running.py",
+        "            return original(*args, **keywords)\n",
+        "            return None\n",
+        "suite/test_running.py::test_where_it_has_other_arguments_the_program_runs_all_the_same",
+        "a program of which nothing is seen does not run",
+    ),
+    _mistake(
+        "gradient/program/answering.py",
+        "_SHARED = 3.0",
+        "_SHARED = 1.0",
+        "gradient/program/test_answering.py",
+        "what is slow because others have the processors is without an answer",
     ),
     _mistake(
         "rules/attention/sight.py",
@@ -1898,6 +1954,85 @@ MISTAKES: tuple[Mistake, ...] = (
         "y[:, -1]",
         "generation/test_writing.py::test_it_writes_what_the_loop_without_a_cache_writes",
         "a short prompt goes on from its padding",
+    ),
+    _mistake(
+        "gradient/truth/appeal.py",
+        '<= MET * off["automatic"]:',
+        '<= 10 * off["automatic"]:',
+        "gradient/truth/test_branch_for_one_value.py::test_what_they_do_not_meet_is_wrong",
+        "whatever differences say, a truth that they contradict excuses a gradient",
+    ),
+    _mistake(
+        "gradient/truth/many_digits.py",
+        "if np.all(error <= allowed + MET * misses):",
+        "if np.all(error <= allowed + 10 * misses):",
+        "gradient/truth/test_branch_for_one_value.py::test_what_they_do_not_meet_is_wrong",
+        "whatever many digits say, a truth that they contradict excuses a gradient",
+    ),
+    _mistake(
+        "gradient/truth/many_digits.py",
+        "if not apart <= _STEADY * size or",
+        "if",
+        "gradient/truth/test_many_digits.py::test_what_has_none",
+        "many digits give a kink the mean of its slopes",
+    ),
+    _mistake(
+        "gradient/verdict/judge.py",
+        "np.where(np.isnan(c), 0.0, c)",
+        "c",
+        (
+            "gradient/truth/test_branch_for_one_value.py"
+            "::test_a_moved_argument_that_leaves_the_domain_is_no_noise"
+        ),
+        "an argument that leaves the domain when it is moved makes a right rule wrong",
+    ),
+    _mistake(
+        "gradient/truth/branch.py",
+        "if _may_be_equal(program) and not subject.kinks:",
+        "if False:",
+        (
+            "gradient/truth/test_branch_for_one_value.py"
+            "::test_a_copy_of_autodiff_is_wrong_where_autodiff_is"
+        ),
+        "a rule that autodiff was copied into is right where both take a branch for the function",
+    ),
+    # What float64 cannot reach, and the options of the compiler
+    _mistake(
+        "gradient/truth/coarse.py",
+        " and bent[k] <= _BENT * size + noise[k]",
+        "",
+        "gradient/truth/test_coarse.py::test_where_differences_are_unsure_there_is_no_slope",
+        "coarse differences are sure of themselves at a kink",
+    ),
+    _mistake(
+        "gradient/truth/coarse.py",
+        "if 0 < size >= bar / _KNOWN and",
+        "if size >= bar / _KNOWN and",
+        "gradient/truth/test_coarse.py::test_where_differences_are_unsure_there_is_no_slope",
+        "coarse differences are sure of a slope of zero",
+    ),
+    _mistake(
+        "gradient/check.py",
+        'options["reference"] = followed',
+        "del followed",
+        "gradient/test_places.py::"
+        "test_a_function_that_computes_in_float32_is_held_against_what_it_follows",
+        "a function that computes in float32 is held against itself, whatever it follows",
+    ),
+    _mistake(
+        "gradient/check.py",
+        'return [situation.result("truth", "", "skip", why)]\n    try:',
+        "pass\n    try:",
+        "gradient/test_places.py::"
+        "test_a_surrogate_that_computes_in_float32_is_not_held_against_a_derivative",
+        "a declared surrogate that computes in float32 is held against the derivative",
+    ),
+    _mistake(
+        "gradient/program/compiling.py",
+        "return {name: value for name, value in _QUICKLY.items() if _compiles({name: value})}",
+        "return _QUICKLY",
+        "gradient/program/test_compiling.py",
+        "the compiler is given options that it does not know",
     ),
     # gradient/hunt, and what does not return
     _mistake(

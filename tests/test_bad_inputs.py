@@ -88,7 +88,7 @@ def function(table, name, more=""):
 # What is changed of a config that is right, and what the line says.
 BAD = {
     # files
-    "no folder": (['data={name="idx", path="nowhere"}'], "no such folder in "),
+    "no folder": (['data={name="idx", path="nowhere"}'], "no such file or folder in "),
     "a short idx file": (['data={name="idx", path="idx"}'], "train-images-idx3-ubyte"),
     "a cut gzip file": (['data={name="idx", path="cut"}'], "train-images-idx3-ubyte.gz"),
     "half of a row of cifar": (['data={name="cifar10", path="cifar"}'], "data_batch_1.bin"),
@@ -110,13 +110,23 @@ BAD = {
     "no such column": ([csv("pets.csv", ', columns=["wieght"]')], "did you mean weight?"),
     "no such policy": (
         [csv("pets.csv", ', missing="drpo"')],
-        "missing = 'drpo': Input should be 'error', 'drop'",
+        "missing = 'drpo': expected 'error', 'drop'",
     ),
     "a target without a table": (['data={name="csv", path="pets.csv"}'], "needs target"),
     # tokens
     "no tokenizer": ([text("tiny.txt", ', tokens="none.json"')], "none.json: no such file"),
     "another tokenizer": ([text("tiny.txt", ', tokens="tokenizer.json"')], "no tokenizer: "),
     "no such tokens": ([text("tiny.txt", ', tokens="word"')], 'tokens = "word"'),
+    "no text": ([text("none.txt")], "data.path = 'none.txt': no such file or folder in "),
+    "a model that sees the next tokens": (
+        [
+            text("long.txt"),
+            "task.name=language",
+            'model={name="bert", options={width=4, depth=1, heads=1, length=8}}',
+        ],
+        "model: it sees the next tokens, which it is to foretell: attend: ",
+    ),
+    "a limit of words": ([text("tiny.txt", ', limit="all"')], "limit = 'all': expected an integer"),
     "a share without a row": (
         [text("tiny.txt").replace("tiny", "long"), "data.validation_fraction=0.001"],
         "data.validation_fraction = 0.001: long.txt: validation: 1 tokens, and one row of length 8",
@@ -125,7 +135,10 @@ BAD = {
     # options
     "no such data": (["data.name=digitz"], "digitz"),
     "no such option of data": (["data.options={side=3}"], 'data "digits" takes no side'),
-    "an option of another type": (['data.options={pixels="yes"}'], "pixels = 'yes'"),
+    "an option of another type": (
+        ['data.options={pixels="yes"}'],
+        "data.options.pixels: data \"digits\": pixels = 'yes': expected true or false",
+    ),
     "no such task": (["task.name=clasification"], "did you mean 'classification'?"),
     "no such loss": (["loss={name='squared'}"], "loss.name: unknown 'squared'"),
     "no such metric": (['metrics.names=["acuracy"]'], "did you mean 'accuracy'?"),
@@ -202,8 +215,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, files, capsys, monkeypat
     more = [part for change in changes for part in ("--set", change)]
     code = main(["train", "right.toml", "--out", "run", *more])
     out, err = capsys.readouterr()
-    (line,) = err.splitlines()
     assert (code, out) == (2, ""), err
+    (line,) = err.splitlines()
     assert message in line, line
     assert line.startswith("funcnn: ")
     assert "Traceback" not in line

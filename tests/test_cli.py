@@ -207,7 +207,7 @@ def test_bad_data_is_one_line_that_names_the_key(damage, message, tmp_path, caps
 
 WRONG_DATA = {
     "data.path=/no/such": "data.path = '/no/such': /no/such: no such folder; it must hold train-",
-    "data.path=absent": "data.path = 'absent': no such folder in ",
+    "data.path=absent": "data.path = 'absent': no such file or folder in ",
     "data.test_fraction=0.001": "data.test_fraction = 0.001: ",
     "data.batch_size=1000": "data.batch_size must be between 1 and the 60 rows, found 1000",
     "data.name=digitz": "data.name: ",

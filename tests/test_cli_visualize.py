@@ -91,7 +91,8 @@ def test_without_convolution_the_rest_is_drawn_of_an_image_of_ones_own(mlp, tmp_
     code, out, err = run(capsys, "visualize", mlp, "--image", tmp_path / "own.npy")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].startswith(f"{mlp}/pictures/learning_curves.png (and .svg): losses")
+    drawn = f"{mlp}/pictures/learning_curves.png (and .svg)"
+    assert lines[0] == f"{drawn}: losses and metrics in training, and on the test rows"
     none = "the model has no convolution layer (fnn.conv)"
     assert lines[1:3] == [f"no filters: {none}", f"no activations: {none}"]
     names = ["saliency", "occlusion"]

@@ -63,7 +63,7 @@ def test_relative_data_is_found_beside_the_config(tmp_path, monkeypatch):
     monkeypatch.chdir(elsewhere)
     with pytest.raises(ConfigError) as caught:
         build_experiment(load_config(config / "own.toml"))
-    message = f"no such folder in {elsewhere} or in {config}"
+    message = f"no such file or folder in {elsewhere} or in {config}"
     assert str(caught.value) == f"data.path = 'tiny': {message}"
     write_idx_folder(config / "tiny")
     resolved = load_config(config / "own.toml")

@@ -90,8 +90,8 @@ ORDER = {
         *("diagnosis", "sites", "comparison", "check"),
     ],
     "funcnn.suite": [
-        *("identity", "operands", "calls", "programs", "recording", "table"),
-        *("checking", "distribution", "session", "plugin"),
+        *("identity", "operands", "wrappers", "calls", "running", "programs", "recording"),
+        *("table", "checking", "distribution", "session", "plugin"),
     ],
 }
 # What has no place here comes after all that have one, and none of these imports another.

@@ -400,6 +400,7 @@ def test_a_function_of_ones_own_is_given_the_rate_as_it_warms_up(write):
     ("change", "message"),
     [
         ("optimizer.warmup=12", "optimizer: warmup: 12 updates leave none of the run's 12 (train."),
+        ("optimizer.warmup=99", "for the schedule: give at most 11, or a longer run"),
         ("optimizer.warmup=-1", "optimizer.warmup: must be at least 0, found -1"),
         ("optimizer.warmup=train.steps", "optimizer.warmup: expected an integer, found"),
         (LINEAR + 'transition_steps="steps"}}', 'a number of updates or "train.steps", found'),

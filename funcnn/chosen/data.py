@@ -73,7 +73,8 @@ def _located(config: Config) -> str | None:
         return None
     found = located(path, config.run.search)
     if found is None:
-        raise data.DataError(f"no such folder in {' or in '.join(folders(config.run.search))}")
+        searched = " or in ".join(folders(config.run.search))
+        raise data.DataError(f"no such file or folder in {searched}")
     return found
 
 

@@ -25,7 +25,7 @@ from funcnn.config import ConfigError
 from funcnn.core.registry import Rule
 from funcnn.gradient.case.memory import MEGABYTES
 from funcnn.gradient.check import check
-from funcnn.gradient.program.answering import NoAnswer, answer
+from funcnn.gradient.program.answering import NoAnswer, answer, end_with
 from funcnn.gradient.verdict.reports import CheckReports
 from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.rules import registered_rules
@@ -229,4 +229,5 @@ def _check(
     try:
         return answer(checked, seconds_each, patient=True)
     except NoAnswer as error:
+        end_with(1)
         return CheckReport(path, (Result(path, "answer", "", "", "fail", str(error)),), (), 1)

@@ -11,7 +11,7 @@ from funcnn.commands.target import check_writable, refused_by, subjects, traced
 from funcnn.core.registry import Rule
 from funcnn.gradient.case.memory import MEGABYTES
 from funcnn.gradient.hunt.hunt import HuntReport, hunt
-from funcnn.gradient.program.answering import NoAnswer, answer
+from funcnn.gradient.program.answering import NoAnswer, answer, end_with
 from funcnn.report import write_page
 
 
@@ -61,4 +61,5 @@ def _hunted(
     try:
         return answer(hunted, seconds_each, patient=True)
     except NoAnswer as error:
+        end_with(1)
         return HuntReport(path, seed=options["seed"], why=str(error))

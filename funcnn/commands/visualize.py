@@ -169,7 +169,7 @@ def _pictures(folder: RunFolder, view: Shown) -> Iterator[Picture]:
 
 
 def _curves(folder: RunFolder) -> Picture:
-    name, shows = "learning_curves", "losses and accuracies in training, and on the test images"
+    name, shows = "learning_curves", "losses and metrics in training, and on the test rows"
     try:
         figure = draw_curves(read_metrics(folder.metrics), evaluation=EVALUATION)
     except FileNotFoundError:

@@ -91,8 +91,8 @@ def apply_cached(
         lengths: (B,), how many of the T there are; None for all.
 
     Raises:
-        ValueError: the cache has other rows, or no room for T more (where its lengths are known
-            before the program runs).
+        ValueError: the cache has other rows, no room for T more, or lengths are beyond T (both
+            where they are known before the program runs).
 
     >>> import funcnn as fnn
     >>> model, x = fnn.llama(5, width=4, depth=2, heads=2), jnp.array([[3, 0, 2, 1]])
@@ -114,13 +114,24 @@ def apply_cached(
             f"apply_cached: the cache has room for {cache.length} places, {used} are taken and "
             f"{steps} are to come: start_cache(..., length={used + steps}) or more"
         )
-    new = jnp.full(batch, steps) if lengths is None else jnp.asarray(lengths)
+    new = jnp.full(batch, steps) if lengths is None else _lengths(lengths, batch, steps)
     new = new.astype(jnp.int32)  # (B,)
-    if new.shape != (batch,):
-        raise ValueError(f"apply_cached: lengths are integers ({batch},), found {in_a_word(new)}")
     piece = Piece(cache.lengths[:, None] + jnp.arange(steps, dtype=jnp.int32)[None], new)
     y, layers = _go_on(model, Beside(params, cache.layers), x, piece)
     return y, Cache(layers, cache.lengths + new, cache.length)
+
+
+def _lengths(given: ArrayLike, batch: int, steps: int) -> Array:
+    lengths = jnp.asarray(given)
+    if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        found = in_a_word(lengths)
+        raise ValueError(f"apply_cached: lengths are integers ({batch},), found {found}")
+    if not isinstance(lengths, Tracer):
+        found = lengths.tolist()
+        if not all(0 <= n <= steps for n in found):
+            wanted = f"from 0 to {steps}, as x has"
+            raise ValueError(f"apply_cached: lengths are {wanted}, found {found}")
+    return lengths
 
 
 def check_room(model: Layer, params: Params, length: int) -> None:

@@ -24,12 +24,20 @@ class Piece(NamedTuple):
     lengths: Array
 
 
+class SeesAhead(ValueError):
+    """A layer sees what comes after its own place, which no cache holds.
+
+    >>> issubclass(SeesAhead, ValueError)
+    True
+    """
+
+
 class Memory(NamedTuple):
     """How a layer begins, and how it goes on.
 
     Attributes:
         start: `(params, x, length) -> cache` of nothing, for `length` places like those of x; a
-            ValueError where the layer cannot go on, since it sees what comes after.
+            SeesAhead where the layer cannot go on, since it sees what comes after.
         go_on: `(params, x, cache, piece) -> (y, cache)`.
         most: `(params) -> how many places there are at most`, or None for any number.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
-from typing import get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from funcnn.data.cutting import cut_of
 from funcnn.data.dataset import DataError, Dataset, OptionError, SplitError, check_finite
@@ -96,10 +97,29 @@ def _checked(
     for key, value in options.items():
         try:
             checked[key] = TypeAdapter(types[key]).validate_python(value, strict=True)
-        except ValidationError as error:
-            message = f"{key} = {value!r}: {error.errors()[0]['msg']}"
+        except ValidationError:
+            message = f"{key} = {value!r}: expected {' or '.join(_told(types[key]))}"
             raise OptionError(key, f'data "{name}": {message}') from None
     return checked
+
+
+_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+
+
+def _told(hint: object) -> list[str]:
+    """What values of a type are called in a config, which has neither None nor paths.
+
+    >>> _told(int | list[str] | None)
+    ['an integer', 'a list, each a text']
+    """
+    kind, inside = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return [", ".join(map(repr, inside))]
+    if kind in (Union, UnionType):
+        return [word for each in inside for word in _told(each)]
+    if isinstance(kind, type) and issubclass(kind, Sequence):
+        return [f"a list, each {' or '.join(_told(inside[0]))}"]
+    return [_WORDS[hint]] if isinstance(hint, type) and hint in _WORDS else []
 
 
 def _with_validation(dataset: Dataset, size: float, seed: int) -> Dataset:

@@ -143,18 +143,18 @@ def checked_prompt(prompt: ArrayLike, lengths: ArrayLike | None) -> tuple[Array,
     Traceback (most recent call last):
     ValueError: generate: the prompt is (B, T), with a token at least, found int32[2]
     """
-    prompt = jnp.asarray(prompt)
+    prompt = _array("the prompt is integers (B, T)", prompt)
     if not jnp.issubdtype(prompt.dtype, jnp.integer):
         raise TypeError(f"generate: the prompt holds integers, found {in_a_word(prompt)}")
     if prompt.ndim != 2 or not prompt.size:
         found = in_a_word(prompt)
         raise ValueError(f"generate: the prompt is (B, T), with a token at least, found {found}")
     rows, most = prompt.shape
-    lengths = jnp.full(rows, most) if lengths is None else jnp.asarray(lengths)
+    what = f"lengths are integers ({rows},)"
+    lengths = jnp.full(rows, most) if lengths is None else _array(what, lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer) or lengths.shape != (rows,):
         raise ValueError(
-            f"generate: lengths are integers ({rows},), one for each row of the prompt, found "
-            f"{in_a_word(lengths)}"
+            f"generate: {what}, one for each row of the prompt, found {in_a_word(lengths)}"
         )
     if not isinstance(lengths, Tracer):
         for row, length in enumerate(lengths.tolist()):
@@ -166,6 +166,24 @@ def checked_prompt(prompt: ArrayLike, lengths: ArrayLike | None) -> tuple[Array,
     return prompt.astype(jnp.int32), lengths.astype(jnp.int32)
 
 
+def _array(what: str, given: ArrayLike) -> Array:
+    """The array of what was given, or a TypeError of one line for a text and rows of many lengths.
+
+    >>> _array("the prompt is integers (B, T)", "import")
+    Traceback (most recent call last):
+    TypeError: generate: the prompt is integers (B, T), the number of each token, found 'import'
+    """
+    is_text = any(isinstance(leaf, str) for leaf in jax.tree.leaves(given))
+    try:
+        if not is_text:  # or JAX takes "i" for a dtype
+            return jnp.asarray(given)
+    except (TypeError, ValueError):
+        if hasattr(given, "dtype"):
+            raise
+    ragged = "" if is_text else ", rows of one length, padded on the right"
+    raise TypeError(f"generate: {what}, the number of each token{ragged}, found {given!r}")
+
+
 def _drawing(key: Key | None, rows: int, sampling: Sampling, stop: Stop) -> Drawing:
     if key is None:
         if sampling.temperature is not None:
@@ -174,8 +192,10 @@ def _drawing(key: Key | None, rows: int, sampling: Sampling, stop: Stop) -> Draw
                 "which takes the likeliest"
             )
         key = jax.random.key(0)  # which nothing looks at
-    if not hasattr(key, "dtype"):
-        raise TypeError(f"generate: key is jax.random.key(seed) or None, found {key!r}")
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or (jnp.issubdtype(dtype, jax.dtypes.prng_key) and key.shape):
+        found = repr(key) if dtype is None else in_a_word(key)
+        raise TypeError(f"generate: key is jax.random.key(seed) or None, found {found}")
     keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
     given = () if stop is None else (stop,) if as_integer(stop) is not None else stop
     tokens = [as_integer(token) for token in given] if isinstance(given, Sequence) else [None]
@@ -203,6 +223,7 @@ def _begun(
     if not isinstance(prompt, Tracer) and not isinstance(lengths, Tracer):
         logits, _ = _begin.eval_shape(*arguments, steps=steps)  # the call takes over its trace
         _check_tokens(np.asarray(prompt), np.asarray(lengths), logits.shape[1])
+        _check_stop(stop, np.asarray(drawing.stop), logits.shape[1])
     return _begin(*arguments, steps=steps)[1], drawing
 
 
@@ -214,6 +235,14 @@ def _check_tokens(prompt: np.ndarray, lengths: np.ndarray, vocabulary: int) -> N
         raise ValueError(
             f"generate: tokens are from 0 to {vocabulary - 1}, found {prompt[row, place]} in the "
             f"prompt, row {row}, place {place}"
+        )
+
+
+def _check_stop(given: Stop, stop: np.ndarray, vocabulary: int) -> None:
+    if np.any(stop >= vocabulary):
+        raise ValueError(
+            f"generate: tokens are from 0 to {vocabulary - 1}, and none of them is {stop.max()} of "
+            f"stop={given!r}"
         )
 
 

@@ -269,7 +269,7 @@ def _check_function(
         with jax.enable_x64(True):
             pinned = pinned_in(situation)
         results = (
-            [*results, *judged_as_it_is(situation, pinned), *_not_run(situation, level, pinned)]
+            [*results, *_as_it_is(situation, pinned), *_not_run(situation, level, pinned)]
             if pinned
             else _run(situation, level)
         )
@@ -281,6 +281,12 @@ def _check_function(
     }
     report = CheckReport(name, tuple(results), leaves, len(rules), situation.source, **more)
     return dataclasses.replace(report, source_of=situation.source_of)
+
+
+def _as_it_is(situation: Situation, pinned: set[str]) -> list[Result]:
+    if why := _does_not_apply(truth, situation.case):
+        return [situation.result("truth", "", "skip", why)]
+    return judged_as_it_is(situation, pinned)
 
 
 def _not_run(situation: Situation, level: Level, pinned: set[str]) -> list[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from funcnn import rules
 from funcnn.core.beside import apart, pass_beside, together
 from funcnn.core.composition import chain, parallel
 from funcnn.core.layer import Layer, constructor, no_params
-from funcnn.core.memory import Memory, Piece
-from funcnn.core.usage import number, positive_integer
+from funcnn.core.memory import Memory, Piece, SeesAhead
+from funcnn.core.usage import hashable, in_a_word, number, positive_integer
 from funcnn.layers.linear import Initializer, dense
 from funcnn.rules.attention.arguments import Implementation, Options, check_options, sight_of
 from funcnn.rules.shared.numerics import accumulator
@@ -68,6 +69,11 @@ def attend(
     if alibi and not causal:
         raise ValueError("attend: alibi is of distances to what came before: give causal=True")
     number("attend", "dropout", dropout)
+    if rotary is not None:
+        number("attend", "rotary", rotary)
+        if not 1 < rotary < math.inf:
+            raise ValueError(f"attend: rotary is a base above 1, or None, found {rotary}")
+    window = hashable(window)  # a list, in a config
     static = {"causal": causal, "window": window, "scale": scale, "soft_cap": soft_cap}
     static = rules.attention.static_arguments(
         **static, dropout=dropout, implementation=implementation
@@ -91,7 +97,8 @@ class _Attend:
         q, k, v = self.split(x)
         if self.rotary is not None:
             q, k = (rules.rotary(a, base=self.rotary) for a in (q, k))
-        y = rules.attention(q, k, v, self.bias(k), *_as_rule(seen), key, **dict(self.static))
+        seen_by_rule = _as_rule(seen, k)
+        y = rules.attention(q, k, v, self.bias(k), *seen_by_rule, key, **dict(self.static))
         return together(y.reshape(*y.shape[:2], y.shape[2] * y.shape[3]), seen)  # (B, T, H V)
 
     def forward(self, params: Params, x: PyTree, key: Key | None) -> tuple[PyTree, Residuals]:
@@ -99,7 +106,7 @@ class _Attend:
         q, k, v = self.split(x)
         if self.rotary is not None:
             q, k = (rules.rotary.forward(a, None, base=self.rotary)[0] for a in (q, k))
-        args = (q, k, v, self.bias(k), *_as_rule(seen), key)
+        args = (q, k, v, self.bias(k), *_as_rule(seen, k), key)
         y, (given, _, of_rows) = rules.attention.forward(*args, **dict(self.static))
         y = y.reshape(*y.shape[:2], y.shape[2] * y.shape[3])  # (B, T, H V)
         # The heads together, as the next layer takes them and keeps them: one array and not two.
@@ -111,7 +118,7 @@ class _Attend:
     ) -> tuple[Params, PyTree, dict[str, Array]]:
         given, seen, y, of_rows = res
         dy = dy if seen is None else dy[0]
-        mask, lengths = _as_rule(seen)
+        mask, lengths = _as_rule(seen, given.k)
         given = given._replace(mask=mask, lengths=lengths)
         b, t, h, _ = given.q.shape
         y, dy = (a.reshape(b, t, h, given.v.shape[3]) for a in (y, dy))
@@ -124,7 +131,7 @@ class _Attend:
     def start(self, params: Params, x: PyTree, length: int) -> dict[str, Array]:
         _, k, v = self.split(x)
         if not dict(self.static)["causal"]:
-            raise ValueError(
+            raise SeesAhead(
                 "attend: a cache holds what came before, and this attention sees what comes after, "
                 "too: causal=True"
             )
@@ -180,10 +187,15 @@ class _Attend:
         return alibi(self.heads, k.shape[1], accumulator(k)) if self.alibi else None
 
 
-def _as_rule(seen: Array | None) -> tuple[Array | None, Array | None]:
-    """The mask and the lengths that the rule takes, one of them None."""
+def _as_rule(seen: Array | None, k: Array) -> tuple[Array | None, Array | None]:
+    """The mask and the lengths that the rule takes for k (B, S, K, W), one of them None."""
     if seen is None or seen.dtype != bool:
         return None, seen
+    if seen.ndim == 2 and seen.shape != k.shape[:2]:
+        raise ValueError(
+            f"attend: a mask of keys is (B, S), here {k.shape[:2]}, and one of queries and keys "
+            f"(1, 1, T, S), found {in_a_word(seen)}"
+        )
     return (seen[:, None, None] if seen.ndim == 2 else seen), None  # (B, 1, 1, S)
 
 

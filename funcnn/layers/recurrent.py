@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from funcnn import rules
 from funcnn.core.layer import Layer, constructor, layer_from_rule
-from funcnn.core.memory import Memory, Piece
+from funcnn.core.memory import Memory, Piece, SeesAhead
 from funcnn.core.parts import Paths, require_key
 from funcnn.core.registry import Rule
 from funcnn.core.usage import in_a_word, parameter, positive_integer
@@ -157,7 +157,7 @@ def _from_rule(rule: Rule, init: Callable[[Key, PyTree], Params], **static: Any)
 
     def start(params: Params, x: PyTree, length: int) -> PyTree:
         if static["reverse"]:
-            raise ValueError(f"{rule.name}: reverse=True begins with what comes last: no cache")
+            raise SeesAhead(f"{rule.name}: reverse=True begins with what comes last: no cache")
         return as_carry(arguments(params, (None, x))[0][name] for name in names)
 
     def go_on(params: Params, x: PyTree, cache: PyTree, piece: Piece) -> tuple[PyTree, PyTree]:

@@ -14,6 +14,8 @@ from funcnn.core.layer import Layer
 from funcnn.core.stack import Kept, repeat
 from funcnn.core.usage import positive_integer
 from funcnn.layers.attention import SMALL
+from funcnn.models.shared import block_options, checked_tokens
+from funcnn.models.transformer import Transformer
 from funcnn.types import Array, Function, PyTree
 
 
@@ -28,7 +30,7 @@ def bert(
     keep: Kept = "residuals",
     epsilon: float = 1e-12,
     **options: Any,
-) -> Layer:
+) -> Transformer:
     """Tokens (B, T), integers, become logits (B, T, vocabulary) of what stands there: BERT.
 
     x is the tokens, or a pair (tokens, seen): lengths (B,), integers, of rows that are padded on
@@ -54,7 +56,8 @@ def bert(
 
     Raises:
         ValueError: an option is outside its range.
-        TypeError: at the call, x is none of the three.
+        TypeError: an option is none of the blocks'; at the call, x is none of the three, or holds
+            no tokens.
 
     Source: Devlin et al., BERT, 2018.
 
@@ -66,6 +69,7 @@ def bert(
     ((2, 3, 11), (2, 24, 6))
     """
     of_block = {"activation": "gelu_erf", "post_norm": True, "epsilon": epsilon, **options}
+    of_block = block_options("bert", of_block)
     block = layers.transformer_block(width, heads, dropout=dropout, **of_block)
     drop = {"dropout": layers.dropout(dropout)} if dropout else {}
     of_types = {}
@@ -82,7 +86,7 @@ def bert(
         x, _ = apart(run("blocks", together(x, seen)))
         return run("tokens", run("transform", x))
 
-    return composite(
+    model = composite(
         flow,
         tokens=layers.tokens(vocabulary, width, bias=True),
         **of_types,
@@ -92,6 +96,9 @@ def bert(
         blocks=repeat(block, positive_integer("bert", "depth", depth), keep=keep),
         transform=_transform(width, epsilon),
     )
+    made = {"vocabulary": vocabulary, "length": length, "width": width, "depth": depth}
+    made |= {"heads": heads, "types": types, "dropout": dropout, **of_block}
+    return Transformer.of(model, "bert", made)
 
 
 def _transform(width: int, epsilon: float) -> Layer:
@@ -109,4 +116,5 @@ def _given(x: PyTree, with_types: bool) -> tuple[Array, Array | None, Array]:
             + (", or (tokens, seen, types)" if with_types else ", where types= is 0")
             + f", found {len(x)} parts"
         )
+    tokens = checked_tokens("bert", tokens)
     return tokens, seen, types[0] if types else jnp.zeros_like(tokens)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 import jax
@@ -16,16 +15,16 @@ from funcnn.core.layer import Layer
 from funcnn.core.stack import Kept, repeat
 from funcnn.core.usage import positive_integer
 from funcnn.layers.attention import SMALL
-from funcnn.spelling import did_you_mean
+from funcnn.models.shared import block_options, checked_tokens
 from funcnn.types import Function, PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Transformer(Composite):
-    """A model of this file, which knows what it was made of: other libraries ask for that.
+    """A model that knows what it was made of, which other libraries ask for.
 
     Attributes:
-        family: "gpt" or "llama".
+        family: "gpt", "llama" or "bert".
         options: those it was made with, defaults too, less what the loop keeps and what computes
             attention.
 
@@ -76,8 +75,8 @@ def gpt(
             implementation, ...
 
     Raises:
-        TypeError: an option is none of the blocks'.
-        ValueError: an option is outside its range.
+        TypeError: an option is none of the blocks'; at the call, x holds no integers.
+        ValueError: an option is outside its range; at the call, x has not two axes.
 
     Source: Radford et al., Language models are unsupervised multitask learners, 2019.
 
@@ -89,11 +88,11 @@ def gpt(
     """
     of_block = {"causal": True, "epsilon": epsilon, **options}
     block = _block("gpt", width, heads, depth, dropout, of_block)
-    head = {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}
+    head = _head("gpt", vocabulary, tied)
     drop = {"dropout": layers.dropout(dropout)} if dropout else {}
 
     def flow(run: Function, x: PyTree) -> PyTree:
-        x = run("places", run("tokens", x))
+        x = run("places", run("tokens", checked_tokens("gpt", x)))
         x = run("dropout", x) if drop else x
         return run("tokens" if tied else "head", run("norm", run("blocks", x)))
 
@@ -142,8 +141,8 @@ def llama(
         options: of the blocks: activation, dropout, window, implementation, ...
 
     Raises:
-        TypeError: an option is none of the blocks'.
-        ValueError: an option is outside its range.
+        TypeError: an option is none of the blocks'; at the call, x holds no integers.
+        ValueError: an option is outside its range; at the call, x has not two axes.
 
     Source: Touvron et al., Llama 2, 2023; Ainslie et al., GQA, 2023 (grouped heads).
 
@@ -158,10 +157,10 @@ def llama(
     dropout = options.pop("dropout", 0.0)
     of_block |= options
     block = _block("llama", width, heads, depth, dropout, of_block)
-    head = {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}
+    head = _head("llama", vocabulary, tied)
 
     def flow(run: Function, x: PyTree) -> PyTree:
-        x = run("norm", run("blocks", run("tokens", x)))
+        x = run("norm", run("blocks", run("tokens", checked_tokens("llama", x))))
         return run("tokens" if tied else "head", x)
 
     model = composite(
@@ -179,13 +178,17 @@ def llama(
 def _block(
     family: str, width: int, heads: int, depth: int, dropout: float, options: dict[str, Any]
 ) -> Layer:
-    known = {*signature(layers.transformer_block).parameters, *signature(layers.attend).parameters}
-    if unknown := sorted({*options} - known):
-        hint = did_you_mean(unknown[0], known)
-        raise TypeError(f"{family}: its blocks take no option {unknown[0]!r}{hint}")
+    options = block_options(family, options, drawn_here={"last_initializer"})
     small = jax.nn.initializers.normal(
         0.02 / math.sqrt(2 * positive_integer(family, "depth", depth))
     )
     return layers.transformer_block(
         width, heads, dropout=dropout, last_initializer=small, **options
     )
+
+
+def _head(family: str, vocabulary: int, tied: bool) -> dict[str, Layer]:
+    """The layer of the logits, where it is not the table of the tokens."""
+    if not isinstance(tied, bool):
+        raise ValueError(f"{family}: tied is True or False, found {tied!r}")
+    return {} if tied else {"head": layers.dense(vocabulary, bias=False, initializer=SMALL)}

@@ -12,6 +12,7 @@ from funcnn.core.layer import Layer
 from funcnn.core.stack import Kept, repeat
 from funcnn.core.usage import in_a_word, positive_integer
 from funcnn.layers.attention import SMALL
+from funcnn.models.shared import block_options
 from funcnn.types import Function, PyTree
 
 # Where a patch is comes from learnt rows, or from waves.
@@ -50,6 +51,7 @@ def vit(
         options: of the blocks: hidden, activation, bias, ...
 
     Raises:
+        TypeError: an option is none of the blocks'.
         ValueError: an option is outside its range; at the call, patches do not tile the images.
 
     Source: Dosovitskiy et al., An image is worth 16x16 words, 2020.
@@ -66,6 +68,7 @@ def vit(
     # As the authors draw them: small ones leave the class token blind for long.
     drawn = jax.nn.initializers.xavier_uniform()
     of_block = {"activation": "gelu_erf", "epsilon": epsilon, "initializer": drawn, **options}
+    of_block = block_options("vit", of_block)
     block = layers.transformer_block(width, heads, dropout=dropout, **of_block)
     drop = {"dropout": layers.dropout(dropout)} if dropout else {}
 

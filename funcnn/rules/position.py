@@ -62,7 +62,7 @@ def _turned(x: Array, positions: Array | None, base: float, sign: int) -> Array:
     frequency = jnp.exp(jnp.arange(half, dtype=precise) * (-math.log(base) / max(half, 1)))
     angle = t.astype(precise)[:, :, None, None] * frequency[None, None, None]  # (B or 1, T, 1, W/2)
     c, s = jnp.cos(angle), sign * jnp.sin(angle)
-    u, v = x[..., :half].astype(precise), x[..., half:].astype(precise)
+    u, v = jnp.split(x.astype(precise), 2, -1)  # with the batch open a slice would be a gather
     return jnp.concatenate([u * c - v * s, v * c + u * s], -1).astype(x.dtype)
 
 

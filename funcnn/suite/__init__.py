@@ -5,7 +5,9 @@ reaches.
 
     identity      which rule it is: its name, its line, the values that it closes over
     operands      what stands behind a tracer, and numbers drawn where nothing does
+    wrappers      what Equinox and Flax NNX do around a rule
     calls         the calls of one rule with operands of one kind
+    running       when JAX first runs a compiled program
     programs      the operands inside compiled programs
     recording     JAX's custom_vjp and custom_jvp, whoever calls them, noted on the way
     table         what is printed, and JSON lines

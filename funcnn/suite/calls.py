@@ -13,6 +13,7 @@ import numpy as np
 
 from funcnn.suite.identity import Identity, shown
 from funcnn.suite.operands import behind, discrete, is_array, is_plain, kept, size_of
+from funcnn.suite.wrappers import again, held
 from funcnn.types import Aval, Function
 
 _LOOKED_AT = 64  # calls, for those with the largest and the smallest numbers
@@ -108,14 +109,21 @@ class Sample(NamedTuple):
         return self.bound.leaves
 
     def stated(self, name: str) -> tuple[Function, list[Any]]:
-        """The rule as a function of its operands alone, and those."""
-        rule, bound = self.rule, self.bound
+        """The rule as a function of its operands alone, and those.
+
+        What the rule refuses to be differentiated by is no operand here: it keeps its numbers.
+        """
+        rule, bound = again(self.rule), self.bound
+        fixed = held(self.rule, bound.tree)
 
         def call(*operands: Any) -> Any:
-            return rule(*bound.filled(operands))
+            given = iter(jax.tree.leaves(list(operands)))
+            leaves = [x if k in fixed else next(given) for k, x in enumerate(bound.leaves)]
+            return rule(*bound.filled(jax.tree.unflatten(bound.tree, leaves)))
 
         call.__name__ = call.__qualname__ = name
-        return call, jax.tree.unflatten(bound.tree, bound.leaves)
+        free = [None if k in fixed else x for k, x in enumerate(bound.leaves)]
+        return call, jax.tree.unflatten(bound.tree, free)
 
 
 @dataclasses.dataclass

@@ -22,7 +22,7 @@ from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.suite.calls import Called, Sample
-from funcnn.suite.identity import is_of_jax
+from funcnn.suite.identity import is_named, is_of_jax
 from funcnn.suite.operands import is_array, is_key
 from funcnn.suite.table import Row
 from funcnn.types import Function, Intent, Level
@@ -149,7 +149,7 @@ class Checking:
         name = step.called.identity.name
         function, operands = step.sample.stated(name)
         given = {"level": self.limits.level, "megabytes": self.limits.megabytes}
-        intent: Intent = "surrogate" if name in self.limits.surrogates else "derivative"
+        intent: Intent = "surrogate" if is_named(name, self.limits.surrogates) else "derivative"
         with warnings.catch_warnings(), jax.enable_x64(step.called.x64):
             warnings.simplefilter("ignore")
             operands = jax.tree.map(_as_array, operands)

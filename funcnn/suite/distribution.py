@@ -52,7 +52,8 @@ def from_text(text: str) -> tuple[Found, list[str]]:
     read = json.loads(text)
     rows = tuple(Row(**{**row, "details": tuple(row["details"])}) for row in read["rows"])
     never = tuple(tuple(one) for one in read["never"])
-    return Found(rows, never, read["seconds"], tuple(read["failures"])), read["called"]
+    said = tuple(read["failures"]), read["blind"]
+    return Found(rows, never, read["seconds"], *said), read["called"]
 
 
 def merged(parts: Sequence[tuple[Found, Sequence[str]]]) -> Found:
@@ -74,7 +75,8 @@ def merged(parts: Sequence[tuple[Found, Sequence[str]]]) -> Found:
     never = {one: None for found, _ in parts for one in found.never if one[2] not in called}
     failures = tuple(text for found, _ in parts for text in found.failures)
     seconds = max((found.seconds for found, _ in parts), default=0.0)
-    return Found(tuple(rows.values()), tuple(never), seconds, failures)
+    blind = next((found.blind for found, _ in parts if found.blind), "")
+    return Found(tuple(rows.values()), tuple(never), seconds, failures, blind)
 
 
 def _joined(a: Row, b: Row) -> Row:

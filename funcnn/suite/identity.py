@@ -6,7 +6,7 @@ import functools
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ class Identity(NamedTuple):
     """A rule, the same in each process.
 
     Attributes:
-        name: of the function that it differentiates.
+        name: of the function that it differentiates, with those of what that stands in.
         kind: "custom_vjp" or "custom_jvp".
         source: file and line of its backward pass, or of its tangents.
         values: what its functions close over, as text, or "".
@@ -61,7 +61,7 @@ def identity(rule: Any) -> Identity:
         name, places = ours.name, [line_of(theirs(ours.backward))]
     else:
         named = theirs(function)
-        name = getattr(named, "__name__", type(named).__name__)
+        name = qualified(named)
         # Tangents that defjvps makes of a function for each argument stand in JAX.
         places = [line_of(theirs(derivative, _DERIVATIVE)), line_of(named)]
     places = [place for place in places if place]
@@ -70,7 +70,31 @@ def identity(rule: Any) -> Identity:
     values = dict.fromkeys(text for f in functions for text in _values(theirs(f)))
     if ours is not None and (static := dict(_cells(derivative)).get("static")):
         values = {f"{n}={shown(v)}": None for n, v in sorted(static.items())}
-    return Identity(str(name), kind, source, ", ".join(values))
+    return Identity(name, kind, source, ", ".join(values))
+
+
+def qualified(function: Any) -> str:
+    """The name of a function, after those of the classes and functions that it stands in.
+
+    >>> def outer():
+    ...     def inner():
+    ...         pass
+    ...     return inner
+    >>> qualified(outer()), qualified(identity)
+    ('outer.inner', 'identity')
+    """
+    name = str(getattr(function, "__name__", type(function).__name__))
+    whole = str(getattr(function, "__qualname__", name)).replace(".<locals>", "")
+    return whole if whole.rpartition(".")[2] == name else name  # a name that was given later
+
+
+def is_named(name: str, chosen: Collection[str]) -> bool:
+    """Whether a rule is one of those chosen, by its whole name or the last part of it.
+
+    >>> is_named("outer.inner", {"inner"}), is_named("outer.inner", {"outer"})
+    (True, False)
+    """
+    return name in chosen or name.rpartition(".")[2] in chosen
 
 
 def place(rule: Any) -> str:
@@ -113,23 +137,24 @@ def theirs(function: Any, role: Sequence[str] = ()) -> Any:
 
 def _behind(function: Any, role: Sequence[str], depth: int) -> Iterator[Any]:
     """Functions that are of no wrapper, the nearest first."""
+    bound = [value for _, value in _partial(function) if callable(value)]
     function = _unwrapped(function)
     line = line_of(function)
     if line and not _is_wrapping(line):
         yield function
     elif depth:
-        for value in _inside(function, role):
+        for value in (*bound, *_inside(function, role)):
             yield from _behind(value, role, depth - 1)
 
 
 def _unwrapped(function: Any) -> Any:
     while True:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif isinstance(function, (jax.custom_vjp, jax.custom_jvp)):
+        if isinstance(function, (jax.custom_vjp, jax.custom_jvp)):
             function = function.fun
-        elif callable(getattr(function, "__wrapped__", None)):
+        elif callable(getattr(function, "__wrapped__", None)):  # a partial may have it, too
             function = function.__wrapped__
+        elif isinstance(function, functools.partial):
+            function = function.func
         elif hasattr(function, "__func__"):
             function = function.__func__
         else:

@@ -7,7 +7,6 @@ arguments; after the suite it runs once more, and hands out what has those names
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax._src import pjit
 
 from funcnn.gradient.program.calls import Calls, each_of, one_call
 from funcnn.gradient.program.compiling import compiled
@@ -23,10 +21,10 @@ from funcnn.gradient.program.jaxprs import closed, subprograms
 from funcnn.gradient.program.operands import Visit, Walk
 from funcnn.gradient.program.sites import Site, site_of, wrapped
 from funcnn.suite.operands import behind, is_array, kept
+from funcnn.suite.running import Running
 from funcnn.types import ClosedJaxpr, Equation
 
 _PREFIX = "funcnn rule"
-_RUN = "_run_python_pjit"  # what JAX calls with a program that is not yet compiled
 
 
 def tapped(number: int, leaf: int, of: int) -> str:
@@ -79,7 +77,7 @@ class _Kept:
 
 
 class Programs:
-    """The programs in which calls are looked for, from `start` to `stop`.
+    """The programs in which calls are looked for, while they are seen `running`.
 
     Args:
         missing: whether a call is still looked for.
@@ -87,6 +85,7 @@ class Programs:
         most_bytes: of arguments that are kept.
 
     Attributes:
+        running: says when a program is first run.
         expecting: whether there is any call to look for.
     """
 
@@ -95,28 +94,9 @@ class Programs:
     ):
         self._missing, self._found = missing, found
         self._bytes_left = most_bytes
-        self._original: Any = None
         self._kept: list[_Kept] = []
+        self.running = Running(self._look)
         self.expecting = False
-
-    def start(self) -> None:
-        """From now on programs are looked at when they are first run."""
-        self._original = original = getattr(pjit, _RUN, None)
-        if original is None:  # in another JAX the operands of compiled programs are drawn
-            return
-
-        def run(program: Any, leaves: Any, *args: Any, **keywords: Any) -> Any:
-            leaves = list(leaves)
-            with contextlib.suppress(Exception):  # the program says what is wrong with it
-                self._look(program.params["jaxpr"], leaves)
-            return original(program, leaves, *args, **keywords)
-
-        setattr(pjit, _RUN, run)
-
-    def stop(self) -> None:
-        """Everything is as it was before `start`."""
-        if self._original is not None:
-            setattr(pjit, _RUN, self._original)
 
     def _look(self, program: ClosedJaxpr, leaves: list[Any]) -> None:
         new = {tap for tap in taps_in(program) if self._missing(tap)} if self.expecting else set()

@@ -67,7 +67,7 @@ class Recorder:
         for kind in _KINDS:
             self._replace(kind, "__call__", self._noting)
             self._replace(kind, "__init__", self._defining)
-        self._programs.start()
+        self._programs.running.start()
         for rule in gc.get_objects():
             if type(rule) in _KINDS:
                 self._define(rule)
@@ -77,7 +77,7 @@ class Recorder:
         for kind, name, original in self._originals:
             setattr(kind, name, original)
         self._originals.clear()
-        self._programs.stop()
+        self._programs.running.stop()
 
     def _replace(self, kind: type, name: str, wrapper: Callable[[Any], Any]) -> None:
         original = getattr(kind, name)
@@ -181,6 +181,11 @@ class Recorder:
             ]
             bound = one.bound._replace(leaves=leaves)
             one.samples["first"] = Sample(one.rule, bound, "drawn")
+
+    @property
+    def blind(self) -> str:
+        """Why nothing was seen of the operands inside compiled programs, or ""."""
+        return self._programs.running.blind
 
     def defined(self) -> dict[str, tuple[str, str]]:
         """The name and the line of the derivative of each rule, by the line of its function."""

@@ -39,6 +39,7 @@ class Gradients:
         self.config, self.mode = config, mode
         self.recorder: Recorder | None = None
         self.found: Found | None = None
+        self._failed = ""
         self._session: pytest.Session | None = None
         self._homes: set[str] = set()
         self._parts: list[str] = []
@@ -55,12 +56,13 @@ class Gradients:
             self._start()
 
     def _start(self) -> None:
+        from funcnn.suite.identity import is_named
         from funcnn.suite.recording import Recorder
 
         only = set(self._option("gradients_only"))
         most = self._option("gradients_megabytes") * 2**20
         with _quietly():
-            self.recorder = Recorder(lambda name: not only or name in only, most)
+            self.recorder = Recorder(lambda name: not only or is_named(name, only), most)
             self.recorder.start()
 
     def pytest_collectreport(self) -> None:
@@ -113,8 +115,12 @@ class Gradients:
             self._check()
         assert self.found is not None
         fine = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if self.mode == "fail" and self.found.findings and fine and self._worker is None:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.mode == "fail" and self.found.findings and self._worker is None:
+            self._failed = f"failed because of {self.found.counted_findings()}"
+            if fine:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            else:
+                self._failed += ", and because of tests"
 
     def _check(self) -> None:
         from funcnn.suite.distribution import from_text, merged, to_text
@@ -152,7 +158,8 @@ class Gradients:
         ]
         rows = [dataclasses.replace(row, source=self._shown(row.source)) for row in rows]
         seconds = time.perf_counter() - start
-        return Found(tuple(rows), tuple(never), seconds, tuple(recorder.failures)), called
+        said = tuple(recorder.failures), recorder.blind
+        return Found(tuple(rows), tuple(never), seconds, *said), called
 
     def _is_own(self, file: str) -> bool:
         homes = {*self._homes, *map(_package, self._option("gradients_package"))}
@@ -186,7 +193,10 @@ class Gradients:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        """Nothing is left: no folder, and no thread that nothing can stop."""
+        """Why the suite failed; and nothing is left: no folder, no thread that nothing can stop."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if self._failed and reporter is not None:  # after pytest's line, which says "passed"
+            reporter.write_line(self._failed, red=True)
         if self._worker is None:
             shutil.rmtree(self._folder, ignore_errors=True)
         if self.recorder is not None and self._session is not None:

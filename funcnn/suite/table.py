@@ -95,12 +95,14 @@ class Found:
             and the line of its function.
         seconds: that all checks took.
         failures: what went wrong while calls were noted, which is a mistake of this tool.
+        blind: why nothing was seen of the operands inside compiled programs, or "".
     """
 
     rows: tuple[Row, ...]
     never: tuple[tuple[str, str, str], ...] = ()
     seconds: float = 0.0
     failures: tuple[str, ...] = ()
+    blind: str = ""
 
     @property
     def findings(self) -> list[Row]:
@@ -131,6 +133,8 @@ class Found:
             shown = [f"{name} ({source})" for name, source, _ in self.never[:_SHOWN]]
             more = len(self.never) - len(shown)
             yield f"no test reaches it: {', '.join(shown)}" + (f", and {more} more" if more else "")
+        if self.blind:
+            yield f"operands inside compiled programs are not seen, and drawn: {self.blind}"
         for failure in dict.fromkeys(self.failures):
             yield f"a call could not be noted: {failure}"
 
@@ -144,18 +148,25 @@ class Found:
         if not rules:
             return "no hand-written rule was called"
         checked = [row for row in self.rows if row.verdict not in {"not checked", "no answer"}]
-        wrong = {(row.source, row.values) for row in self.findings}
         silent = sum(row.verdict == "no answer" for row in self.rows)
         parts = [
             f"{counted(len(rules), 'hand-written rule')} called",
             f"{len(checked)} of {counted(len(self.rows), 'kind')} of calls checked",
-            f"{counted(len(wrong), 'finding')}" if wrong else "nothing wrong",
+            self.counted_findings() if self.findings else "nothing wrong",
         ]
         parts += [f"{silent} without an answer"] if silent else []
         unsettled = sum(row.verdict == "not settled" for row in self.rows)
         parts += [f"{unsettled} not settled"] if unsettled else []
         parts += [f"{len(self.never)} that no test reaches"] if self.never else []
         return f"{', '.join(parts)}; {self.seconds:.0f} s"
+
+    def counted_findings(self) -> str:
+        """How many rules with something wrong; a rule counts for each value that it closes over.
+
+        >>> Found(()).counted_findings()
+        '0 findings'
+        """
+        return counted(len({(row.source, row.values) for row in self.findings}), "finding")
 
     def json_rows(self) -> list[dict[str, Any]]:
         """The key "kind" says what a row is: "call", "never called", or "suite", once, last."""

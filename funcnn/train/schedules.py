@@ -175,5 +175,6 @@ def _check_lengths(steps: int | None, warmup: int) -> None:
         if count is not None and (as_integer(count) is None or count < least):
             raise ValueError(f"{what} must be an integer from {least}, found {count!r}")
     if steps is not None and warmup >= steps:
-        left = f"of the run's {steps} (train.steps)"
-        raise ValueError(f"warmup: {warmup} updates leave none {left} for the schedule")
+        left = f"of the run's {steps} (train.steps) for the schedule"
+        cure = f"give at most {steps - 1}, or a longer run"
+        raise ValueError(f"warmup: {warmup} updates leave none {left}: {cure}")

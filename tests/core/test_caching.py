@@ -221,6 +221,9 @@ def test_what_is_wrong_with_a_call():
         fnn.apply_cached(model, params, cache, TOKENS[:, :5])
     with pytest.raises(ValueError, match=r"lengths are integers \(3,\), found int32\[\]"):
         fnn.apply_cached(model, params, cache, TOKENS[:, :2], 2)
+    for lengths in (jnp.array([1, 3, 2]), jnp.array([1, -1, 2])):
+        with pytest.raises(ValueError, match=r"lengths are from 0 to 2, as x has, found \[1, "):
+            fnn.apply_cached(model, params, cache, TOKENS[:, :2], lengths)
     other = fnn.start_cache(MODELS["plain rnn"], drawn(MODELS["plain rnn"]), 3, 8)
     with pytest.raises(ValueError, match="attend: no cache of this layer"):
         fnn.apply_cached(model, params, other, TOKENS[:, :2])

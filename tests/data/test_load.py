@@ -39,7 +39,7 @@ def test_load_passes_its_arguments_on(tmp_path):
         (
             "idx",
             {"path": "here", "classes": "many"},
-            "data \"idx\": classes = 'many': Input should be a valid integer",
+            "data \"idx\": classes = 'many': expected an integer",
         ),
     ],
 )

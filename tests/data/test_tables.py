@@ -46,4 +46,4 @@ def test_bad_options():
     text = told(load, "diabetes", test_fraction=1.0)
     assert text.startswith("diabetes: cannot be split: 442 rows, a share of 1.0: ")
     text = told(load, "wine", standardise="often")
-    assert text.startswith("data \"wine\": standardise = 'often': Input should be a valid boolean")
+    assert text.startswith("data \"wine\": standardise = 'often': expected true or false")

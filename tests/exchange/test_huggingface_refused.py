@@ -36,7 +36,7 @@ def fails():
 
 # Of which model, what its config says, and what the line must say.
 CONFIGS = {
-    "no type": ("gpt2", {"model_type": None}, "model_type is missing: 'gpt2', 'llama' are"),
+    "no type": ("gpt2", {"model_type": None}, "model_type is missing: 'gpt2', 'llama', 'bert' are"),
     "another type": ("llama", {"model_type": "mistral"}, "model_type is 'mistral': 'gpt2', 'll"),
     "another task": (
         "gpt2",

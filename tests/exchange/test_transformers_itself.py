@@ -19,6 +19,14 @@ LLAMA = {
     "num_attention_heads": 4,
     "rms_norm_eps": 1e-4,
 }
+BERT = {
+    "vocab_size": 61,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 12,
+}
 GPT2 = {"vocab_size": 61, "n_positions": 12, "n_embd": 24, "n_layer": 3, "n_head": 3}
 
 
@@ -28,6 +36,10 @@ def gpt2(**options):
 
 def llama(**options):
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**LLAMA, **options}))
+
+
+def bert(**options):
+    return transformers.BertForMaskedLM(transformers.BertConfig(**{**BERT, **options}))
 
 
 MODELS = {
@@ -41,6 +53,8 @@ MODELS = {
     "llama, one head of keys": lambda: llama(num_key_value_heads=1, rope_theta=500.0),
     "llama, tied": lambda: llama(num_key_value_heads=2, tie_word_embeddings=True),
     "llama, biases": lambda: llama(attention_bias=True, mlp_bias=True),
+    "bert": bert,
+    "bert, one type": lambda: bert(type_vocab_size=1, layer_norm_eps=1e-3),
 }
 
 
@@ -79,7 +93,7 @@ def told_of(model):
     return {k: v for k, v in config.items() if k not in ("_name_or_path", "n_inner")}
 
 
-@pytest.mark.parametrize("name", ["gpt2, untied", "llama, grouped", "llama, tied"])
+@pytest.mark.parametrize("name", ["gpt2, untied", "llama, grouped", "llama, tied", "bert"])
 def test_transformers_loads_what_we_write(name, tmp_path):
     model = settled(name)
     model.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")

@@ -160,8 +160,23 @@ def test_all_places_can_be_filled():
         ([[1, 2]], {"steps": 0}, "steps is a positive integer, found 0"),
         ([[1, 2]], {"key": None}, r"give key=jax.random.key\(0\), .*, or temperature=0"),
         ([[1, 2]], {"key": 3}, r"key is jax.random.key\(seed\) or None, found 3"),
+        ([[1, 2]], {"key": jax.random.split(KEY)}, r"key is .* or None, found key<fry>\[2\]"),
         ([[1, 2]], {"stop": -1}, "stop is a token, several, or None, found -1"),
         ([[1, 2]], {"stop": "a"}, "stop is a token, several, or None, found 'a'"),
+        (
+            [[1, 2]],
+            {"stop": [3, 11]},
+            "tokens are from 0 to 10, and none .* is 11 of stop=.3, 11",
+        ),
+        (
+            "import",
+            {},
+            r"the prompt is integers .*, the number of each token, found 'import'",
+        ),
+        (["a", "b"], {}, r"the prompt is integers \(B, T\), .* found \['a', 'b'\]"),
+        ([[1, 2], [3]], {}, r"the prompt is .* rows of one length, padded on the right, found"),
+        (None, {}, r"the prompt is integers \(B, T\), .*, found None"),
+        ([[1, 2]], {"lengths": "2"}, r"lengths are integers \(1,\), .* found '2'"),
         ([[1, 2]], {"top_k": 0}, "top_k is a positive integer or None, found 0"),
     ],
 )

@@ -214,7 +214,7 @@ def test_what_is_no_pair_is_refused_in_one_line(layer, x, said):
     ("seen", "said"),
     [
         (jnp.array([1, 2]), r"lengths are integers \(1,\)"),
-        (jnp.ones((1, 3), bool), r"mask has the axes"),
+        (jnp.ones((1, 3), bool), r"attend: a mask .* is \(B, S\), here \(1, 2\), .* bool\[1, 3\]"),
         (jnp.ones((2, 3, 4), bool), r"mask has the axes"),
     ],
 )

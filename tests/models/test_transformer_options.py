@@ -97,9 +97,49 @@ def test_an_option_of_no_block_is_told_by_the_model_and_its_near_name():
     for make, option, near in (
         (fnn.llama, "kv_heads", "key_heads"),
         (fnn.gpt, "windows", "window"),
+        (fnn.gpt, "last_initializer", "initializer"),  # gpt draws those itself
+        (fnn.bert, "windows", "window"),
+        (fnn.vit, "windows", "window"),
     ):
         options: dict[str, Any] = {option: 1}
         with pytest.raises(TypeError) as error:
             make(depth=1, **options)
         wanted = f"its blocks take no option '{option}' (did you mean {near}?)"
         assert str(error.value) == f"{make.__name__}: {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tied": "no"}, "tied is True or False, found 'no'"),
+        ({"soft_cap": "3"}, "attention: soft_cap is a number, found '3'"),
+        ({"scale": "3"}, "attention: scale is a number, found '3'"),
+        ({"rotary": "3"}, "attend: rotary is a number, found '3'"),
+        ({"rotary": 1}, "attend: rotary is a base above 1, or None, found 1"),
+        ({"window": [1]}, r"attention: window is how many keys .*; found \(1,\)"),
+    ],
+)
+@pytest.mark.parametrize("make", [fnn.gpt, fnn.llama])
+def test_an_option_that_is_no_number_is_told_at_once(make, options, said):
+    with pytest.raises(ValueError, match=said):
+        make(depth=1, **options)
+
+
+def test_a_window_may_be_a_list_as_configs_have_it():
+    x = jnp.array([[0, 3, 1, 2]])
+    one, other = (fnn.gpt(5, width=4, depth=1, heads=1, window=w) for w in ([1, 0], (1, 0)))
+    params = one.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(one(params, x), other(params, x))
+
+
+@pytest.mark.parametrize("make", [fnn.gpt, fnn.llama, fnn.bert])
+def test_what_is_no_tokens_is_told_by_the_model(make):
+    """Floats would go to the wrong end of the table that stands at both, and fail far from here."""
+    model, tokens = make(11, width=8, depth=1, heads=2), jnp.array([[0, 3, 1]])
+    params = model.init(jax.random.key(0), tokens)
+    for x, error in ((tokens.astype(float), TypeError), (tokens[0], ValueError)):
+        said = rf"{make.__name__}: x is tokens, integers \(B, T\), found {x.dtype}\["
+        with pytest.raises(error, match=said):
+            model(params, x)
+        with pytest.raises(error, match=said):
+            model.init(jax.random.key(0), x)

@@ -1,14 +1,14 @@
-"""The two families of models that go in and out, and which of them a config.json is of."""
+"""The families of models that go in and out, and which of them a config.json is of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from funcnn.exchange.huggingface import gpt2, llama
+from funcnn import models
+from funcnn.exchange.huggingface import bert, gpt2, llama
 from funcnn.exchange.huggingface.rows import Row
 from funcnn.exchange.huggingface.settings import Config, Options, Settings, Unlike
-from funcnn.models import transformer
 from funcnn.models.transformer import Transformer
 
 
@@ -21,7 +21,8 @@ class Family(NamedTuple):
         build: the model of ours, from its options.
         options_of, config_of: those options from a config.json, and back.
         rows: the arrays.
-        buffers: patterns of names of what is no weight, and is not read.
+        buffers: patterns of names of what is no weight of the model, and is not read.
+        copies: names of what older files hold twice where it is tied, and the first of the two.
 
     >>> FAMILIES["gpt"].architecture
     'GPT2LMHeadModel'
@@ -35,17 +36,22 @@ class Family(NamedTuple):
     config_of: Callable[[Config], Options]
     rows: tuple[Row, ...]
     buffers: tuple[str, ...]
+    copies: Mapping[str, str]
 
 
 # By what a Transformer of ours calls its family.
 FAMILIES = {
     "gpt": Family(
-        *("gpt2", "GPT2LMHeadModel", "transformer.", transformer.gpt),
-        *(gpt2.options_of, gpt2.config_of, gpt2.ROWS, gpt2.BUFFERS),
+        *("gpt2", "GPT2LMHeadModel", "transformer.", models.gpt),
+        *(gpt2.options_of, gpt2.config_of, gpt2.ROWS, gpt2.BUFFERS, gpt2.COPIES),
     ),
     "llama": Family(
-        *("llama", "LlamaForCausalLM", "model.", transformer.llama),
-        *(llama.options_of, llama.config_of, llama.ROWS, llama.BUFFERS),
+        *("llama", "LlamaForCausalLM", "model.", models.llama),
+        *(llama.options_of, llama.config_of, llama.ROWS, llama.BUFFERS, llama.COPIES),
+    ),
+    "bert": Family(
+        *("bert", "BertForMaskedLM", "bert.", models.bert),
+        *(bert.options_of, bert.config_of, bert.ROWS, bert.BUFFERS, bert.COPIES),
     ),
 }
 
@@ -58,9 +64,9 @@ def family_of(settings: Settings) -> Family:
 
     >>> family_of(Settings({"model_type": "gpt2"})).prefix
     'transformer.'
-    >>> family_of(Settings({"model_type": "bert"}))
+    >>> family_of(Settings({"model_type": "t5"}))
     Traceback (most recent call last):
-    funcnn.exchange.huggingface.settings.Unlike: model_type is 'bert': 'gpt2', 'llama' are supported
+    funcnn.exchange.huggingface.settings.Unlike: model_type is 't5': 'gpt2', 'llama', 'bert' are ...
     """
     by_type = {family.model_type: family for family in FAMILIES.values()}
     if settings.get("model_type") is None:

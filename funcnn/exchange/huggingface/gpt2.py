@@ -53,6 +53,7 @@ ROWS = (
 )
 # Masks, which older files hold beside the weights.
 BUFFERS = ("*.attn.bias", "*.attn.masked_bias")
+COPIES = {"lm_head.weight": "transformer.wte.weight"}
 
 
 def options_of(settings: Settings, dropout: float | None = None) -> Options:

@@ -42,6 +42,7 @@ ROWS = (
 )
 # The frequencies of the positions, which older files hold beside the weights.
 BUFFERS = ("*rotary_emb.inv_freq",)
+COPIES = {"lm_head.weight": "model.embed_tokens.weight"}
 
 
 def options_of(settings: Settings, dropout: float | None = None) -> Options:

@@ -23,7 +23,8 @@ from funcnn.models.transformer import Transformer
 from funcnn.train.signature import leaf_names
 from funcnn.types import Array, DType, Params, Shape
 
-_HEAD = "lm_head.weight"
+_HEADS = ("lm_head.", "cls.")  # which stand beside the model in its file
+_OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 class Pretrained(NamedTuple):
@@ -46,13 +47,14 @@ def load_huggingface(
     dropout: float | None = None,
     keep: Kept = "residuals",
 ) -> Pretrained:
-    """A GPT-2 or a Llama of Hugging Face's: `fnn.models.gpt` or `llama` with its weights.
+    """A GPT-2, Llama or BERT of Hugging Face's: `fnn.models.gpt`, `llama` or `bert`, and weights.
 
     The folder holds config.json and model.safetensors, or shards with their index. No code of it is
     run, no pickle is read, and neither torch nor transformers is needed. The architectures are
-    `GPT2LMHeadModel` and `LlamaForCausalLM`: grouped heads, heads of their own or tied to the
-    table, biases; activations of GPT-2 gelu_new, gelu, relu, silu. What the model would do
-    otherwise, such as scaled rotary positions, is refused by the name of its key.
+    `GPT2LMHeadModel`, `LlamaForCausalLM` and `BertForMaskedLM`: grouped heads, heads of their own
+    or tied to the table, biases; activations of GPT-2 gelu_new, gelu, relu, silu. What the model
+    would do otherwise, such as scaled rotary positions, is refused by the name of its key. Of BERT
+    the pooler and the head of next sentences are left out: no logits of tokens ask for them.
 
     Args:
         folder: a folder on this machine.
@@ -136,7 +138,10 @@ def _names(stored: Stored, family: Family) -> dict[str, str]:
     """Our full name of each array that is no buffer, and its name in the files."""
     names = [n for n in stored.names() if not matches("load_huggingface", family.buffers, n)]
     full = any(name.startswith(family.prefix) for name in names)
-    return {n if full or n == _HEAD else f"{family.prefix}{n}": n for n in names}
+    ours = {n: n if full or n.startswith(_HEADS) else f"{family.prefix}{n}" for n in names}
+    for old, new in _OLD.items():
+        ours = {n: name.replace(old, new) for n, name in ours.items()}
+    return {name: n for n, name in ours.items()}
 
 
 def _params(
@@ -152,7 +157,7 @@ def _params(
     depth = model.options["depth"]
     assert isinstance(depth, int)
     expected = {name: row.shape(shapes) for row in rows for name in row.names(depth)}
-    _check_names(stored, names, expected, model, place)
+    _check_names(stored, names, expected, family, place)
     dtype = _dtype_of(stored, [names[name] for name in expected], wanted, place)
     found: dict[str, Array] = {}
     for row in rows:
@@ -165,18 +170,18 @@ def _check_names(
     stored: Stored,
     names: Mapping[str, str],
     expected: Mapping[str, Shape],
-    model: Transformer,
+    family: Family,
     place: Path,
 ) -> None:
     """One line for all arrays that are missing, too many, or of another shape."""
     wrong: list[str] = []
     missing = [name for name in expected if name not in names]
     surplus = [name for name in names if name not in expected]
-    if model.options["tied"] and _HEAD in surplus:
-        surplus.remove(_HEAD)
-        table = next(iter(expected))
-        if table in names and not _same(stored.read(names[_HEAD]), stored.read(names[table])):
-            wrong.append(f"{_HEAD} is not {table}, though tie_word_embeddings is true")
+    for copy in [name for name in surplus if name in family.copies]:
+        surplus.remove(copy)
+        first = family.copies[copy]
+        if first in names and not _same(stored.read(names[copy]), stored.read(names[first])):
+            wrong.append(f"{copy} is not {first}, though tie_word_embeddings is true")
     if missing:
         wrong.insert(0, f"has no {unknown_names(missing, surplus)}")
     if surplus:

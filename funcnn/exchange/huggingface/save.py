@@ -37,7 +37,7 @@ def save_huggingface(
     *,
     config: Mapping[str, object] | None = None,
 ) -> None:
-    """Write `fnn.models.gpt` or `llama` as a folder that transformers loads, whole or not at all.
+    """Write `fnn.models.gpt`, `llama` or `bert` as a folder that transformers loads, or nothing.
 
     The folder holds config.json and model.safetensors. What `fnn.load_huggingface` has loaded comes
     out with the same bits, by the names that transformers gives.
@@ -45,14 +45,14 @@ def save_huggingface(
     Args:
         folder: a new one, an empty one, or one that holds these two files alone, which are
             replaced; the folder that it is in must be there.
-        model: what `fnn.models.gpt`, `fnn.models.llama` or `fnn.load_huggingface` has returned.
+        model: what `fnn.models.gpt`, `llama` or `bert` or `fnn.load_huggingface` has returned.
         params: its params, of one dtype.
         config: further keys of config.json, such as those that were loaded: `eos_token_id`, ...
             What the model itself says stands in place of theirs.
 
     Raises:
         OSError: the folder cannot be written, or holds something else.
-        TypeError: the model is none of the two.
+        TypeError: the model is none of the three.
         ValueError: it has an option that theirs has not; params do not fit it, or are of several
             dtypes; a key of config asks for what the model is not.
 
@@ -69,7 +69,7 @@ def save_huggingface(
     from safetensors.numpy import save_file
 
     if not isinstance(model, Transformer):
-        made = "fnn.models.gpt, fnn.models.llama and fnn.load_huggingface"
+        made = "fnn.models.gpt, llama and bert and fnn.load_huggingface"
         raise TypeError(f"save_huggingface: model is what {made} make, found {described(model)}")
     try:
         family = FAMILIES[model.family]

@@ -63,6 +63,10 @@ def _integer_pow(graph: Graph, eqn: Equation, x: str) -> str:
     return _square(graph, eqn, x) if y == 2 else graph.node("Pow", x, _one(graph, eqn, y))
 
 
+def _exp2(graph: Graph, eqn: Equation, x: str) -> str:
+    return graph.node("Pow", _one(graph, eqn, 2), x)
+
+
 def _rsqrt(graph: Graph, eqn: Equation, x: str) -> str:
     return graph.node("Reciprocal", graph.node("Sqrt", x))
 
@@ -124,6 +128,7 @@ ELEMENTWISE: Mapping[str, Callable[..., str]] = {
     **dict.fromkeys(_OF_TRUTH, _of_truth),
     "square": _square,
     "integer_pow": _integer_pow,
+    "exp2": _exp2,
     "rsqrt": _rsqrt,
     "ne": _not_equal,
     "is_finite": _is_finite,

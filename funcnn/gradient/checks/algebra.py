@@ -12,7 +12,10 @@ from funcnn.core.errors import first_line
 from funcnn.gradient.case.bound_case import Situation, in_float64
 from funcnn.gradient.case.pullbacks import Subject, cotangents_of
 from funcnn.gradient.checks.registered import registered
+from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.truth.appeal import SOLVED, Appeal
+from funcnn.gradient.truth.branch import Branches
+from funcnn.gradient.truth.coarse import contradicted
 from funcnn.gradient.truth.oracle import Oracle, Pull
 from funcnn.gradient.verdict.figures import describe_error
 from funcnn.gradient.verdict.judge import (
@@ -23,6 +26,7 @@ from funcnn.gradient.verdict.judge import (
     allowed_in_algebra,
     allowed_of_elements,
     judge_algebra,
+    noise_of,
 )
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import Verdict
@@ -52,10 +56,18 @@ def truth(situation: Situation) -> Iterator[Result]:
     if why:
         yield from _by_differences(situation, subject, why)
         return
+    branches = Branches.of(subject)
     for i, leaf in enumerate(subject.leaves):
         verdict, note = truth_of_leaf(situation, subject, drawn, i)
-        zero = verdict == "zero"
-        yield situation.result("truth", leaf, "pass" if zero else verdict, note, zero=zero)
+        against = ""
+        if verdict != "fail":
+            against = next(filter(None, (branches.contradict(dys, i) for _, dys in drawn)), "")
+        if against:
+            yield situation.result("truth", leaf, "fail", against)
+        elif verdict == "zero":
+            yield situation.result("truth", leaf, "pass", note, zero=True)
+        else:
+            yield situation.result("truth", leaf, verdict, note)
 
 
 def without_reverse_mode(subject: Subject, dys: list[Any]) -> str:
@@ -85,6 +97,30 @@ def _by_differences(situation: Situation, subject: Subject, why: str) -> Iterato
         verdict, note = min(verdicts, key=lambda v: _ORDER.index(v[0]))
         reason = f"by differences, as there is no automatic derivative ({why}): {note}"
         yield situation.result("truth", leaf, verdict, reason)
+
+
+def without_truth(situation: Situation, dys: list[Any], why: str) -> Iterator[Result]:
+    """Each leaf against differences in the dtype given, which show a large mistake alone.
+
+    >>> from funcnn import rules
+    >>> from funcnn.core.registry import Case
+    >>> x = np.linspace(-1.0, 1.0, 3, dtype=np.float32)
+    >>> one = Situation.of_rule(rules.tanh, Case("one", (x,)))
+    >>> [result.note for result in without_truth(one, [np.ones(3, np.float32)], "no truth")]
+    ['no truth; differences in float32 say nothing against it']
+    """
+    subject = situation.subject()
+    x = tuple(np.asarray(leaf) for leaf in subject.x)
+    gradients = subject.pull_manual(subject.x, dys)[1]
+    f = compiled(subject.plain or subject.automatic)
+    for i, leaf in enumerate(subject.leaves):
+        against = contradicted(f, x, i, np.asarray(gradients[i]), dys, situation.seed)
+        by = f"differences in {x[i].dtype}"
+        if against:
+            yield situation.result("truth", leaf, "fail", f"by {by} ({why}): {against}")
+        else:
+            note = f"{why}; {by} say nothing against it"
+            yield situation.result("truth", leaf, "inconclusive", note)
 
 
 def truth_of_leaf(
@@ -142,8 +178,7 @@ def _by_elements(
 ) -> tuple[Verdict, str, np.ndarray]:
     """The verdict after a look at the elements that others outweigh, and what is allowed."""
     note, allowed = judged
-    noise = np.max([np.abs(np.asarray(m) - truth) for m in moved], axis=0) if moved else 0.0
-    of_elements = np.minimum(allowed, allowed_of_elements(manual, truth, noise))
+    of_elements = np.minimum(allowed, allowed_of_elements(manual, truth, noise_of(truth, moved)))
     off = ~(np.abs(manual - truth) <= of_elements)
     if not np.any(off):
         return "pass", note, allowed

@@ -19,7 +19,7 @@ from funcnn.gradient.program.float64 import perturbed
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.truth.rounded import Rounded
 from funcnn.gradient.verdict.figures import describe_error
-from funcnn.gradient.verdict.judge import NOT_FINITE, judge_rounding
+from funcnn.gradient.verdict.judge import NOT_FINITE, judge_rounding, noise_of
 from funcnn.gradient.verdict.results import Result
 from funcnn.types import Array, ArrayLike, Verdict
 
@@ -160,8 +160,7 @@ def _elements(
     """What is wrong with single elements that the norm of the leaf does not show, or ""."""
     info = jnp.finfo(manual.dtype)
     m, a, t = (np.asarray(g, np.float64) for g in (manual, automatic, truth))
-    noise = np.max([np.abs(d - t) for d in moved], axis=0)
-    beyond = np.abs(m - t) > 4 * noise
+    beyond = np.abs(m - t) > 4 * noise_of(t, moved)
     # The distance of neighbours at t; numbers below the smallest normal one are flushed to zero.
     magnitude = np.maximum(np.abs(t), float(info.smallest_normal))
     ulp = float(info.eps) * 2.0 ** np.floor(np.log2(magnitude))

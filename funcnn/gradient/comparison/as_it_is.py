@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +12,12 @@ import jax.numpy as jnp
 from funcnn.core.errors import kind_and_line
 from funcnn.gradient.case.bound_case import Situation
 from funcnn.gradient.case.pullbacks import cotangents
+from funcnn.gradient.checks.algebra import without_truth
 from funcnn.gradient.comparison.compare import compare
 from funcnn.gradient.program.dtypes import pinned_dtypes
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.verdict.results import Result
-from funcnn.types import ArrayLike, PyTree, Verdict
+from funcnn.types import ArrayLike, Function, PyTree, Verdict
 
 
 def pinned_in(situation: Situation) -> set[str]:
@@ -55,15 +58,18 @@ def _judged(situation: Situation, pinned: set[str]) -> Iterator[Result]:
     outputs = [leaf for leaf in jax.tree.leaves(jax.eval_shape(f, *args)) if is_float(leaf)]
     weights = cotangents(outputs)[0][1]
 
-    def weighted(*args: PyTree) -> ArrayLike:
+    def weighted(f: Function, *args: PyTree) -> ArrayLike:
         ys = [leaf for leaf in jax.tree.leaves(f(*args)) if is_float(leaf)]
         return sum(jnp.vdot(w, y) for w, y in zip(weights, ys, strict=True))
 
-    comparison = compare(weighted, *args, argnums=range(len(args)), pairs=0, cost=False)
+    manual, followed = (functools.partial(weighted, g) for g in (f, situation.automatic))
+    options: dict[str, Any] = {"argnums": range(len(args)), "pairs": 0, "cost": False}
+    if situation.case.reference is not None:
+        options["reference"] = followed
+    comparison = compare(manual, *args, **options)
     note = f"judged in its own precision, since it computes in {', '.join(sorted(pinned))}"
     if comparison.no_truth:
-        for leaf in situation.leaves:
-            yield situation.result("truth", leaf, "inconclusive", comparison.no_truth)
+        yield from without_truth(situation, weights, comparison.no_truth)
     verdicts: dict[str, Verdict] = {"WRONG": "fail", "INCONCLUSIVE": "inconclusive"}
     for leaf, row in zip(situation.leaves, comparison.leaves, strict=False):
         verdict = verdicts.get(row.verdict, "pass")

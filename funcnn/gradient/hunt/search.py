@@ -142,6 +142,10 @@ class Search:
         if _raises(place.low.pull_manual, place):  # and without the rule, too
             self.counts.refused += 1
             return None
+        if why := _raises(place.low.pull_automatic, place):
+            self.counts.trials += 1
+            self.counts.why_not[f"no truth: {why}"] += 1
+            return None
         self.counts.places += 1
         return place
 

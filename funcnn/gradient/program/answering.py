@@ -18,6 +18,7 @@ import jax
 
 _GRACE = 2.0  # seconds that a thread has to end after it was told to
 _TIMES = 5  # that it is told
+_SHARED = 3.0  # how often longer it may take where others have the processors
 
 
 class NoAnswer(Exception):
@@ -32,11 +33,11 @@ class _Signs:
     """Signs that something goes on: steps that are announced, and programs that are compiled."""
 
     def __init__(self):
-        self.last = 0.0
+        self.last = 0.0, 0.0  # when there was one, by the clock and by the processors' time
         self.step: Callable[[], str] = str
 
     def __call__(self, *_: Any, **__: Any) -> None:
-        self.last = time.monotonic()
+        self.last = _now()
 
     @functools.cached_property
     def of_jax(self) -> bool:
@@ -48,7 +49,7 @@ class _Signs:
 class _End:
     """How this process ends after a thread was stopped, whether it is left behind or not."""
 
-    code = 1
+    code, needed = 1, False
 
     def __call__(self) -> None:
         """At once: JAX, at its end, would wait for what it computes, and is no more in order."""
@@ -73,9 +74,10 @@ def step(what: Callable[[], str]) -> None:
 def answer(function: Callable[[], Any], seconds: float, *, patient: bool = False) -> Any:
     """What a function returns, or raises, where it does so in time.
 
-    It runs in a thread of its own, so that a loop in compiled code leaves this one free. Where that
-    thread was stopped the process ends without waiting for it, with exit code 1 (130 after an
-    interrupt) unless `end_with` says another one.
+    It runs in a thread of its own, so that a loop in compiled code leaves this one free. Where
+    other processes have the processors, a second counts when this one has had it, or three have
+    gone by: what is slow for their sake alone is not without an answer. After one that was stopped
+    a process should end by `end_with`.
 
     Args:
         function: what is run.
@@ -93,7 +95,7 @@ def answer(function: Callable[[], Any], seconds: float, *, patient: bool = False
     ...         pass
     >>> answer(endless, 0.1)
     Traceback (most recent call last):
-    funcnn.gradient.program.answering.NoAnswer: no answer in 0.1 s
+    funcnn.gradient.program.answering.NoAnswer: no answer in 0.1 s...
     """
     outcome: list[tuple[bool, Any]] = []
 
@@ -104,28 +106,38 @@ def answer(function: Callable[[], Any], seconds: float, *, patient: bool = False
             outcome.append((False, error))
 
     step(str)
-    begun = _SIGNS.last
+    begun, had = _SIGNS.last, 0.0
     watched = patient and _SIGNS.of_jax
     thread = threading.Thread(target=run, daemon=True, name="funcnn gradients")
     thread.start()
     try:
-        while (left := (_SIGNS.last if watched else begun) + seconds - time.monotonic()) > 0:
-            thread.join(left)
-            if not thread.is_alive():
+        while thread.is_alive():
+            gone, had = _since(_SIGNS.last if watched else begun)
+            if (gone >= seconds and had >= seconds) or gone >= _SHARED * seconds:
                 break
+            thread.join(max(seconds - gone, seconds / 10))
     except KeyboardInterrupt:
-        _END.code = 130
         _end(thread)
+        end_with(130)
         raise
     if thread.is_alive():
+        busy = f", nor in {_SHARED * seconds:g} s with {had:.0f} s of a processor"
         doing = _SIGNS.step()
         where = f" in {doing}" if doing else ""
         _end(thread)
-        raise NoAnswer(f"no answer in {seconds:g} s{where}")
+        raise NoAnswer(f"no answer in {seconds:g} s{busy if had < seconds else ''}{where}")
     returned, value = outcome[0]
     if returned:
         return value
     raise value
+
+
+def _now() -> tuple[float, float]:
+    return time.monotonic(), time.process_time()
+
+
+def _since(before: tuple[float, float]) -> tuple[float, float]:
+    return time.monotonic() - before[0], time.process_time() - before[1]
 
 
 @contextlib.contextmanager
@@ -143,8 +155,7 @@ def _silence() -> Iterator[None]:
 
 def _end(thread: threading.Thread) -> None:
     """Raise an exception inside a thread, at its next step in Python."""
-    atexit.unregister(_END)
-    atexit.register(_END)
+    _END.needed = True
     identifier, stopped = ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stopped)
     with _silence():
         for _ in range(_TIMES):  # what Python calls by itself, as it collects, drops exceptions
@@ -155,8 +166,11 @@ def _end(thread: threading.Thread) -> None:
 
 
 def end_with(code: int) -> None:
-    """Say with which code this process ends where a thread was stopped; otherwise it is 1.
+    """Where a thread was stopped, let this process end with a code without waiting for it.
 
     >>> end_with(1)
     """
-    _END.code = code
+    if _END.needed:
+        _END.code = code
+        atexit.unregister(_END)
+        atexit.register(_END)

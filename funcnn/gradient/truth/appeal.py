@@ -7,12 +7,14 @@ One policy for `check`, `compare` and `census`, element by element and in float6
 - where the two sides agree there is no kink, whatever the reference says at the point itself;
 - an element that the rounding of the reference's own arithmetic explains proves nothing;
 - a loop that stops at a tolerance is known as far as some more iterations leave it;
-- where the differences of the function are sure, they decide.
+- where the differences of the function are sure, they decide;
+- what is still open, and small, is decided by differences in many digits.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,8 +24,9 @@ from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.program.float64 import NoTruth
 from funcnn.gradient.truth.contested import TINY, Contested
 from funcnn.gradient.truth.kinks import at_kinks
-from funcnn.gradient.truth.oracle import sure_slopes
-from funcnn.gradient.verdict.judge import relative_error
+from funcnn.gradient.truth.many_digits import MET, in_many_digits
+from funcnn.gradient.truth.oracle import KINKED, Slope, sure_slopes
+from funcnn.gradient.verdict.judge import UNCERTAIN, relative_error
 from funcnn.types import ArrayLike, Verdict
 
 _SECANTS = 64  # elements without an automatic derivative that are looked at, one by one
@@ -64,11 +67,13 @@ class Appeal(Contested):
         with np.errstate(over="ignore", invalid="ignore"):
             if not np.all(np.isfinite(self.truth)):
                 return self._no_number()
-            for excuse in (self._stopped_loop, self._kinks, self._rounding, self._differences):
-                verdict = excuse()
-                if verdict:
-                    return verdict
-            return self._rounding_of_the_rule()
+            excuses = self._stopped_loop, self._kinks, self._rounding, self._differences
+            found = next(filter(None, (excuse() for excuse in excuses)), None)
+            found = found or self._rounding_of_the_rule()
+            if found and found[0] == "pass":
+                return found
+            doubted = found or self._sure is None or any("automatic" in s.wrong for s in self._sure)
+            return (in_many_digits(self, 8 * self.unit) if doubted else None) or found
 
     def _no_number(self) -> Found | None:
         """Where the automatic derivative is NaN, behind a where or so, secants decide."""
@@ -158,7 +163,8 @@ class Appeal(Contested):
         if not algebra.off.size:
             return self.truth
         kinks = at_kinks(algebra)
-        if kinks is None or kinks[0] != "pass":
+        known = kinks and kinks[0] == "pass"
+        if not known and not in_many_digits(algebra, _ALGEBRA) and not self._met(exact):
             return None
         truth = np.array(self.truth)
         truth.flat[algebra.off] = exact.flat[algebra.off]
@@ -189,23 +195,44 @@ class Appeal(Contested):
 
     def _differences(self) -> Found | None:
         """Whether differences of the function contradict the truth, and not the gradient."""
-        function = self.subject.plain or self.subject.automatic
-        known = {"manual": self.manual, "automatic": self.truth}
-        slopes = sure_slopes(function, self.x, self.w, self.leaf, known)
-        if slopes is None:
-            return None
-        wrong = {name for slope in slopes for name in slope.wrong}
-        if "manual" in wrong:
-            return None
+        slopes = self._sure
+        wrong = {name for slope in slopes or () for name in slope.wrong}
+        if slopes is None or "manual" in wrong:
+            met = self._met(self.manual)
+            return ("inconclusive", f"{UNCERTAIN}: {met.describe()}") if met else None
         if "automatic" in wrong:
             # Beside a truth that is far larger, whatever is small would seem near to them.
-            alone = sure_slopes(function, self.x, self.w, self.leaf, {"manual": self.manual})
+            alone = self._slopes(manual=self.manual)
             if alone is None or any(slope.wrong for slope in alone):
                 return None
             return "pass", f"differences decide, against autodiff: {slopes[0].describe()}"
         if self.subject.has_loop:
             return "pass", f"as far as differences can tell: {slopes[0].describe()}"
         return None
+
+    @functools.cached_property
+    def _sure(self) -> list[Slope] | None:
+        """The differences beside both gradients, if they are sure of themselves."""
+        return self._slopes(manual=self.manual, automatic=self.truth)
+
+    def _slopes(self, problems: Sequence[str] = ("",), **known: np.ndarray) -> list[Slope] | None:
+        function = self.subject.plain or self.subject.automatic
+        return sure_slopes(function, self.x, self.w, self.leaf, known, problems)
+
+    def _met(self, manual: np.ndarray) -> Slope | None:
+        """The first of the differences, if they contradict the truth and are near to this gradient.
+
+        Where a function has a branch for one value, `x == 0`, autodiff takes the branch for the
+        function, and what lies beside it may have lost many digits: such differences have a jump,
+        or are further from the gradient than they believe. They prove nothing, but that the truth
+        is none.
+        """
+        slopes = self._slopes(("", KINKED), manual=manual, automatic=self.truth)
+        for slope in slopes or ():
+            off = {name: abs(d - slope.value) for name, d in slope.exact.items()}
+            if not max(off["manual"], slope.bar) <= MET * off["automatic"]:
+                return None
+        return slopes[0] if slopes else None
 
 
 def _rms(x: np.ndarray) -> float:

@@ -31,6 +31,7 @@ _SEEN = 1e-8  # of the derivative: a smaller jump of the slope is no matter
 # whose elements differ by orders of magnitude.
 _ATTEMPTS = (("leaf", 1e-2), ("leaf", 1e-4), ("element", 1e-2), ("element", 1e-4))
 _DIRECTIONS = 3
+KINKED = "the function has a kink or jump near the sample that the case does not declare"
 _MOVES = 2  # away from a kink that the case does not declare
 
 Pull = Callable[[Any, Any], Sequence[Any]]
@@ -117,11 +118,14 @@ class Oracle:
         alone = [s for s in sure if s.wrong == ["automatic"] and "manual" in s.exact]
         return ("note", alone[0].blame()) if alone else ("fail", sure[0].blame())
 
-    def sure_slope(self, i: int) -> Slope | None:
-        """The first slope of leaf i, at the point itself, whose differences are sure."""
+    def sure_slope(self, i: int, problems: Sequence[str] = ("",)) -> Slope | None:
+        """The first slope of leaf i, at the point itself, whose differences are sure.
+
+        With other `problems`, the first one that has one of them.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             slopes = (self._slope(i, 0, scale, largest) for scale, largest in _ATTEMPTS)
-            return next((slope for slope in slopes if not slope.problem), None)
+            return next((slope for slope in slopes if slope.problem in problems), None)
 
     def _moved(self, move: int, slopes: list[Slope]) -> str:
         return f"; moved, as {slopes[0].problem}" if move else ""
@@ -198,10 +202,12 @@ def sure_slopes(
     w: Sequence[Any],
     leaf: int,
     known: Mapping[str, np.ndarray],
+    problems: Sequence[str] = ("",),
 ) -> list[Slope] | None:
     """Differences along three directions of one leaf, beside known gradients of it.
 
-    None where one of them is not sure of itself. Needs x64 to be enabled.
+    None where one of them is not sure of itself, or has no other of these problems. Needs x64 to be
+    enabled.
 
     >>> with jax.enable_x64(True):
     ...     x = np.array([1.0, 2.0])
@@ -220,7 +226,7 @@ def sure_slopes(
     for seed in range(_DIRECTIONS):
         random = np.random.default_rng([seed, 9])
         v = tuple(unit_direction(xi.shape, random) for xi in x)
-        slope = Oracle(f, x, pulls, list(w), v, program, seed).sure_slope(leaf)
+        slope = Oracle(f, x, pulls, list(w), v, program, seed).sure_slope(leaf, problems)
         if slope is None:
             return None
         slopes.append(slope)
@@ -294,7 +300,7 @@ class Slope:
 
 def _problem(slope: Slope, kinked: bool) -> str:
     if kinked:
-        return "the function has a kink or jump near the sample that the case does not declare"
+        return KINKED
     if slope.size == 0:
         return "the derivative is zero"
     if slope.bar > _TOO_WIDE * slope.size:

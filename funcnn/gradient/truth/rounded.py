@@ -14,7 +14,14 @@ from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.truth.appeal import Appeal, Found, rounding_of
 from funcnn.gradient.truth.floor import draws
 from funcnn.gradient.verdict.figures import describe_error
-from funcnn.gradient.verdict.judge import ELEMENTS, ZERO, Row, allowed_of_elements, is_doubtful
+from funcnn.gradient.verdict.judge import (
+    ELEMENTS,
+    ZERO,
+    Row,
+    allowed_of_elements,
+    is_doubtful,
+    noise_of,
+)
 from funcnn.types import Array
 
 _FACTOR = 8.0  # of what rounding in the precision of the gradient does
@@ -64,7 +71,7 @@ class Rounded:
 
         truth = np.asarray(self.truth)
         moved = draws(gradient, self.x, truth, unit, _MORE_DRAWS)
-        return np.max([self.explained, *(np.abs(each - truth) for each in moved)], axis=0)
+        return np.maximum(self.explained, noise_of(truth, moved))
 
     @functools.cached_property
     def error(self) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -100,7 +101,8 @@ def judge_rounding(
     finite = np.isfinite(truth) & ~overflown
     known = np.where(finite, truth, 0.0)
     m, a = (relative_error(np.where(finite, g, 0), known) for g in (manual, automatic))
-    k = max((relative_error(np.where(finite, t, 0.0), known) for t in moved), default=0.0)
+    inside = [np.where(finite & ~np.isnan(t), t, known) for t in moved]
+    k = max((relative_error(t, known) for t in inside), default=0.0)
     verdict, note = _verdict(m, a, k, ulp, known)
     if verdict == "WRONG" and np.any(known) and np.all(_same(manual, automatic)):
         verdict, note = "TIE", ""  # what is off is the program in this precision, not the rule
@@ -135,7 +137,7 @@ def judge_gradient(
     if row.verdict in {"WRONG", "INCONCLUSIVE"}:
         return row
     truth = np.asarray(truth)
-    noise = np.max([np.abs(t - truth) for t in moved], axis=0) if moved else 0.0
+    noise = noise_of(truth, moved)
     by_autodiff = np.minimum(np.nan_to_num(np.abs(automatic - truth)), np.abs(truth) / 2)
     allowed = allowed_of_elements(manual, truth, noise) + 2 * by_autodiff
     off = np.isfinite(truth) & ~(np.abs(manual - truth) <= allowed) & ~_same(manual, automatic)
@@ -150,6 +152,22 @@ def _same(manual: np.ndarray, automatic: np.ndarray) -> np.ndarray:
     ulp = float(jnp.finfo(manual.dtype).eps)
     a = automatic.astype(np.float64)
     return np.abs(manual.astype(np.float64) - a) <= _LAST_PLACES * ulp * np.abs(a)
+
+
+def noise_of(truth: ArrayLike, moved: Sequence[ArrayLike]) -> np.ndarray:
+    """What small changes of the inputs do to each element of a gradient.
+
+    A changed input may have left the domain, as beside the one value that a branch is for: where
+    the gradient is NaN there, that change says nothing.
+
+    >>> noise_of(np.array([1.0, 1.0]), [np.array([1.1, np.nan]), np.array([1.2, 1.0])]).round(2)
+    array([0.2, 0. ])
+    """
+    truth = np.asarray(truth)
+    changes = [np.abs(np.asarray(t) - truth) for t in moved]
+    return np.max(
+        [np.zeros(truth.shape), *(np.where(np.isnan(c), 0.0, c) for c in changes)], axis=0
+    )
 
 
 def allowed_of_elements(
@@ -229,7 +247,7 @@ def judge_algebra(
     noise_alone = _CANCELLED * size
     if np.linalg.norm(truth) <= noise_alone and np.linalg.norm(manual) <= noise_alone:
         return "inconclusive", "the true gradient cancels to rounding noise"
-    noise = np.max([np.abs(t - truth) for t in moved], axis=0) if moved else np.zeros_like(truth)
+    noise = noise_of(truth, moved)
     # At a jump of the derivative the other side is no noise; and here both stand on one side.
     base = allowed_in_algebra(truth)
     noise = np.where((noise > 1e6 * base) & (np.abs(manual - truth) <= base), 0.0, noise)

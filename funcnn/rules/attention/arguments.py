@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from funcnn.core.usage import is_positive_integer
+from funcnn.core.usage import is_positive_integer, number
 from funcnn.rules.attention.blocks import Blocks, Operands
 from funcnn.rules.attention.sight import Grid, Sight
 from funcnn.rules.shared.arguments import describe, floating, same_dtype
@@ -70,12 +72,21 @@ def checked(
             f"{k.shape[2]}, which does not divide them"
         )
     everything = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
-    if bias is not None:
-        (bias,) = floating(name, bias=bias)
-        _check_repeats("bias", bias, everything)
+    bias = None if bias is None else _bias(bias, everything)
     mask = None if mask is None else _mask(jnp.asarray(mask), everything)
     lengths = None if lengths is None else _lengths(jnp.asarray(lengths), q.shape[0])
     return Given(q, k, v, bias, mask, lengths, key)
+
+
+def _bias(bias: ArrayLike, full: tuple[int, int, int, int]) -> Array:
+    if isinstance(bias, jax.Array | np.ndarray) and bias.dtype == bool:
+        raise TypeError(
+            f"attention: bias is added to the scores, found {describe(jnp.asarray(bias))}; give "
+            "what is True where a key is seen as mask"
+        )
+    (bias,) = floating("attention", bias=bias)
+    _check_repeats("bias", bias, full)
+    return bias
 
 
 def _mask(mask: Array, full: tuple[int, int, int, int]) -> Array:
@@ -84,7 +95,6 @@ def _mask(mask: Array, full: tuple[int, int, int, int]) -> Array:
             f"attention: mask is True where a key is seen, found {describe(mask)}; numbers to add "
             "to the scores are the bias"
         )
-    mask = mask[:, None, None] if mask.ndim == 2 else mask  # one for each key
     _check_repeats("mask", mask, full)
     return mask
 
@@ -100,10 +110,11 @@ def _lengths(lengths: Array, samples: int) -> Array:
 
 def _check_repeats(what: str, a: Array, full: tuple[int, int, int, int]) -> None:
     if a.ndim != 4 or any(n not in (1, m) for n, m in zip(a.shape, full, strict=True)):
+        # Of two axes nobody can tell which they are where B and T are equal.
+        cure = "; of samples and keys it is {0}[:, None, None], of queries and keys {0}[None, None]"
         raise ValueError(
             f"attention: {what} has the axes (samples, heads, queries, keys), each of its length "
-            f"in {full} or 1{', or is (samples, keys)' if what == 'mask' else ''}; "
-            f"found {describe(a)}"
+            f"in {full} or 1; found {describe(a)}{cure.format(what) if a.ndim == 2 else ''}"
         )
 
 
@@ -126,6 +137,9 @@ def check_options(options: Options) -> None:
     Traceback (most recent call last):
     ValueError: attention: dropout is the probability of dropping, at least 0 and below 1, found 1.0
     """
+    for name in ("scale", "soft_cap", "dropout"):
+        if name == "dropout" or getattr(options, name) is not None:
+            number("attention", name, getattr(options, name))
     if options.scale is not None and not math.isfinite(options.scale):
         raise ValueError(f"attention: scale is a finite number or None, found {options.scale}")
     if options.soft_cap is not None and not 0 < options.soft_cap < math.inf:

@@ -59,8 +59,9 @@ def attention(
 
     Which keys query t sees: all, or with `causal` those at s ≤ t, with `window` (before, after), or
     one number for both, those from t - before to t + after; of them the first `lengths` (B,) of a
-    sample, and those where `mask`, (B, S) or shaped as a bias, is True. A query that sees none has
-    y = 0. With `dropout` and a key each p is 0 with that probability, else p / (1 - dropout).
+    sample, all where it is S or more, and those where `mask`, shaped as a bias, is True. A query
+    that sees none has y = 0. With `dropout` and a key each p is 0 with that probability, else
+    p / (1 - dropout).
 
     Derivation, for one head, with m_t the largest z of a row, n_t = Σ_s exp(z_ts - m_t) and so
     p_ts = exp(z_ts - m_t) / n_t:
@@ -240,9 +241,9 @@ def attention_cases(key: Key) -> Iterator[Case]:
     yield case(
         "every option", extra=(bias, mask, jnp.array([5, 4])), soft_cap=0.75, scale=0.5, block=3
     )
-    yield case("bias of keys", extra=(bias[:1, :, :1], mask[:, 0, 0]), block=(4, 2))
+    yield case("bias of keys", extra=(bias[:1, :, :1], mask[:, :, :1]), block=(4, 2))
     yield case("dropout", extra=(None, None, None, kd), dropout=0.3, causal=True, block=(3, 2))
-    yield case("nothing seen", extra=(None, jnp.zeros((2, 5), bool)))
+    yield case("nothing seen", extra=(None, jnp.zeros((2, 1, 1, 5), bool)))
     yield case("one query", (2, 1, 5, 2, 2, 3, 2), block=2)
     yield case("size one", (1, 1, 1, 1, 1, 1, 1))
     yield case("no queries", (2, 0, 5, 2, 2, 3, 2))

@@ -83,7 +83,7 @@ def forward_in_blocks(blocks: Blocks, x: Operands) -> tuple[Array, Rows]:
     """y (B, K, T G, V), and of each row what its p is made with."""
     pairs = blocks.grid.pairs(blocks.sight)
     (b, k, r, _), width, precise = x.q.shape, x.v.shape[-1], accumulator(x.q)
-    rows = blocks.grid.rows * blocks.group
+    rows, share = blocks.grid.rows * blocks.group, _share(blocks.grid.keys, x.v)
     fresh = Online(
         jnp.zeros((b, k, rows, width), precise),
         jnp.full((b, k, rows), -jnp.inf, precise),
@@ -103,10 +103,11 @@ def forward_in_blocks(blocks: Blocks, x: Operands) -> tuple[Array, Rows]:
         e = jnp.exp(z - shift.reshape(*z.shape[:-1], 1))  # (B, K, rows, G, columns)
         shrink = jnp.exp(online.maximum - shift)  # 0 where nothing has been seen before
         total = online.total * shrink + jnp.sum(e, -1).reshape(shrink.shape)
-        e = blocks.dropped(x, e, i, j).reshape(b, k, rows, blocks.grid.columns).astype(x.v.dtype)
+        e = blocks.dropped(x, e * share, i, j).reshape(b, k, rows, blocks.grid.columns)
+        e = e.astype(x.v.dtype)
         part = product(e, keys_of(x.v, blocks.grid, j), 3, 2)  # (B, K, rows G, V)
         online = Online(online.sum * shrink[..., None] + part, maximum, total)
-        ended = online.ended()
+        ended = online.ended(share)
         y, of_rows = jax.tree.map(
             lambda all, new: jax.lax.dynamic_update_slice_in_dim(
                 all, new.astype(all.dtype), i * rows, 2
@@ -139,15 +140,25 @@ class Online(NamedTuple):
 
     Source: Milakov, Gimelshein, Online normalizer calculation for softmax, 2018."""
 
-    sum: Array  # Σ exp(z - maximum) v, (B, K, rows G, V)
+    sum: Array  # Σ share exp(z - maximum) v, (B, K, rows G, V)
     maximum: Array  # of the scores so far, (B, K, rows G)
     total: Array  # Σ exp(z - maximum)
 
-    def ended(self) -> tuple[Array, Rows]:
+    def ended(self, share: float) -> tuple[Array, Rows]:
         """y of the block, and what its p is made with; 0 for a row that has seen nothing."""
         total = jnp.where(self.total == 0, 1, self.total)
         shift = jnp.where(self.maximum == -jnp.inf, 0, self.maximum)
-        return self.sum / total[..., None], Rows(shift, total)
+        return self.sum / (total * share)[..., None], Rows(shift, total)
+
+
+def _share(keys: int, v: Array) -> float:
+    """What exp(z - maximum) ≤ 1 is multiplied by, so that no sum over keys exceeds the largest v.
+
+    A power of two, which rounds nothing; 1 where the sums have more range than v (float16).
+    """
+    if jnp.finfo(accumulator(v)).maxexp > jnp.finfo(v.dtype).maxexp:
+        return 1.0
+    return 2.0 ** -max(keys - 1, 0).bit_length()
 
 
 def backward_in_blocks(

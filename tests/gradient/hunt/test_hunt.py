@@ -241,3 +241,13 @@ def test_a_value_by_hand_that_is_nan_at_infinity_is_no_matter_of_the_gradient():
     w[0] = -np.inf
     trial = Trial((np.zeros_like(place.low.x[0]), w), (np.zeros(place.outputs[0].shape),))
     assert score(place, trial).why == "the value by hand is NaN at an infinite argument"
+
+
+def test_a_function_without_reverse_mode_has_no_truth_to_hunt_with():
+    def through_the_host(x):
+        return jax.pure_callback(np.sin, jax.typeof(x), x)
+
+    report = hunt(ruled(through_the_host, lambda args, dy: (dy * jnp.cos(args[0]),)), X, budget=2.0)
+    assert not report.ok
+    assert "NOT COMPARED through_the_host: " in str(report)
+    assert "no truth: " in str(report)

@@ -267,12 +267,16 @@ SCORES = {
     "rotary": (96, 0, 3),
     "swiglu": (77, 0, 17),
     "geglu": (237, 0, 17),
+    "attention": (467, 0, 133),
 }
+# Of these one case is scored: the programs of all of them take hours. In one block (325, 0, 171).
+ONE_CASE = {"attention": "blocks"}
 
 
 def assert_score(name):
     rule = registered_rules()[name]
-    score = mutation_score(rule)
+    cases = [c for c in rule.cases() if c.name == ONE_CASE.get(name, c.name)]
+    score = mutation_score(rule, cases=cases)
     assert isinstance(score, MutationScore)
     assert score.smallest_scale <= 1e-6, str(score)
     killed, survived, equivalent = SCORES[name]
@@ -287,13 +291,9 @@ def assert_score(name):
 QUICK = ("relu",)
 
 
-# Hundreds of mutants, in loops, which nobody has counted yet; its tests have planted mistakes.
-UNCOUNTED = {"attention"}
-
-
 def test_every_registered_rule_has_its_score():
     ours = {n for n, r in registered_rules().items() if r.__module__.startswith("funcnn.rules")}
-    assert set(SCORES) == ours - UNCOUNTED
+    assert set(SCORES) == ours
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -77,7 +77,7 @@ def test_bias_mask_and_lengths_are_those_of_jax_nn():
 
 def test_a_query_that_sees_nothing_is_zero_and_moves_nothing():
     q, k, v, do = drawn()
-    mask = jnp.ones((B, S), bool).at[1].set(False)
+    mask = jnp.ones((B, 1, 1, S), bool).at[1].set(False)
     y, dq, dk, dv = both(lambda q, k, v: attention(q, k, v, None, mask, block=3), q, k, v, do=do)
     for a in (y, dq, dk, dv):
         assert bool(jnp.all(jnp.isfinite(a)))
@@ -244,6 +244,17 @@ def test_the_gradient_of_a_bias_over_no_pairs_has_its_shape(empty):
     assert dbias.shape == bias.shape
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_mean_of_the_largest_values_is_finite(dtype):
+    """The weights of a row sum to 1, but what they are made of, to as much as there are keys."""
+    q, k, v, _ = drawn(dtype=dtype)
+    most = jnp.full_like(v, 0.75 * float(jnp.finfo(dtype).max))
+    for block in (None, 3):
+        y = attention(q, k, most, causal=True, block=block)
+        y, wanted = (np.asarray(a, np.float64) for a in (y, most))
+        np.testing.assert_allclose(y, np.broadcast_to(wanted[:, :1], y.shape), rtol=1e-2)
+
+
 def test_float16_and_one_token():
     q, k, v, do = drawn(queries=1, places=1, dtype=jnp.float16)
     y, dq, dk, dv = both(attention, q, k, v, do=do)
@@ -261,7 +272,10 @@ def test_float16_and_one_token():
         ({"k": jnp.zeros((B, S, 3, W)), "v": jnp.zeros((B, S, 3, W))}, "does not divide"),
         ({"k": jnp.zeros((B, S, H, W), jnp.bfloat16)}, "one dtype"),
         ({"mask": jnp.zeros((B, S))}, "True where"),
-        ({"mask": jnp.zeros((B, S + 1), bool)}, "(samples, keys)"),
+        ({"mask": jnp.zeros((B, 1, 1, S + 1), bool)}, "found bool[2, 1, 1, 8]"),
+        ({"mask": jnp.zeros((B, S), bool)}, "of samples and keys it is mask[:, None, None]"),
+        ({"bias": jnp.zeros((T, S))}, "of queries and keys bias[None, None]"),
+        ({"bias": jnp.zeros((B, H, T, S), bool)}, "is seen as mask"),
         ({"bias": jnp.zeros((B, H, T, S + 1))}, "bias has the axes"),
         ({"lengths": jnp.zeros(B)}, "lengths are integers"),
         ({"lengths": jnp.zeros(B + 1, int)}, "lengths are integers"),

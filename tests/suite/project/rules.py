@@ -6,6 +6,7 @@ import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 import funcnn as fnn
 
@@ -148,6 +149,68 @@ def filtered_forward(perturbed, xs, how):
 @filtered.def_bwd
 def filtered_backward(residuals, dy, perturbed, xs, how):
     return {"a": dy * xs["b"], "b": 2 * dy * xs["a"]}
+
+
+@eqx.filter_custom_vjp
+def filtered_beside(x, scale):
+    return scale * jnp.sin(x)
+
+
+@filtered_beside.def_fwd
+def filtered_beside_forward(perturbed, x, scale):
+    return scale * jnp.sin(x), None
+
+
+@filtered_beside.def_bwd
+def filtered_beside_backward(residuals, dy, perturbed, x, scale):
+    return dy * scale * jnp.cos(x)
+
+
+@eqx.filter_custom_jvp
+def filtered_tangents(x, how, *, scale):
+    return scale * x**2 if how == "square" else scale * x**3
+
+
+@filtered_tangents.def_jvp
+def filtered_tangents_jvp(primals, tangents, *, scale):
+    (x, how), (dx, _) = primals, tangents
+    return filtered_tangents(x, how, scale=scale), 2 * scale * x * dx
+
+
+class Pair(nnx.Module):
+    def __init__(self, x, y):
+        self.x, self.y = nnx.Param(x), nnx.Param(y)
+
+
+@nnx.custom_vjp(graph_updates=True)
+def by_nnx(pair):
+    return jnp.sin(pair.x[...]) * pair.y[...]
+
+
+def by_nnx_backward(pair, dy):
+    (d_pair,), d = dy
+    d_pair = jax.tree.map(lambda x: x, d_pair)
+    d_pair["x"][...] = jnp.cos(pair.x[...]) * d * pair.y[...]
+    d_pair["y"][...] = 2 * jnp.sin(pair.x[...]) * d
+    return (d_pair,)
+
+
+by_nnx.defvjp(lambda pair: (by_nnx(pair), pair), by_nnx_backward)
+
+
+@nnx.custom_vjp(graph_updates=False)
+def by_nnx_simply(pair):
+    return jnp.sin(pair.x[...]) * pair.y[...]
+
+
+def by_nnx_simply_backward(pair, dy):
+    d_pair = nnx.clone(pair)
+    d_pair.x[...] = jnp.cos(pair.x[...]) * dy * pair.y[...]
+    d_pair.y[...] = 2 * jnp.sin(pair.x[...]) * dy
+    return (d_pair,)
+
+
+by_nnx_simply.defvjp(lambda pair: (by_nnx_simply(pair), pair), by_nnx_simply_backward)
 
 
 class Scaled(nn.Module):

@@ -76,6 +76,18 @@ def test_equinox():
     assert rules.filtered(xs, "any").shape == (2,)
 
 
+def test_equinox_with_arrays_that_have_no_derivative():
+    x = jnp.arange(3.0)
+    assert rules.filtered_beside(x, jnp.float32(2.0)).shape == (3,)
+    assert rules.filtered_tangents(x, "square", scale=jnp.float32(2.0))[2] == 8.0
+    assert rules.filtered_tangents(x, "cube", scale=jnp.float32(2.0))[2] == 16.0
+
+
+def test_flax_nnx():
+    for f in (rules.by_nnx, rules.by_nnx_simply):
+        assert f(rules.Pair(jnp.float32(jnp.pi / 2), jnp.float32(2.0))) == 2.0
+
+
 def test_flax():
     module = rules.Scaled()
     x = jnp.ones((1, 3))
