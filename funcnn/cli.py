@@ -89,13 +89,8 @@ def _train(options: argparse.Namespace) -> int:
     config = _config(options)
     from funcnn.commands.train import train
 
-    return train(
-        config,
-        resume=options.resume,
-        strict=options.strict,
-        profile=options.profile,
-        as_json=options.json,
-    )
+    chosen = _given(options, "resume", "strict", "profile")
+    return train(config, **chosen, as_json=options.json)
 
 
 def _eval(options: argparse.Namespace) -> int:
@@ -217,7 +212,8 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _of_target(options: argparse.Namespace) -> dict[str, Any]:
-    return {"as_json": options.json, **_given(options, "target", "arguments", "html")}
+    limits = _given(options, "seconds_each", "megabytes")
+    return {"as_json": options.json, **_given(options, "target", "arguments", "html"), **limits}
 
 
 def _bench(options: argparse.Namespace) -> int:

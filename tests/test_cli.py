@@ -364,7 +364,7 @@ def test_no_command_shows_the_commands(capsys):
 def test_a_file_that_cannot_be_written_is_noticed_before_the_work(
     command, option, file, problem, capsys, monkeypatch
 ):
-    for work in ("check._check_target", "check._checked", "bench.run", "gradients.compare"):
+    for work in ("check._checked", "bench.run", "gradients.compare"):
         monkeypatch.setattr(f"funcnn.commands.{work}", None)
     config = str(ROOT / "configs/digits_mlp.toml")
     arguments = [config if part == "CONFIG" else part for part in command.split()]

@@ -194,7 +194,10 @@ MISTAKES = {
     "arguments of a rule": (["check", "relu", "--args", "own_functions:arguments"], "--target"),
     "function without arguments": (["check", "--target", "own_functions:right"], "needs --args"),
     "case of a function": (
-        ["check", "--target", "own_functions:right", "--case", "a"],
+        [
+            *("check", "--target", "own_functions:right"),
+            *("--args", "own_functions:arguments", "--case", "a"),
+        ],
         "--case is for a Rule",
     ),
     "no colon": (["check", "--target", "own_functions.right"], "package.module:name"),

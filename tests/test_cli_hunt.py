@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from funcnn.cli import main
+
+ROOT = Path(__file__).parents[1]
 
 MINE = """
 import jax, jax.numpy as jnp, numpy as np
@@ -75,8 +78,8 @@ def test_a_right_one_is_exit_0(mine, capsys):
         ("hunt relux", "hunt: unknown rule relux (did you mean relu?)"),
         ("hunt relu --target a:b", "hunt: name rules or give --target, not both"),
         ("hunt relu --args a:b", "hunt: --args needs --target"),
-        ("hunt --target mine_to_hunt:cube", "is a function: --target it, with --args"),
-        ("hunt mine_to_hunt:cube", "is a function: --target it, with --args"),
+        ("hunt --target mine_to_hunt:cube", "is a function, which needs --args package.module:"),
+        ("hunt mine_to_hunt:cube", "is a function: give it by --target, with --args"),
         ("hunt relu --budget 0", "expected a number above 0, found 0"),
         ("hunt relu --html no/such/page.html", "--html no/such/page.html: there is no folder"),
     ],
@@ -108,3 +111,111 @@ def test_an_interrupt_ends_it_with_one_line(mine, tmp_path):
     assert err == "funcnn: interrupted\n"
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+ENDLESS = """
+import time
+import jax, jax.numpy as jnp, numpy as np
+
+
+def ruled(backward):
+    made = jax.custom_vjp(jnp.sin)
+    made.defvjp(lambda x: (jnp.sin(x), x), backward)
+    return made
+
+
+def on(x):
+    return jax.lax.while_loop(lambda s: jnp.all(s > -jnp.inf), lambda s: s + 1, x)
+
+
+def wait(x):
+    open("begun", "w").close()
+    while True:
+        time.sleep(0.01)
+
+
+def in_python(x, dy):
+    while True:
+        dy = 2 * dy
+    return (dy,)
+
+
+loop = ruled(lambda x, dy: (on(dy * 0),))
+in_a_loop = ruled(lambda x, dy: (jax.lax.scan(lambda c, _: (on(c), None), dy, None, 2)[0],))
+callback = ruled(lambda x, dy: (jax.pure_callback(wait, jax.typeof(x), x),))
+python = ruled(in_python)
+
+
+def args():
+    return (np.array([0.5, -1.0], np.float32),)
+"""
+
+
+def funcnn(folder, *command):
+    (folder / "endless.py").write_text(ENDLESS)
+    target = ["--target", f"endless:{command[1]}", "--args", "endless:args"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "funcnn", command[0], *target, *command[2:]],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
+def ended(process):
+    """Exit code and outputs of a process that leaves nobody behind."""
+    try:
+        out, err = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    return process.returncode, out, err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="groups of processes")
+@pytest.mark.parametrize("tool", ["check", "hunt"])
+@pytest.mark.parametrize("name", ["callback", "python"])
+def test_a_rule_that_does_not_return_is_stopped(tool, name, tmp_path):
+    process = funcnn(tmp_path, tool, name, "--seconds-each", "8")
+    code, out, err = ended(process)
+    assert code == 1
+    assert f"endless:{name}" in out.splitlines()[0]
+    assert "no answer in 8 s" in out.splitlines()[0]
+    assert err == f"wrong or not compared: endless:{name}\n"
+
+
+@pytest.mark.battery
+@pytest.mark.skipif(os.name != "posix", reason="groups of processes")
+@pytest.mark.parametrize("name", ["loop", "in_a_loop"])
+def test_a_compiled_loop_that_does_not_end_is_stopped(name, tmp_path):
+    code, out, _ = ended(funcnn(tmp_path, "check", name))
+    assert code == 1
+    assert "a loop had not ended after 5 s" in out
+    code, out, _ = ended(funcnn(tmp_path, "hunt", name))
+    assert code == 1
+    assert "a loop had not ended after 5 s on the way back" in out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+@pytest.mark.parametrize("tool", ["check", "hunt"])
+def test_an_interrupt_while_nothing_returns_leaves_no_process(tool, tmp_path):
+    process = funcnn(tmp_path, tool, "callback", "--seconds-each", "200")
+    while process.poll() is None and not (tmp_path / "begun").exists():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (130, "", "funcnn: interrupted\n")
+
+
+def test_the_memory_of_a_check_is_bounded_and_said(mine, capsys):
+    target = ["--target", f"{mine}:right", "--args", f"{mine}:args", "--megabytes", "0.0001"]
+    line = (
+        "it takes about 0.00031 MB, and 0.0001 are allowed: give smaller arguments, or megabytes=1"
+    )
+    assert main(["check", *target]) == 1
+    assert f": leaf argument_0: {line}\n" in capsys.readouterr().out
+    assert main(["hunt", *target]) == 1
+    assert "beyond the memory allowed (megabytes)" in capsys.readouterr().out

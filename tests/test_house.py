@@ -91,7 +91,7 @@ ORDER = {
     ],
     "funcnn.suite": [
         *("identity", "operands", "wrappers", "calls", "running", "programs", "recording"),
-        *("table", "stopping", "checking", "distribution", "session", "plugin"),
+        *("table", "checking", "distribution", "session", "plugin"),
     ],
 }
 # What has no place here comes after all that have one, and none of these imports another.

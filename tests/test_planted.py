@@ -61,7 +61,7 @@ def test_there_are_many_in_every_room():
         ),
         *("bench", "gradient/program", "gradient/cost", "gradient/verdict", "gradient/case"),
         *("gradient/truth", "gradient/checks", "gradient/mutation", "gradient/diagnosis"),
-        *("gradient/sites", "gradient/comparison"),
+        *("gradient/sites", "gradient/comparison", "gradient/hunt"),
     } <= rooms
 
 

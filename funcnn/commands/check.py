@@ -20,20 +20,15 @@ from typing import Any
 
 import jax
 
-from funcnn.commands.target import (
-    check_writable,
-    load_arguments,
-    load_target,
-    refused_by,
-    traced,
-)
+from funcnn.commands.target import check_name, check_writable, refused_by, subjects, traced
 from funcnn.config import ConfigError
 from funcnn.core.registry import Rule
+from funcnn.gradient.case.memory import MEGABYTES
 from funcnn.gradient.check import check
+from funcnn.gradient.program.answering import NoAnswer, answer, end_with
 from funcnn.gradient.verdict.reports import CheckReports
-from funcnn.gradient.verdict.results import CheckReport
+from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.rules import registered_rules
-from funcnn.spelling import did_you_mean
 from funcnn.types import Level
 
 _MOST_PROCESSES = 8  # each holds JAX and what it has compiled, about half a gigabyte
@@ -51,22 +46,22 @@ def check_rules(
     as_json: bool = False,
     html: str | None = None,
     strict: bool | None = None,
+    seconds_each: float = 30.0,
+    megabytes: float = MEGABYTES,
 ) -> int:
     """Check registered rules, all of them where none is named, or one target. 1 where one is wrong.
 
     Raises:
-        ConfigError: an unknown rule or case, a target that cannot be loaded, options that do not
-            go together.
+        ConfigError: as `subjects` does; an unknown case; what the function does not take.
     """
     check_writable("--html", html)
     _two_devices()
-    if target is not None:
-        if names:
-            raise ConfigError(["check: name rules or give --target, not both"])
-        checked = iter([_check_target(target, arguments, level, case, seed, strict)])
-    else:
-        chosen = _chosen(names, case, seed, arguments)
-        checked = _checked(chosen, processes, level=level, case=case, seed=seed, strict=strict)
+    chosen, args = subjects("check", names, target, arguments)
+    if case is not None:
+        _check_case(chosen, args, case, seed)
+    options = {"level": level, "case": case, "seed": seed, "strict": strict}
+    options |= {"seconds_each": seconds_each, "megabytes": megabytes}
+    checked = _checked(chosen, args, processes, **options)
     reports = []
     for report in checked:
         reports.append(report)
@@ -109,66 +104,31 @@ def _two_devices() -> None:
         return  # JAX has started; the checks count what they skip
 
 
-def _chosen(
-    names: Sequence[str], case: str | None, seed: int, arguments: str | None
-) -> dict[str, Rule]:
-    rules = registered_rules()
-    for name in names:
-        _known("unknown rule", name, list(rules))
-    if arguments is not None:
-        raise ConfigError(["check: --args needs --target; a registered rule has its own cases"])
-    if case is not None and len(names) != 1:
+def _check_case(
+    chosen: Sequence[tuple[str, Any]], args: tuple[Any, ...], case: str, seed: int
+) -> None:
+    if len(chosen) != 1:
         raise ConfigError(["check: --case needs one RULE, as in: funcnn check relu --case kink"])
-    chosen = {name: rules[name] for name in names or rules}
-    if case is not None:
-        _known_case(chosen[names[0]], case, seed)
-    return chosen
-
-
-def _known_case(rule: Rule, case: str, seed: int) -> None:
+    ((_, rule),) = chosen
+    if not isinstance(rule, Rule) or args:
+        raise ConfigError(["check: --case is for a Rule that is checked on its own cases"])
     known = [c.name for c in rule.cases(jax.random.key(seed))]
-    _known(f"{rule.name} has no case", case, known)
-
-
-def _known(what: str, name: str, known: list[str]) -> None:
-    if name not in known:
-        hint = did_you_mean(name, known)
-        raise ConfigError([f"check: {what} {name or repr(name)}{hint}; known: {', '.join(known)}"])
-
-
-def _check_target(
-    path: str,
-    arguments: str | None,
-    level: Level,
-    case: str | None,
-    seed: int,
-    strict: bool | None,
-) -> CheckReport:
-    subject, args = load_target(path), load_arguments(arguments)
-    if case is not None:
-        if not isinstance(subject, Rule) or args:
-            raise ConfigError(["check: --case is for a Rule that is checked on its own cases"])
-        _known_case(subject, case, seed)
-    if not args and not isinstance(subject, Rule):
-        needs = "is a function, which needs --args package.module:function_that_returns_a_tuple"
-        if arguments is not None:
-            needs = f"is a function, which needs an argument; --args {arguments} returned none"
-        raise ConfigError([f"--target {path}: {needs}"])
-    if not isinstance(subject, Rule):
-        traced(subject, args, path)
-    with refused_by("check", path):
-        return check(subject, *args, level=level, case=case, seed=seed, strict=strict)
+    check_name(f"check: {rule.name} has no case", case, known)
 
 
 def _checked(
-    rules: dict[str, Rule], processes: int | None, **options: Any
+    chosen: Sequence[tuple[str, Any]],
+    args: tuple[Any, ...],
+    processes: int | None,
+    **options: Any,
 ) -> Iterator[CheckReport]:
     """The reports in the order of the rules."""
     # Only funcnn's own rules are registered in another process.
-    own = [n for n, rule in rules.items() if rule.reference.__module__.startswith("funcnn.rules.")]
+    own = [name for name, subject in chosen if registered_rules().get(name) is subject]
+    own = [n for n in own if registered_rules()[n].reference.__module__.startswith("funcnn.rules.")]
     wanted = min(processes or _usable_processes(), len(own))
-    if wanted < 2 or len(own) < len(rules):
-        yield from (check(rule, **options) for rule in rules.values())
+    if wanted < 2 or len(own) < len(chosen):
+        yield from (_check(path, subject, args, **options) for path, subject in chosen)
         return
     pool = ProcessPoolExecutor(
         wanted, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
@@ -254,4 +214,20 @@ def _start_worker() -> None:
 
 
 def _check_by_name(name: str, **options: Any) -> CheckReport:
-    return check(registered_rules()[name], **options)
+    return _check(name, registered_rules()[name], (), **options)
+
+
+def _check(
+    path: str, subject: Any, args: tuple[Any, ...], seconds_each: float, **options: Any
+) -> CheckReport:
+    def checked() -> CheckReport:
+        if not isinstance(subject, Rule):
+            traced(subject, args, path)
+        with refused_by("check", path):
+            return check(subject, *args, **options)
+
+    try:
+        return answer(checked, seconds_each, patient=True)
+    except NoAnswer as error:
+        end_with(1)
+        return CheckReport(path, (Result(path, "answer", "", "", "fail", str(error)),), (), 1)

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from funcnn.commands.target import (
-    check_writable,
-    load_arguments,
-    load_target,
-    refused_by,
-    traced,
-)
-from funcnn.config import ConfigError
+from funcnn.commands.target import check_writable, refused_by, subjects, traced
 from funcnn.core.registry import Rule
+from funcnn.gradient.case.memory import MEGABYTES
 from funcnn.gradient.hunt.hunt import HuntReport, hunt
+from funcnn.gradient.program.answering import NoAnswer, answer, end_with
 from funcnn.report import write_page
-from funcnn.rules import registered_rules
-from funcnn.spelling import did_you_mean
 
 
 def hunt_rules(
@@ -27,6 +20,8 @@ def hunt_rules(
     *,
     budget: float,
     seed: int = 0,
+    seconds_each: float = 30.0,
+    megabytes: float = MEGABYTES,
     target: str | None = None,
     arguments: str | None = None,
     as_json: bool = False,
@@ -34,21 +29,15 @@ def hunt_rules(
 ) -> int:
     """Hunt in registered rules, all of them where none is named, or in one target. 1 where found.
 
-    A name with a colon is a rule of somebody else's, module:name.
-
     Raises:
-        ConfigError: an unknown rule, a target that cannot be loaded, options that do not go
-            together.
+        ConfigError: as `subjects` does; what the function does not take.
     """
     check_writable("--html", html)
-    if target is not None and names:
-        raise ConfigError(["hunt: name rules or give --target, not both"])
-    if target is None and arguments is not None:
-        raise ConfigError(["hunt: --args needs --target; a rule has its own cases"])
-    chosen = _chosen(names) if target is None else [(target, load_target(target))]
-    args = load_arguments(arguments)
+    chosen, args = subjects("hunt", names, target, arguments)
+    options = {"budget": budget, "seed": seed, "megabytes": megabytes}
     reports: list[HuntReport] = []
-    for report in _hunted(chosen, args, budget, seed):
+    for path, subject in chosen:
+        report = _hunted(path, subject, args, seconds_each, **options)
         reports.append(report)
         for text in map(json.dumps, report.rows()) if as_json else [str(report)]:
             print(text, flush=True)
@@ -60,26 +49,17 @@ def hunt_rules(
     return 1 if wrong else 0
 
 
-def _chosen(names: Sequence[str]) -> list[tuple[str, Any]]:
-    rules = registered_rules()
-    chosen: list[tuple[str, Any]] = []
-    for name in names or rules:
-        if name not in rules and ":" not in name:
-            hint = did_you_mean(name, list(rules))
-            known = ", ".join(rules)
-            raise ConfigError([f"hunt: unknown rule {name or repr(name)}{hint}; known: {known}"])
-        chosen.append((name, rules[name] if name in rules else load_target(name)))
-    return chosen
-
-
 def _hunted(
-    chosen: list[tuple[str, Any]], args: tuple[Any, ...], budget: float, seed: int
-) -> Iterator[HuntReport]:
-    for path, subject in chosen:
+    path: str, subject: Any, args: tuple[Any, ...], seconds_each: float, **options: Any
+) -> HuntReport:
+    def hunted() -> HuntReport:
         if not isinstance(subject, Rule):
-            if not args:
-                needs = "is a function: --target it, with --args module:function_of_a_tuple"
-                raise ConfigError([f"hunt: {path} {needs}"])
             traced(subject, args, path)
         with refused_by("hunt", path):
-            yield hunt(subject, *args, budget=budget, seed=seed)
+            return hunt(subject, *args, **options)
+
+    try:
+        return answer(hunted, seconds_each, patient=True)
+    except NoAnswer as error:
+        end_with(1)
+        return HuntReport(path, seed=options["seed"], why=str(error))

@@ -174,6 +174,7 @@ def check_options(check: argparse.ArgumentParser) -> None:
         metavar="N",
         help="rules checked at once; one a core, at most 8",
     )
+    _limits(check)
 
 
 def hunt_options(hunt: argparse.ArgumentParser) -> None:
@@ -187,7 +188,26 @@ def hunt_options(hunt: argparse.ArgumentParser) -> None:
     hunt.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="of the numbers that are drawn; 0"
     )
+    _limits(hunt)
     target_options(hunt)
+
+
+def _limits(sub: argparse.ArgumentParser) -> None:
+    """What the gradient of a rule may take."""
+    sub.add_argument(
+        "--seconds-each",
+        type=size,
+        default=30.0,
+        metavar="SECONDS",
+        help="without a sign that it goes on, after which a rule is stopped; 30",
+    )
+    sub.add_argument(
+        "--megabytes",
+        type=size,
+        default=2048.0,
+        metavar="MB",
+        help="of memory that a check may take, by the size of its arguments; 2048",
+    )
 
 
 def target_options(sub: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,65 @@ import jax
 
 from funcnn.config import ConfigError
 from funcnn.core.errors import first_line
+from funcnn.core.registry import Rule
 from funcnn.foreign import find, no_exit
 from funcnn.gradient.program.without_rules import trace
 from funcnn.report.files import require_writable
+from funcnn.rules import registered_rules
+from funcnn.spelling import did_you_mean
 from funcnn.types import PyTree
+
+
+def subjects(
+    tool: str, names: Sequence[str], target: str | None, arguments: str | None
+) -> tuple[list[tuple[str, Any]], tuple[Any, ...]]:
+    """What a tool looks at, by its name, and the arguments: registered rules, or one target.
+
+    All rules where none is named; a name with a colon is a rule of somebody else's, module:name.
+
+    Raises:
+        ConfigError: an unknown rule, what cannot be loaded, a function without arguments, options
+            that do not go together.
+
+    >>> subjects("check", ["tanh"], None, None)[0][0][0]
+    'tanh'
+    """
+    if target is not None and names:
+        raise ConfigError([f"{tool}: name rules or give --target, not both"])
+    if target is None and arguments is not None:
+        raise ConfigError([f"{tool}: --args needs --target; a rule has its own cases"])
+    if target is None:
+        return [(name, _rule(tool, name)) for name in names or registered_rules()], ()
+    subject, args = load_target(target), load_arguments(arguments)
+    if not args and not isinstance(subject, Rule):
+        needs = "which needs --args package.module:function_that_returns_a_tuple"
+        if arguments is not None:
+            needs = f"which needs an argument; --args {arguments} returned none"
+        raise ConfigError([f"--target {target}: is a function, {needs}"])
+    return [(target, subject)], args
+
+
+def _rule(tool: str, name: str) -> Rule:
+    rules = registered_rules()
+    if ":" not in name:
+        check_name(f"{tool}: unknown rule", name, list(rules))
+        return rules[name]
+    rule = load_target(name)
+    if not isinstance(rule, Rule):
+        raise ConfigError([f"{tool}: {name} is a function: give it by --target, with --args"])
+    return rule
+
+
+def check_name(what: str, name: str, known: Sequence[str]) -> None:
+    """Raise ConfigError where a name is not among those that are known.
+
+    >>> check_name("check: unknown rule", "rellu", ["relu", "tanh"])
+    Traceback (most recent call last):
+    funcnn.config.load.ConfigError: check: unknown rule rellu (did you mean relu?); known: relu, ...
+    """
+    if name not in known:
+        hint = did_you_mean(name, list(known))
+        raise ConfigError([f"{what} {name or repr(name)}{hint}; known: {', '.join(known)}"])
 
 
 def load_target(path: str) -> Any:

@@ -60,6 +60,18 @@ def check_function(tool: str, f: object, what: str = "a function of JAX") -> Non
         raise TypeError(f"{tool}: expected {what}, found {described(f)}")
 
 
+def check_positive(tool: str, name: str, value: object, what: str = "a number") -> None:
+    """Raise ValueError where a value is no finite number above 0.
+
+    >>> check_positive("hunt", "budget", -1.0, "a number of seconds")
+    Traceback (most recent call last):
+    ValueError: hunt: budget is a number of seconds above 0, found float -1.0
+    """
+    kinds = (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
+        raise ValueError(f"{tool}: {name} is {what} above 0, found {described(value)}")
+
+
 def check_call(
     tool: str,
     f: Function,

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from funcnn.core.errors import first_line, kind_and_line, plainly
-from funcnn.core.given import check_call, check_seed, described, function_name
+from funcnn.core.given import check_call, check_positive, check_seed, described, function_name
 from funcnn.core.layer import Layer
 from funcnn.core.registry import Case, Rule, registered_rules
 from funcnn.gradient.case.bound_case import Situation, trace_real
-from funcnn.gradient.case.pullbacks import cotangents
-from funcnn.gradient.checks.algebra import truth, without_truth
+from funcnn.gradient.case.memory import MEGABYTES, too_large
+from funcnn.gradient.checks.algebra import truth
 from funcnn.gradient.checks.contract import contract
 from funcnn.gradient.checks.native import native
 from funcnn.gradient.checks.registered import Check, by_level, traits
-from funcnn.gradient.comparison.compare import compare
+from funcnn.gradient.comparison.as_it_is import judged_as_it_is, pinned_in
 from funcnn.gradient.diagnosis.diagnose import diagnose_failure
-from funcnn.gradient.program.dtypes import pinned_dtypes
+from funcnn.gradient.program.answering import step
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.influence import rules_not_compared
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.program.rewriting import sites
 from funcnn.gradient.verdict.results import CheckReport, GradientError, Result
 from funcnn.names import import_files
-from funcnn.types import ArrayLike, Function, Intent, Level, PyTree, Verdict
+from funcnn.types import Function, Intent, Level, PyTree
 
 __all__ = ["CheckReport", "GradientError", "Result", "check"]
 
 # The checks register themselves: no file is named here.
 import_files("funcnn.gradient.checks")
 import_files("funcnn.gradient.mutation")
+import_files("funcnn.gradient.hunt")
 LEVELS = by_level()
 # What concerns another setting is a failure there, too.
 _STRICT_LEVELS = {"release"}
@@ -51,6 +50,7 @@ def check(
     seed: int = 0,
     case: str | None = None,
     strict: bool | None = None,
+    megabytes: float = MEGABYTES,
 ) -> CheckReport:
     """Check the hand-derived gradient of a rule, or of any differentiable function.
 
@@ -59,12 +59,14 @@ def check(
     reference, both in float64; exact zero from a zero cotangent and exact homogeneity under -1 and
     powers of two; the dot test <w, J v> = <J' w, v>, with J v from forward mode. Level "full" adds
     rounding in the low precisions, transformations, finite differences, edge values, kinks,
-    residuals, second derivatives and determinism; level "release" mutants and cost. What fails to
-    hold its contract or to compute its value is not checked further: later numbers would mislead.
+    residuals, second derivatives and determinism; level "release" mutants, cost and a short `hunt`.
+    What fails to hold its contract or to compute its value is not checked further: later numbers
+    would mislead.
 
     What has no reverse mode without the rule (a loop that ends by itself, a callback) is held
     against forward mode of the loop's body or, where there is none either, against differences. A
     loop that has not ended after some seconds is stopped, and what it was to show is inconclusive.
+    Nothing else is: a callback that does not return is waited for here; `funcnn check` stops it.
 
     Args:
         target: a Rule, checked on its own cases or on `args`; or a function, checked on `args`
@@ -84,11 +86,14 @@ def check(
             matmul precision, dtype and rank promotion, x64, memory, dtypes and sizes that nobody
             gave, NaN and infinite arguments. Otherwise it is a note, printed and counted apart. By
             default at level "release", and for funcnn's own rules.
+        megabytes: where a check is thought to take more, by the size of its arguments, it is not
+            begun, and says so.
 
     Raises:
-        ValueError: an unknown level, intent or case.
+        ValueError: an unknown level, intent or case; megabytes that are no number above 0.
         TypeError: a function without arguments.
 
+    >>> import jax.numpy as jnp
     >>> import funcnn as fnn
     >>> check(fnn.rules.tanh, jnp.linspace(-3.0, 3.0, 7)).ok
     True
@@ -96,6 +101,7 @@ def check(
     _one_of("level", level, LEVELS)
     _one_of("intent", intent, ("derivative", "surrogate"))
     check_seed("check", seed)
+    check_positive("check", "megabytes", megabytes)
     if not isinstance(target, Rule) and (not callable(target) or not args):
         raise TypeError(_what_to_give(target))
     if args or not isinstance(target, Rule):
@@ -107,11 +113,11 @@ def check(
             _one_of("case", case, [c.name for c in cases])
             cases = [c for c in cases if c.name == case]
         strict = _is_ours(target) or level in _STRICT_LEVELS if strict is None else strict
-        return _noted(_check_rule(target, cases, level, seed, own=not args), strict)
+        return _noted(_check_rule(target, cases, level, seed, megabytes, own=not args), strict)
     if case is not None:
         raise ValueError(f"check: case is for a Rule with cases of its own, found case {case!r}")
     strict = level in _STRICT_LEVELS if strict is None else strict
-    return _noted(_check_function(target, given, level, seed), strict)
+    return _noted(_check_function(target, given, level, seed, megabytes), strict)
 
 
 def _one_of(name: str, value: str, known: Collection[str]) -> None:
@@ -150,7 +156,7 @@ def _noted(report: CheckReport, strict: bool) -> CheckReport:
 
 
 def _check_rule(
-    rule: Rule, cases: list[Case], level: Level, seed: int, *, own: bool
+    rule: Rule, cases: list[Case], level: Level, seed: int, megabytes: float, *, own: bool
 ) -> CheckReport:
     if rule.underived:
         underived = Result(rule.name, "contract", "", "", "fail", rule.underived)
@@ -166,7 +172,8 @@ def _check_rule(
             continue
         source = situation.source
         leaves |= dict.fromkeys(_leaves_with_truth(situation))
-        results += _run(situation, level)
+        large = too_large(case.args, megabytes)
+        results += _not_begun(situation, large) if large else _run(situation, level)
     again = _command(rule) if own else ""
     laws = tuple({law: None for case in cases for law in case.laws})
     every = tuple(results)
@@ -186,6 +193,10 @@ def _leaves_with_truth(situation: Situation) -> tuple[str, ...]:
     return () if _does_not_apply(truth, situation.case) else situation.leaves
 
 
+def _not_begun(situation: Situation, why: str) -> list[Result]:
+    return [situation.result("truth", leaf, "inconclusive", why) for leaf in situation.leaves]
+
+
 def _run(situation: Situation, level: Level) -> list[Result]:
     results: list[Result] = []
     for run in LEVELS[level]:
@@ -198,6 +209,7 @@ def _run(situation: Situation, level: Level) -> list[Result]:
 
 def _results(run: Check, situation: Situation) -> list[Result]:
     name = run.__name__
+    step(lambda: f"check {name}, case {situation.case.name}")
     why = _does_not_apply(run, situation.case)
     if why:
         return [situation.result(name, "", "skip", why)]
@@ -236,12 +248,17 @@ def _does_not_apply(run: Check, case: Case) -> str:
     return "declared a surrogate"
 
 
-def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckReport:
+def _check_function(
+    f: Function, case: Case, level: Level, seed: int, megabytes: float
+) -> CheckReport:
     name = function_name(f)
     situation = Situation.of_function(f, case, name, seed)
     with plainly("check"):
         program = trace_real(situation.manual, situation.args, case.args)
     rules = sites(program.jaxpr)
+    if why := too_large(case.args, megabytes):
+        large = tuple(_not_begun(situation, why))
+        return CheckReport(name, large, situation.leaves, len(rules), situation.source)
     if not rules and case.reference is None:
         judged = tuple(native(situation))
         report = CheckReport(name, judged, situation.leaves, 0, situation.source)
@@ -250,9 +267,9 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
     results: list[Result] = _results(contract, situation)
     if not any(r.verdict == "fail" for r in results):
         with jax.enable_x64(True):
-            pinned = _pinned(situation)
+            pinned = pinned_in(situation)
         results = (
-            [*results, *_judged_as_it_is(situation, pinned), *_not_run(situation, level, pinned)]
+            [*results, *_as_it_is(situation, pinned), *_not_run(situation, level, pinned)]
             if pinned
             else _run(situation, level)
         )
@@ -266,14 +283,10 @@ def _check_function(f: Function, case: Case, level: Level, seed: int) -> CheckRe
     return dataclasses.replace(report, source_of=situation.source_of)
 
 
-def _pinned(situation: Situation) -> set[str]:
-    """What a function, or its gradient, computes in where float64 cannot reach."""
-    try:
-        subject = situation.subject("float64")
-        dys = jax.eval_shape(subject.manual, *subject.x)
-        return pinned_dtypes(jax.make_jaxpr(subject.pull_manual)(subject.x, dys))
-    except Exception:  # float64 meets the dtype that the function names
-        return {"a dtype that it names"}
+def _as_it_is(situation: Situation, pinned: set[str]) -> list[Result]:
+    if why := _does_not_apply(truth, situation.case):
+        return [situation.result("truth", "", "skip", why)]
+    return judged_as_it_is(situation, pinned)
 
 
 def _not_run(situation: Situation, level: Level, pinned: set[str]) -> list[Result]:
@@ -281,38 +294,3 @@ def _not_run(situation: Situation, level: Level, pinned: set[str]) -> list[Resul
     names = [run.__name__ for run in LEVELS[level] if run not in (contract, truth)]
     why = f"it computes in {', '.join(sorted(pinned))}"
     return [situation.result(name, "", "skip", why) for name in names]
-
-
-def _judged_as_it_is(situation: Situation, pinned: set[str]) -> list[Result]:
-    why = _does_not_apply(truth, situation.case)
-    if why:
-        return [situation.result("truth", "", "skip", why)]
-    try:
-        return list(_in_its_own_dtype(situation, pinned))
-    except Exception as error:
-        note = f"no truth: {kind_and_line(error)}"
-        return [situation.result("truth", n, "inconclusive", note) for n in situation.leaves]
-
-
-def _in_its_own_dtype(situation: Situation, pinned: set[str]) -> Iterator[Result]:
-    """A function that names a dtype cannot run in float64: its rounding is judged instead."""
-    f, args = situation.manual, situation.args
-    outputs = [leaf for leaf in jax.tree.leaves(jax.eval_shape(f, *args)) if is_float(leaf)]
-    weights = cotangents(outputs)[0][1]
-
-    def weighted(f: Function, *args: PyTree) -> ArrayLike:
-        ys = [leaf for leaf in jax.tree.leaves(f(*args)) if is_float(leaf)]
-        return sum(jnp.vdot(w, y) for w, y in zip(weights, ys, strict=True))
-
-    manual, followed = (functools.partial(weighted, g) for g in (f, situation.automatic))
-    options: dict[str, Any] = {"argnums": range(len(args)), "pairs": 0, "cost": False}
-    if situation.case.reference is not None:
-        options["reference"] = followed
-    comparison = compare(manual, *args, **options)
-    note = f"judged in its own precision, since it computes in {', '.join(sorted(pinned))}"
-    if comparison.no_truth:
-        yield from without_truth(situation, weights, comparison.no_truth)
-    verdicts: dict[str, Verdict] = {"WRONG": "fail", "INCONCLUSIVE": "inconclusive"}
-    for leaf, row in zip(situation.leaves, comparison.leaves, strict=False):
-        verdict = verdicts.get(row.verdict, "pass")
-        yield situation.result("truth", leaf, verdict, row.note or note, zero=row.zero)

@@ -11,7 +11,6 @@ reaches.
     programs      the operands inside compiled programs
     recording     JAX's custom_vjp and custom_jvp, whoever calls them, noted on the way
     table         what is printed, and JSON lines
-    stopping      what does not return is stopped
     checking      which is checked first, for how long, and what was found
     distribution  several processes that share the work
     session       one run of pytest: record, check, show

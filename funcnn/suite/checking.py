@@ -15,19 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnn.core.errors import first_line
+from funcnn.gradient.case.memory import MEGABYTES, megabytes_of_check
 from funcnn.gradient.check import check
+from funcnn.gradient.program.answering import NoAnswer, answer
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import filled
 from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.suite.calls import Called, Sample
 from funcnn.suite.identity import is_named, is_of_jax
 from funcnn.suite.operands import is_array, is_key
-from funcnn.suite.stopping import NoAnswer, answer
 from funcnn.suite.table import Row
 from funcnn.types import Function, Intent, Level
-
-# A check holds several pullbacks and cotangents in float64, and their programs.
-_COPIES = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Limits:
 
     seconds: float = 120.0
     seconds_each: float = 30.0
-    megabytes: float = 2048.0
+    megabytes: float = MEGABYTES
     level: Level = "fast"
     surrogates: Collection[str] = ()
 
@@ -93,9 +91,6 @@ def group(one: Called, own: Callable[[str], bool]) -> int:
 class Checking:
     """The checks of a suite.
 
-    Attributes:
-        left_behind: how many threads go on in compiled code.
-
     >>> import jax.numpy as jnp
     >>> from funcnn.suite.recording import Recorder
     >>> recorder = Recorder(lambda name: True)
@@ -109,7 +104,6 @@ class Checking:
 
     def __init__(self, limits: Limits, claim: Callable[[str], bool] = lambda name: True):
         self.limits, self._claim = limits, claim
-        self.left_behind = 0
 
     def rows(self, called: Sequence[Called], own: Callable[[str], bool]) -> list[Row]:
         """A row for each kind of call, checked in the time that there is."""
@@ -139,15 +133,13 @@ class Checking:
     def _checked(self, step: Step, row: Row) -> Row:
         sample = step.sample
         row = dataclasses.replace(row, how=sample.how)
-        size = sum(x.nbytes for x in sample.leaves if is_array(x) and hasattr(x, "nbytes"))
-        needed = size * _COPIES / 2**20
+        needed = megabytes_of_check(sample.leaves)
         if needed > self.limits.megabytes:
             note = f"a check of it takes about {needed:,.0f} MB"
             return dataclasses.replace(row, verdict="not checked", note=note)
         try:
             return answer(lambda: self._verdict(step, row), self.limits.seconds_each)
         except NoAnswer as error:
-            self.left_behind += error.left_behind
             return dataclasses.replace(row, verdict="no answer", note=str(error))
         except Exception as error:
             note = f"{type(error).__name__}: {first_line(error)}"
@@ -156,12 +148,13 @@ class Checking:
     def _verdict(self, step: Step, row: Row) -> Row:
         name = step.called.identity.name
         function, operands = step.sample.stated(name)
+        given = {"level": self.limits.level, "megabytes": self.limits.megabytes}
         intent: Intent = "surrogate" if is_named(name, self.limits.surrogates) else "derivative"
         with warnings.catch_warnings(), jax.enable_x64(step.called.x64):
             warnings.simplefilter("ignore")
             operands = jax.tree.map(_as_array, operands)
             _call_again(function, operands, forward=isinstance(step.sample.rule, jax.custom_jvp))
-            report = check(function, *operands, level=self.limits.level, intent=intent)
+            report = check(function, *operands, intent=intent, **given)
         return _said(report, row, intent)
 
 

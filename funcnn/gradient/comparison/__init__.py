@@ -4,5 +4,5 @@ In: a loss and its arguments. Out: error, cost and times of each arm, or two tra
 
 compare: one gradient, the first file to read. arms: by hand, by autodiff, with checkpoints. judged:
 its leaves, each with its verdict. report: what is printed. training: two trainings, and the step at
-which they part.
+which they part. as_it_is: what compare says of a function that float64 cannot reach.
 """

@@ -1,4 +1,4 @@
-"""Whether float64 itself leaves its range on the way to a gradient: then there is no truth."""
+"""Whether numbers leave the range of their dtype on the way to a gradient."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PRODUCTS = frozenset({"mul", "div", "integer_pow", "square", "pow"})
 
 
 def leaves_the_range(place: Place, trial: Trial) -> bool:
-    """Whether a finite number becomes infinite, or a product of numbers zero, in float64."""
+    """Whether in float64 a finite number becomes infinite, or a product zero: there is no truth."""
     with jax.enable_x64(True):
         x, w = cast(trial.x, "float64"), cast(list(trial.w), "float64")
         for pull in (place.exact.pull_automatic, place.exact.pull_manual):
@@ -34,10 +34,19 @@ def leaves_the_range(place: Place, trial: Trial) -> bool:
     return False
 
 
-def _watched(program: ClosedJaxpr) -> Any:
+def overflows_as_given(place: Place, trial: Trial) -> bool:
+    """Whether a finite number becomes infinite without the rule, in the dtypes given."""
+    with jax.enable_x64(False):
+        if "_overflows_as_given" not in vars(place):
+            program = place.low.pull_automatic.jaxpr(trial.x, list(trial.w))
+            vars(place)["_overflows_as_given"] = compiled(_watched(program, frozenset()))
+        return bool(vars(place)["_overflows_as_given"](jax.tree.leaves((trial.x, trial.w))))
+
+
+def _watched(program: ClosedJaxpr, products: frozenset[str] = _PRODUCTS) -> Any:
     def run(leaves: list[Any]) -> ArrayLike:
         seen: list[Any] = [jnp.zeros((), bool)]
-        _Ranged(seen)(program, leaves)
+        _Ranged(seen, products)(program, leaves)
         return jnp.any(jnp.stack(seen))
 
     return run
@@ -46,8 +55,8 @@ def _watched(program: ClosedJaxpr) -> Any:
 class _Ranged(Evaluation):
     """Looks at each number outside of loops and branches."""
 
-    def __init__(self, seen: list[Any]):
-        self.seen = seen
+    def __init__(self, seen: list[Any], products: frozenset[str]):
+        self.seen, self.products = seen, products
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         inner = inner_program(eqn)
@@ -61,7 +70,7 @@ class _Ranged(Evaluation):
             if not (hasattr(y, "dtype") and is_float(y)):
                 continue
             self.seen.append(jnp.all(finite) & jnp.any(jnp.isinf(y)))
-            if eqn.primitive.name in _PRODUCTS:
+            if eqn.primitive.name in self.products:
                 factors = [jnp.broadcast_to(v, jnp.shape(y)) for v in map(jnp.asarray, x)]
                 alive = jnp.stack([v != 0 for v in factors])
                 self.seen.append(jnp.any((y == 0) & jnp.all(alive, 0)))

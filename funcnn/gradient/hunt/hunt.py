@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from funcnn.core.errors import plainly
-from funcnn.core.given import check_call, check_seed, described, function_name
+from funcnn.core.given import check_call, check_positive, check_seed, described, function_name
 from funcnn.core.registry import Case, Rule
 from funcnn.gradient.case.arguments import of_real_arrays, real_arrays
 from funcnn.gradient.case.bound_case import trace_real
+from funcnn.gradient.case.memory import MEGABYTES
 from funcnn.gradient.hunt.place import Hunted
 from funcnn.gradient.hunt.program import arguments_of, program_of
 from funcnn.gradient.hunt.report import Found, HuntReport
@@ -36,6 +37,7 @@ def hunt(
     static: Mapping[str, Any] | None = None,
     reference: Function | None = None,
     seed: int = 0,
+    megabytes: float = MEGABYTES,
 ) -> HuntReport:
     """Search for arguments at which a hand-written gradient is wrong; hand back a small example.
 
@@ -44,6 +46,10 @@ def hunt(
     kinks, at ties and where digits are lost the appeals of `check` decide. Nothing is said where
     the value is not defined (NaN), where the true derivative is not finite, or where the function
     itself overflows in the dtype given.
+
+    A loop on the rule's way back that does not end, where the function without the rule does, is
+    found, too. Nothing else is stopped: a callback that does not return is waited for here, and
+    `funcnn hunt` stops it.
 
     Tried are the numbers of each argument over the whole range of its dtype, signs, ties, repeated
     and sorted numbers, zeros, subnormals, infinities; other sizes, 1 and odd ones among them;
@@ -59,9 +65,10 @@ def hunt(
         static: keyword arguments, which do not change.
         reference: a function of the same arguments whose automatic gradient is the truth.
         seed: the same one repeats the search, as far as the budget reaches.
+        megabytes: sizes at which a trial is thought to take more are left out.
 
     Raises:
-        ValueError: a budget that is no positive number, a seed that is none.
+        ValueError: a budget or megabytes that are no number above 0, a seed that is none.
         TypeError: a function without arguments.
 
     >>> import jax.numpy as jnp
@@ -71,17 +78,16 @@ def hunt(
     >>> found.elements, float(found.arguments[0][0]) > 40
     (1, True)
     """
-    _check_given(target, args, budget, static, reference, seed)
+    _check_given(target, args, budget, static, reference, seed, megabytes)
     name, fixed = _name(target), dict(static or {})
     start, counts = time.monotonic(), Counts()
     hunted = list(_hunted(target, args, fixed, reference, seed))
     rules = sum(_rules(one) for one, _ in hunted)
-    if not hunted or not rules:
-        why = "it calls no hand-written rule" if hunted else "no case without a truth of its own"
+    if why := _why_not(hunted, rules):
         return HuntReport(name, seed=seed, why=why)
     found = None
     for k, (one, case) in enumerate(hunted):
-        search = Search(one, seed, counts)
+        search = Search(one, seed, counts, megabytes)
         wrong = search.run(start + budget * (k + 1) / len(hunted))
         if wrong is not None:
             small = Shrinking(wrong, time.monotonic() + min(_SHRINKING, max(budget, 1.0))).run()
@@ -96,6 +102,7 @@ def hunt(
         dict(counts.excused),
         counts.places,
         counts.refused,
+        counts.large,
         time.monotonic() - start,
         seed,
         rules,
@@ -109,14 +116,11 @@ def _check_given(
     static: Mapping[str, Any] | None,
     reference: object,
     seed: object,
+    megabytes: object,
 ) -> None:
     check_seed("hunt", seed)
-    real = isinstance(budget, (int, float, np.integer, np.floating)) and not isinstance(
-        budget, bool
-    )
-    if not real or not 0 < float(budget) < float("inf"):
-        what = described(budget)
-        raise ValueError(f"hunt: budget is a number of seconds above 0, found {what}")
+    check_positive("hunt", "budget", budget, "a number of seconds")
+    check_positive("hunt", "megabytes", megabytes)
     if not isinstance(target, Rule) and (not callable(target) or not args):
         alone = f"{described(target)} alone" if callable(target) else described(target)
         raise TypeError(f"hunt: give a Rule, or a function and its arguments; found {alone}")
@@ -153,6 +157,17 @@ def _hunted(
         kinds[kind] += 1
         if kinds[kind] == 1 and len(kinds) <= _CASES and all(map(np.size, leaves)):
             yield Hunted.of_rule(target, case), case
+
+
+def _why_not(hunted: Sequence[tuple[Hunted, Case]], rules: int) -> str:
+    """Why there is nothing to hunt, or ""."""
+    if not hunted:
+        return "no case without a truth of its own"
+    if not rules:
+        return "it calls no hand-written rule"
+    if not any("float" in one.kinds for one, _ in hunted):
+        return "no argument is of floating point"
+    return ""
 
 
 def _rules(hunted: Hunted) -> int:

@@ -7,7 +7,8 @@ that of `check` at these arguments, appeals included.
 from __future__ import annotations
 
 import dataclasses
-import math
+import textwrap
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 from funcnn.gradient.case.pullbacks import Subject, cast
 from funcnn.gradient.checks.algebra import truth_of_leaf
 from funcnn.gradient.checks.as_given import is_near, judged
-from funcnn.gradient.hunt.extremes import leaves_the_range
+from funcnn.gradient.hunt.extremes import leaves_the_range, overflows_as_given
 from funcnn.gradient.hunt.place import Place
 from funcnn.gradient.program.loops import EndlessLoop
 from funcnn.gradient.truth.appeal import NOISE, rounding_of
@@ -46,6 +47,14 @@ class Trial:
     w: tuple[np.ndarray, ...]
     how: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        x, w = (", ".join(str(leaf.tolist()) for leaf in leaves) for leaves in (self.x, self.w))
+        return textwrap.shorten(f"arguments {x}, cotangents {w}", 200, placeholder=" ...")
+
+
+class Endless(Exception):
+    """A rule's backward pass had to be stopped, where the function without its rules ended."""
+
 
 class Score(NamedTuple):
     """How far off a gradient is: the worst of its leaves.
@@ -67,7 +76,11 @@ class Score(NamedTuple):
 
 
 def score(place: Place, trial: Trial) -> Score:
-    """The error of the gradient at a trial; where its value is not defined nothing is said."""
+    """The error of the gradient at a trial; where its value is not defined nothing is said.
+
+    Raises:
+        Endless: the rule alone does not end there.
+    """
     with np.errstate(all="ignore"):
         try:
             found, w, truth = _in_float64(place, trial)
@@ -96,13 +109,32 @@ def _in_float64(place: Place, trial: Trial) -> tuple[Score, list[Any], list[np.n
         if place.pinned:
             why = "" if _has_low(place) else "it computes in a dtype of its own"
             return Score(0.0, why=why), w, truth
-        manual = [np.asarray(m) for m in place.exact.pull_manual(x, w)[1]]
+        value, manual = _by_hand(place.exact, x, w, truth)
+    if any(np.any(np.isnan(v)) for v in value) and not _all_finite(trial.x):
+        return Score(0.0, why="the value by hand is NaN at an infinite argument"), w, truth
     truth = _but_what_spreads(place, trial, truth)
     best = Score(0.0, why="the derivative is not finite")
     for i in _floats(place):
         one = _of_leaf(i, manual[i], truth[i])
         best = one if best.why or one.ratio > best.ratio else best
     return best, w, truth
+
+
+def _by_hand(
+    subject: Subject, x: tuple[Any, ...], w: list[Any], truth: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The value of the function with its rules, and its cotangents."""
+    try:
+        y, pulled = subject.pull_manual(x, w)
+        return [np.asarray(v) for v in y], [np.asarray(m) for m in pulled]
+    except EndlessLoop as error:
+        if not _all_finite((*x, *truth)):
+            raise
+        raise Endless(f"{error} on the way back; without the rule it ends") from error
+
+
+def _all_finite(leaves: Iterable[np.ndarray]) -> bool:
+    return all(np.all(np.isfinite(leaf)) for leaf in leaves)
 
 
 def _floats(place: Place) -> list[int]:
@@ -114,7 +146,7 @@ def _but_what_spreads(place: Place, trial: Trial, truth: list[np.ndarray]) -> li
 
     How XLA computes decides there, and it has another way in another dtype.
     """
-    if all(np.all(np.isfinite(leaf)) for leaf in trial.x) or not _has_low(place):
+    if _all_finite(trial.x) or not _has_low(place):
         return truth
     finite = _finite_in_low(place, trial)
     return [np.where(known, t, np.nan) for known, t in zip(finite, truth, strict=True)]
@@ -144,7 +176,7 @@ def _as_given(place: Place, trial: Trial, w: list[Any], truth: list[np.ndarray])
     if not all(map(_is_ordinary, trial.x)):
         return Score(0.0)
     low_w = _low(w, trial)
-    manual = [np.asarray(m) for m in place.low.pull_manual(trial.x, low_w)[1]]
+    _, manual = _by_hand(place.low, trial.x, low_w, truth)
     off = [i for i in _floats(place) if _is_off(manual[i], truth[i])]
     if not off or not _computes_its_value(place, trial, low_w):
         return Score(0.0)
@@ -216,6 +248,8 @@ def verdict(place: Place, trial: Trial, found: Score) -> tuple[Verdict, str]:
                 return "inconclusive", "float64 itself leaves its range on the way"
             if found.dtype == "float64":
                 return _algebra(place, trial, i)
+            if overflows_as_given(place, trial):
+                return "inconclusive", "the function without its rule overflows on the way"
             return _low_verdict(place, trial, i)
         except EndlessLoop as error:
             return "inconclusive", f"stopped: {error}"
@@ -231,7 +265,7 @@ def _algebra(place: Place, trial: Trial, i: int) -> tuple[Verdict, str]:
     with jax.enable_x64(True):
         x, w = cast(trial.x, "float64"), _finite_only(place, trial)
         subject = place.exact.at(x)
-        if not all(np.all(np.isfinite(leaf)) for leaf in x):
+        if not _all_finite(x):
             finite = _finite_in_low(place, trial)
             return Point(subject, x, w, (), tuple(~known for known in finite)).verdict()
         said, note = truth_of_leaf(place.situation, subject, [("hunted", w)], i)
@@ -282,13 +316,3 @@ def _low_verdict(place: Place, trial: Trial, i: int) -> tuple[Verdict, str]:
     manual = (*manual[:i], shown, *manual[i + 1 :])
     truth = [*truth[:i], np.where(known, truth[i], 0.0), *truth[i + 1 :]]
     return judged(place.low.at(trial.x), exact, i, low_w, manual, truth)
-
-
-def size_of(found: Score) -> str:
-    """The error and what is allowed, in words.
-
-    >>> size_of(Score(3e8, 0.3, 1e-9))
-    'off by 0.3 where 1e-09 is allowed'
-    """
-    error = "not finite" if math.isinf(found.error) else f"off by {found.error:.3g}"
-    return f"{error} where {found.allowed:.2g} is allowed"

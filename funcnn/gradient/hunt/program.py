@@ -55,7 +55,7 @@ def program_of(target: Rule | Function, static: dict[str, Any], wrong: Wrong) ->
         given = ", ".join(f"{name}={value!r}" for name, value in static.items())
         lines += ["import functools", f"f = functools.partial(f, {given})"]
     lines += ['jax.config.update("jax_enable_x64", True)', "def args(dtype):"]
-    lines += [f"    return {_written(args)}", "def dy(dtype):"]
+    lines += [f"    return {written(args)}", "def dy(dtype):"]
     lines += [f"    return {_cotangents(wrong)}"]
     by_hand, truth = f'"{dtype}"', '"float64"'
     lines += [f"print(jax.vjp(f, *args({by_hand}))[1](dy({by_hand})))  # by hand"]
@@ -81,19 +81,25 @@ def _cotangents(wrong: Wrong) -> str:
     place, w = wrong.place, iter(wrong.trial.w)
 
     def text(shape: Any) -> str:
-        if jnp.issubdtype(shape.dtype, jnp.complexfloating):
+        if isinstance(shape, Parts):
             real, imag = next(w), next(w)
-            return f"{_written(np.asarray(real))} - 1j * {_written(np.asarray(imag))}"
+            return f"{written(np.asarray(real))} - 1j * {written(np.asarray(imag))}"
         if jnp.issubdtype(shape.dtype, jnp.floating):
-            return _written(next(w))
+            return written(next(w))
         return f"np.zeros({shape.shape}, jax.dtypes.float0)"
 
-    args = arguments_of(wrong)
-    shapes = jax.eval_shape(place.hunted.f, *args)
-    return _tree(jax.tree.map(text, shapes))
+    # Without its rules, one of which may raise at these sizes.
+    situation = place.situation
+    shapes = jax.eval_shape(situation.automatic, *situation.args)
+    return _tree(jax.tree.map(text, shapes, is_leaf=lambda x: isinstance(x, Parts)))
 
 
-def _written(tree: PyTree) -> str:
+def written(tree: PyTree) -> str:
+    """A tree of arrays as a program writes it; those of floats are in a dtype named `dtype`.
+
+    >>> written((np.array([0.5, -1.0], np.float32), np.array(3)))
+    '(jnp.array([0.5, -1.0], dtype), jnp.array(3, "int64"))'
+    """
     return _tree(jax.tree.map(_array, tree))
 
 

@@ -52,6 +52,7 @@ class HuntReport(Report):
         excused: what looked wrong and is not by `check`'s verdict: kinks, lost digits.
         sizes: how many sizes of the arguments were tried.
         refused: how many the function does not take.
+        large: how many would take too much memory.
         seconds: how long it took.
         seed: repeats it.
         rules: how many hand-written rules the target calls.
@@ -72,6 +73,7 @@ class HuntReport(Report):
     excused: dict[str, int] = dataclasses.field(default_factory=dict)
     sizes: int = 0
     refused: int = 0
+    large: int = 0
     seconds: float = 0.0
     seed: int = 0
     rules: int = 0
@@ -120,6 +122,9 @@ class HuntReport(Report):
             yield f"NOT WRONG {self.target}: {counted(n, 'trial')} apart, by check: {verdict}"
         if self.refused:
             yield f"NOT TRIED {self.target}: {counted(self.refused, 'size')} that it refuses"
+        if self.large:
+            size = counted(self.large, "size")
+            yield f"NOT TRIED {self.target}: {size} beyond the memory allowed (megabytes)"
         if self.compared:
             others = "the value, other dtypes, vmap and other transformations, second derivatives"
             yield f"NOT TRIED {self.target}: {others}"

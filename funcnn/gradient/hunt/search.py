@@ -11,9 +11,12 @@ import jax
 import numpy as np
 
 from funcnn.core.errors import first_line
+from funcnn.gradient.case.memory import MEGABYTES, megabytes_of_check
 from funcnn.gradient.hunt.drawing import Drawing
-from funcnn.gradient.hunt.judging import Score, Trial, score, verdict
+from funcnn.gradient.hunt.judging import Endless, Score, Trial, score, verdict
 from funcnn.gradient.hunt.place import Hunted, Place
+from funcnn.gradient.program.answering import step
+from funcnn.gradient.program.loops import Ending
 
 _AT_ONCE = 150  # trials between two new sizes
 _SAME = 3  # appeals of one kind of numbers
@@ -31,6 +34,7 @@ class Counts:
         why_not: how many of the others, by the reason.
         excused: how many looked wrong, and `check` did not say so, by its verdict.
         refused: sizes that the function does not take.
+        large: sizes that would take too much memory.
         places: sizes that it takes.
     """
 
@@ -39,6 +43,7 @@ class Counts:
     why_not: Counter[str] = dataclasses.field(default_factory=Counter)
     excused: Counter[str] = dataclasses.field(default_factory=Counter)
     refused: int = 0
+    large: int = 0
     places: int = 0
 
 
@@ -65,12 +70,14 @@ class Search:
         hunted: the function.
         seed: of all that is drawn.
         counts: what was tried.
+        megabytes: what the trials of one size may take.
         appeals: how often `check` was asked.
     """
 
     hunted: Hunted
     seed: int
     counts: Counts = dataclasses.field(default_factory=Counts)
+    megabytes: float = MEGABYTES
     appeals: int = 0
     _asked: Counter[tuple[str, ...]] = dataclasses.field(default_factory=Counter)
 
@@ -118,30 +125,51 @@ class Search:
         """The function at these sizes; None where it does not take them."""
         try:
             place = self.hunted.at(sizes, self.seed)
+            if megabytes_of_check(place.situation.args) > self.megabytes:
+                self.counts.large += 1
+                return None
             jax.eval_shape(place.low.automatic, *place.low.x)
         except Exception:  # whatever it raises, the function does not take these sizes
             self.counts.refused += 1
             return None
-        ones = tuple(np.ones(s.shape, s.dtype) for s in place.outputs)
-        try:
-            place.low.pull_manual.eval_shape(place.low.x, list(ones))
-        except Exception as error:
-            try:
-                place.low.pull_automatic.eval_shape(place.low.x, list(ones))
-            except Exception:  # without the rule, too
-                self.counts.refused += 1
-                return None
-            note = f"the rule raises where its reference does not: {first_line(error)}"
-            return Wrong(place, Trial(place.low.x, ones), Score(np.inf, np.inf), note)
+        raised = raised_by_rule(place)
+        if raised and self._broadcasts(place):
+            self.counts.refused += 1
+            return None
+        if raised:
+            note = f"the rule raises where its reference does not: {raised}"
+            return Wrong(place, Trial(place.low.x, _ones(place)), Score(np.inf, np.inf), note)
+        if _raises(place.low.pull_manual, place):  # and without the rule, too
+            self.counts.refused += 1
+            return None
+        if why := _raises(place.low.pull_automatic, place):
+            self.counts.trials += 1
+            self.counts.why_not[f"no truth: {why}"] += 1
+            return None
         self.counts.places += 1
         return place
+
+    def _broadcasts(self, place: Place) -> bool:
+        """Whether an axis of 1 stands for that of an array which the function holds itself.
+
+        Its outputs then are as large as before, and the rule was made for arguments as large.
+        """
+        if 1 not in place.sizes.values():
+            return False
+        before = [s.shape for s in self.hunted.at({}, self.seed).outputs]
+        shapes = [s.shape for s in place.outputs]
+        return shapes == before and any(n in shape for shape in shapes for n in place.sizes)
 
     def tried(self, drawing: Drawing, trial: Trial) -> Wrong | None:
         """What a trial shows."""
         self.counts.trials += 1
         place = drawing.place
+        step(lambda: f"a trial, {trial}")
         try:
             found = score(place, trial)
+        except Endless as error:
+            plain = dataclasses.replace(trial, how=())  # to make it smaller would take for ever
+            return Wrong(place, plain, Score(np.inf, np.inf), str(error))
         except Exception as error:
             found = Score(0.0, why=f"it raised: {first_line(error)}")
         drawing.tell(trial, found.why)
@@ -170,3 +198,21 @@ class Search:
             return False
         self.appeals += 1
         return True
+
+
+def raised_by_rule(place: Place) -> str:
+    """What the function raises when its gradient is traced, and without its rules does not."""
+    raised = _raises(place.low.pull_manual, place)
+    return raised if raised and not _raises(place.low.pull_automatic, place) else ""
+
+
+def _raises(pull: Ending, place: Place) -> str:
+    try:
+        pull.eval_shape(place.low.x, list(_ones(place)))
+    except Exception as error:
+        return first_line(error)
+    return ""
+
+
+def _ones(place: Place) -> tuple[np.ndarray, ...]:
+    return tuple(np.ones(s.shape, s.dtype) for s in place.outputs)

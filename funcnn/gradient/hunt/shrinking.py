@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from funcnn.gradient.hunt.judging import Trial, score, verdict
-from funcnn.gradient.hunt.search import Wrong
+from funcnn.gradient.hunt.search import Wrong, raised_by_rule
 
 _SIMPLE = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, 3.0, 10.0)
 _DIGITS = (1, 2, 3, 4)
@@ -38,8 +38,10 @@ class Shrinking:
     def run(self) -> Wrong:
         """The smallest one found."""
         if np.isinf(self.wrong.score.error) and not self.wrong.trial.how:
-            return self.wrong  # the rule raises at these sizes
+            self._sizes_that_raise()
+            return self.wrong
         self._plain_cotangents()
+        self._roughly()
         self._sizes()
         for _ in range(_ROUNDS):
             before = _length(self.wrong.trial)
@@ -66,6 +68,30 @@ class Shrinking:
         if said == "fail":
             self.wrong = Wrong(place, trial, found, note)
         return said == "fail"
+
+    def _sizes_that_raise(self) -> None:
+        """As `_sizes`, where the rule raises whatever the numbers are: those are ones, then."""
+        place = self.wrong.place
+        for n in _sizes_of(place):
+            for kept in _parts(n):
+                other = self._at(n, kept)
+                if other is not None and not self.late() and raised_by_rule(other[0]):
+                    self.wrong = dataclasses.replace(self.wrong, place=other[0], trial=other[1])
+                    break
+        if raised_by_rule(self.wrong.place):
+            kinds, trial = place.hunted.kinds, self.wrong.trial
+            pairs = zip(kinds, trial.x, strict=True)
+            x = tuple(np.ones_like(v) if kind == "float" else v for kind, v in pairs)
+            self.wrong = dataclasses.replace(self.wrong, trial=dataclasses.replace(trial, x=x))
+
+    def _roughly(self) -> None:
+        """Short numbers where nothing is compiled, so that new sizes begin with them."""
+        for k in range(len(self.wrong.trial.x)):
+            for value in self._all_at_once("x", k):
+                if self.late():
+                    return
+                if _is_simpler(value, self.wrong.trial.x[k]) and self._with(k, value, "x"):
+                    break
 
     def _sizes(self) -> None:
         """Fewer elements: each axis cut to the first, the last or half of its indices."""

@@ -9,6 +9,6 @@ evaluation: an evaluator to build on. digits: one with mpmath's numbers. float64
 to float64, or shaken by rounding. pieces: programs that run piece by piece. remat: checkpoints.
 perturbations: zeros added at each site, whose gradient is the cotangent there. operands: what flows
 into each site. calls: which of the calls in a loop. influence: the rules that a gradient depends
-on. loops: loops that do not end are stopped. compiling: for what runs a few times only. dtypes: the
-precisions that a program computes in.
+on. loops: loops that do not end are stopped. answering: what else does not return is. compiling:
+for what runs a few times only. dtypes: the precisions that a program computes in.
 """

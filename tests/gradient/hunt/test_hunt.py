@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from catalogue_right import RIGHT
 from catalogue_somewhere import SOMEWHERE
 
 import funcnn as fnn
 from funcnn.gradient.check import check
 from funcnn.gradient.hunt.hunt import hunt
+from funcnn.gradient.hunt.judging import Trial, score
+from funcnn.gradient.hunt.place import Hunted
 
 SAMPLE = (
     "abs: a slope of 3 at zero",
@@ -184,3 +187,67 @@ def test_what_it_cannot_take():
         hunt(cube)
     with pytest.raises(ValueError, match="hunt: seed is a whole number"):
         hunt(cube, X, seed=-1)
+
+
+def test_a_rule_that_raises_wherever_it_is_called_is_found_and_small():
+    def raises(x):
+        raise ValueError("not here")
+
+    f = ruled(raises, lambda args, dy: (dy,))
+    found = hunt(f, np.array([0.5, -1.0, 2.0], np.float32), reference=jnp.sin).found
+    assert found is not None
+    assert "not here" in found.note
+    assert found.arguments[0].tolist() == [1.0]
+
+
+def test_integers_alone_are_no_arguments_of_a_gradient():
+    double = ruled(lambda i: 2.0 * i, lambda args, dy: (np.zeros((3,), jax.dtypes.float0),))
+    report = hunt(double, np.arange(3))
+    assert report.why == "no argument is of floating point"
+
+
+def test_a_loop_on_the_way_back_that_does_not_end_is_found(monkeypatch):
+    monkeypatch.setattr("funcnn.gradient.program.compiling.SECONDS", 0.5)
+
+    def backward(args, dy):
+        start = dy * jnp.cos(args[0])
+        far = jnp.any(abs(args[0]) > 40)
+        return (jax.lax.while_loop(lambda s: far & jnp.all(s > -jnp.inf), lambda s: s + 1, start),)
+
+    report = hunt(ruled(jnp.sin, backward), X, budget=60.0)
+    assert report.found is not None, str(report)
+    note = "a loop had not ended after 0.5 s on the way back; without the rule it ends"
+    assert report.found.note == note
+    assert np.max(np.abs(report.found.arguments[0])) > 40
+
+
+def test_sizes_that_take_too_much_memory_are_left_out():
+    some = np.linspace(0.1, 1.0, 30, dtype=np.float32)
+    few, all_of_them = (hunt(right_cube, some, budget=4.0, megabytes=m) for m in (0.003, 1e-6))
+    assert few.ok
+    assert few.large > 0  # that of the array given
+    assert " beyond the memory allowed" in str(few)
+    assert not all_of_them.ok
+    assert all_of_them.sizes == 0
+    with pytest.raises(ValueError, match="hunt: megabytes is a number above 0, found int 0"):
+        hunt(right_cube, X, megabytes=0)
+
+
+def test_a_value_by_hand_that_is_nan_at_infinity_is_no_matter_of_the_gradient():
+    """Zeros of padding times an infinite weight, which XLA's convolution leaves out."""
+    rule, _ = RIGHT["conv: one pixel"].make()
+    place = Hunted.of_rule(rule, rule.cases()[0]).at({})
+    w = np.zeros(place.low.x[1].shape, np.float32)
+    w[0] = -np.inf
+    trial = Trial((np.zeros_like(place.low.x[0]), w), (np.zeros(place.outputs[0].shape),))
+    assert score(place, trial).why == "the value by hand is NaN at an infinite argument"
+
+
+def test_a_function_without_reverse_mode_has_no_truth_to_hunt_with():
+    def through_the_host(x):
+        return jax.pure_callback(np.sin, jax.typeof(x), x)
+
+    report = hunt(ruled(through_the_host, lambda args, dy: (dy * jnp.cos(args[0]),)), X, budget=2.0)
+    assert not report.ok
+    assert "NOT COMPARED through_the_host: " in str(report)
+    assert "no truth: " in str(report)
