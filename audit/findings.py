@@ -1,9 +1,9 @@
 """Write a page for each wrong derivative that is known, ready to be sent to its package's tracker.
 
     pip install jax mpmath numpyro optax tfp-nightly
-    python audit/findings.py                # runs the programs of what is installed, writes all pages
+    python audit/findings.py            # runs the programs of what is installed, writes the pages
     python audit/findings.py --only spence
-    python audit/findings.py --pages        # runs nothing
+    python audit/findings.py --pages    # runs nothing
 
 The table of them is the package `known`. What each program printed, in which versions, is kept in
 findings/outputs.json, so that other versions can be added by another environment. Nothing is sent.
@@ -55,7 +55,9 @@ def main() -> None:
         print(f"{finding.slug}: {_verdict(lines_of(found))}\n{found}", flush=True)
         others = [o for o in outputs.get(finding.slug, []) if o["versions"] != _named(versions)]
         entry = {"versions": _named(versions), "output": found}
-        outputs[finding.slug] = sorted([*others, entry], key=lambda o: sorted(o["versions"].items()))
+        outputs[finding.slug] = sorted(
+            [*others, entry], key=lambda o: sorted(o["versions"].items())
+        )
         write(outputs)
     write(outputs)
 
@@ -179,7 +181,9 @@ def index(findings: list[Finding], outputs: dict[str, list[dict[str, Any]]]) -> 
         own = outputs[finding.slug]
         lines = [(entry, lines_of(entry["output"])) for entry in own]
         wrong = [entry for entry, found in lines if any(line.is_wrong for line in found)]
-        first = next((line for _, found in lines for line in found if line.is_wrong), lines[0][1][0])
+        first = next(
+            (line for _, found in lines for line in found if line.is_wrong), lines[0][1][0]
+        )
         cells = [
             *(f"[{finding.slug}]({finding.slug}.md)", finding.package, f"`{finding.function}`"),
             *(KINDS[finding.kind], first.name, f"{first.printed:.6g}", f"{first.true:.6g}"),

@@ -1,6 +1,6 @@
 """Audit the hand-written derivatives of the installed JAX ecosystem, and write what was found.
 
-    python audit/run.py [--only TEXT] [--again] [--level none|fast|full] [--hunt 3] [--workers 2]
+    python audit/run.py [--only TEXT ...] [--again] [--level none|fast|full] [--hunt 3] [--workers 2]
     python audit/run.py --results audit/results_python312.jsonl
 
 Sites that the results have already, in the same version, are kept unless --again; only what
@@ -31,10 +31,12 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="sites whose file and name hold this text")
+    parser.add_argument("--only", nargs="+", default=[""], help="sites with one of these texts")
     parser.add_argument("--again", action="store_true", help="also those that have a result")
     parser.add_argument("--level", default="fast", help="of fnn.check; none leaves it out")
-    parser.add_argument("--hunt", type=float, default=0, help="seconds of fnn.hunt; 0 leaves it out")
+    parser.add_argument(
+        "--hunt", type=float, default=0, help="seconds of fnn.hunt; 0 leaves it out"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file of the results")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--seconds", type=float, default=300, help="at most, for a site")
@@ -43,7 +45,7 @@ def main() -> None:
     sites = [*found, *FUNCTIONS]
     print(f"{len(found)} sites; not installed: {', '.join(absent) or 'none'}", flush=True)
     results = _still_true(read(options.results), sites)
-    chosen = [site for site in sites if options.only in f"{site.package}/{site.key}"]
+    chosen = [s for s in sites if any(text in f"{s.package}/{s.key}" for text in options.only)]
     stale = [site for site in chosen if _stale(results.get(_id(site)), site, options)]
     stale.sort(key=lambda site: site.kind == "primitive")
     workers = queue.SimpleQueue[Worker]()

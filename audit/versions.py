@@ -81,13 +81,18 @@ def _said(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> str:
     for name, results in zip(FILES, (old, new), strict=True):
         words = Counter()
         for result in results:
-            said = [c["check"] for c in result.get("cases", ()) if c.get("check", "not run") != "not run"]
+            said = [
+                c["check"]
+                for c in result.get("cases", ())
+                if c.get("check", "not run") != "not run"
+            ]
             if said and result["kind"] != "no rule":
                 words[_whole(said), result["verdict"]] += 1
         for (word, verdict), n in sorted(words.items()):
             rows.append(f"| {name} | {word} | {verdict} | {n} |")
-    head = "| Python | `fnn.check`, at the same arguments | verdict of the audit | sites |\n|---|---|---|---|"
-    return "\n".join([head, *rows])
+    head = "| Python | `fnn.check`, at the same arguments | verdict of the audit | sites |"
+    rows = [head, "|---|---|---|---|", *rows]
+    return "\n".join(rows)
 
 
 def _whole(said: list[str]) -> str:

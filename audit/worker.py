@@ -16,7 +16,7 @@ from sites import Site
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What is asked of funcnn beside the measurement: the level of `check`, the seconds of `hunt`."""
+    """What is asked of funcnn beside: the level of `check`, the seconds of `hunt`."""
 
     level: str
     hunt: float

@@ -1,4 +1,4 @@
-"""The pages of wrong derivatives in other packages: what they print is what their program prints."""
+"""The pages of wrong derivatives in other packages: what stands there is what is printed."""
 
 import json
 import os
@@ -117,9 +117,15 @@ def test_what_is_mended_is_said(findings):
 
 def test_the_packages_that_are_absent_are_named(tmp_path):
     """Without a package its program is not run, and one line says so."""
-    code = "import findings\nfindings.Finding.versions = lambda self: None\nfindings.write = print\n"
+    code = """
+import sys, findings
+findings.Finding.versions = lambda self: None
+findings.write = print
+sys.argv = ["findings.py"]
+findings.main()
+"""
     done = subprocess.run(
-        [sys.executable, "-c", code + "import sys; sys.argv = ['x']; findings.main()"],
+        [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(AUDIT)},
         capture_output=True,
         text=True,

@@ -169,4 +169,34 @@ the series of `(u exp(u) - expm1(u)) / u^2`.
 """,
 )
 
-FINDINGS = (_BOXCOX, _SPENCE, _LOGSUMEXP, _FOCAL, _HYPOT, _SINC)
+_HARMONIC = Finding(
+    slug="jax-sph-harm-y",
+    package="jax",
+    function="jax.scipy.special.sph_harm_y",
+    kind="no rule",
+    title="sph_harm_y: the gradient by theta is NaN or infinite at and near both poles",
+    wrong="""
+The associated Legendre functions are made from `x = cos(theta)` with `sqrt(1 - x^2)` for the sine.
+At `theta = 0` the derivative of that root is infinity times 0, and in float32 it is infinite up to
+about 3e-4, where `cos(theta)` rounds to 1. The harmonics are smooth at the poles. So are they by
+`phi`, where the sine that is rounded to 0 takes the derivative with it.
+""",
+    program="""
+import jax, jax.numpy as jnp, mpmath as mp
+from jax.scipy.special import sph_harm_y
+n, m, phi = jnp.array([2]), jnp.array([1]), jnp.array([0.5])
+f = lambda t: sph_harm_y(n, m, t[None], phi, n_max=2)[0].real
+ours = lambda t: -jnp.sqrt(15 / (8 * jnp.pi)) * jnp.cos(t) * jnp.sin(t) * jnp.cos(0.5)
+for theta in (1e-6, 1e-4, 3.1415):
+    true = mp.diff(lambda t: mp.re(mp.spherharm(2, 1, t, 0.5)), theta)
+    print(f"by theta at {theta}: printed {jax.grad(f)(theta):.6g}, "
+          f"true {float(true):.6g}, proposed {jax.grad(ours)(theta):.6g}")
+""",
+    truth="the derivative of the real part of mpmath's spherical harmonic",
+    formula="""
+`sin(theta)` itself where `sqrt(1 - cos(theta)^2)` stands: the program does it for `n = 2, m = 1`,
+which is `-sqrt(15 / (8 pi)) cos(theta) sin(theta) exp(i phi)`.
+""",
+)
+
+FINDINGS = (_BOXCOX, _HARMONIC, _SPENCE, _LOGSUMEXP, _FOCAL, _HYPOT, _SINC)

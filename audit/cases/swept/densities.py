@@ -105,9 +105,12 @@ def of_family(
 
 def _functions(pdf, cdf, sf):
     return {
-        **{"pdf": _density(pdf), "logpdf": _log(_density(pdf))},
-        **{"cdf": _scaled(cdf), "logcdf": _log(_scaled(cdf))},
-        **{"sf": _scaled(sf), "logsf": _log(_scaled(sf))},
+        "pdf": _density(pdf),
+        "logpdf": _log(_density(pdf)),
+        "cdf": _scaled(cdf),
+        "logcdf": _log(_scaled(cdf)),
+        "sf": _scaled(sf),
+        "logsf": _log(_scaled(sf)),
     }
 
 

@@ -69,7 +69,9 @@ def _wrapped(x, c):
 
 _FAMILIES = {
     "beta": (
-        _all(lambda x, a, b: x ** (a - 1) * (1 - x) ** (b - 1) / mp.beta(a, b), _beta_cdf, _beta_sf),
+        _all(
+            lambda x, a, b: x ** (a - 1) * (1 - x) ** (b - 1) / mp.beta(a, b), _beta_cdf, _beta_sf
+        ),
         [(0.3, 0.5, 2.0), (0.6, 3.0, 1.5)],
         [(1e-6, 2.0, 3.0), (0.9999, 2.0, 3.0), (0.5, 1.0, 1.0), (0.5, 200.0, 100.0)],
     ),
@@ -80,7 +82,9 @@ _FAMILIES = {
     ),
     "chi2": (
         _all(
-            lambda x, k: x ** (k / 2 - 1) * mp.exp(-x / 2) / (mp.mpf(2) ** (k / 2) * mp.gamma(k / 2)),
+            lambda x, k: (
+                x ** (k / 2 - 1) * mp.exp(-x / 2) / (mp.mpf(2) ** (k / 2) * mp.gamma(k / 2))
+            ),
             lambda x, k: _gamma_cdf(x / 2, k / 2),
             lambda x, k: _gamma_sf(x / 2, k / 2),
         ),

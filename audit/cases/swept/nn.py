@@ -10,8 +10,9 @@ import numpy as np
 from cases import Case, normal, points
 
 _NAME = "jax.nn."
-_ALPHA, _SCALE = mp.mpf("1.6732632423543772848170429916717"), mp.mpf(
-    "1.0507009873554804934193349852946"
+_ALPHA, _SCALE = (
+    mp.mpf("1.6732632423543772848170429916717"),
+    mp.mpf("1.0507009873554804934193349852946"),
 )
 
 

@@ -203,9 +203,7 @@ CASES = {
     _NAME + "var": _whole(
         jnp.var, ("ordinary", normal(6), _variance), ("mean far from zero", _far(1e3), _variance)
     ),
-    **{
-        _NAME + f.__name__: _mean_of_numbers(f) for f in (jnp.nanmean, jnp.nanstd, jnp.nanvar)
-    },
+    **{_NAME + f.__name__: _mean_of_numbers(f) for f in (jnp.nanmean, jnp.nanstd, jnp.nanvar)},
     _NAME + "linalg.norm of other orders": _norms,
     _NAME + "linspace": _space(
         jnp.linspace, lambda a, b: np.array([a + (b - a) * mp.mpf(k) / 4 for k in range(5)], object)
@@ -225,9 +223,7 @@ CASES = {
         Case("by the percentage", lambda q: jnp.percentile(normal(6), q), (_f32(12.0, 55.0),)),
     ],
     _NAME + "unwrap": _whole(jnp.unwrap, ("ordinary", normal(6, scale=5.0), None)),
-    _NAME + "corrcoef": _whole(
-        lambda x: jnp.corrcoef(x)[0, 1], ("ordinary", normal(2, 5), None)
-    ),
+    _NAME + "corrcoef": _whole(lambda x: jnp.corrcoef(x)[0, 1], ("ordinary", normal(2, 5), None)),
     _NAME + "trapezoid": lambda: [
         Case("ordinary", jnp.trapezoid, (normal(5), normal(5, seed=1))),
     ],

