@@ -1,6 +1,6 @@
 """Audit the hand-written derivatives of the installed JAX ecosystem, and write what was found.
 
-    python audit/run.py [--only TEXT ...] [--again] [--level none|fast|full] [--hunt 3] [--workers 2]
+    python audit/run.py [--only TEXT ...] [--again] [--level none|fast|full] [--hunt 3]
     python audit/run.py --results audit/results_python312.jsonl
 
 Sites that the results have already, in the same version, are kept unless --again; only what

@@ -207,4 +207,45 @@ in the sine. In general `polygamma(n, x)` reflects with the n-th derivative of `
 """,
 )
 
-FINDINGS = (_DIGAMMA, _LAW_DENSITY, _LAW_CDF, _QUADRATIC_FORM, _CHI2_CDF, _CHI2_QUANTILE, _HYP1F1)
+_XLOGY = Finding(
+    slug="jax-xlogy-of-integers",
+    package="jax",
+    function="jax.scipy.special.xlogy, jax.scipy.special.xlog1py, jax.scipy.stats.gumbel_r.logpdf",
+    kind="raises",
+    title="xlogy(n, y) with a whole n has no gradient by y: TypeError; gumbel by scale, too",
+    wrong="""
+The JVPs of `xlogy` and `xlog1py` multiply both tangents. That of a Python integer, or of an integer
+array, is a `float0`, and the product raises "Called multiply with a float0 array". JAX itself calls
+`xlogy(-1, scale)`: `logpdf`, `pdf` and `ppf` of `stats.gumbel_r` and `stats.gumbel_l` cannot be
+differentiated by `scale`. NaN stands for the TypeError below.
+""",
+    program="""
+import jax, jax.numpy as jnp, mpmath as mp
+from jax.scipy import special, stats
+gumbel = lambda s, m: -m.log(s) - 0.5 / s - m.exp(-0.5 / s)
+for name, f, own, t in (
+    ("xlogy", lambda y: special.xlogy(3, y), lambda y: special.xlogy(3.0, y), 1.5),
+    ("gumbel_r.logpdf", lambda s: stats.gumbel_r.logpdf(0.5, 0.0, s), lambda s: gumbel(s, jnp),
+     mp.diff(lambda s: gumbel(s, mp), 2))):
+    try: p = jax.grad(f)(2.0)
+    except TypeError: p = jnp.nan
+    print(f"{name}: printed {p:.6g}, true {float(t):.6g}, proposed {jax.grad(own)(2.0):.6g}")
+""",
+    truth="3 / y at 2, and the derivative by scale, at 2, of the log density at 0.5, by mpmath",
+    formula="""
+Promote before the rule: `x, y = promote_args_inexact("xlogy", x, y)` outside of the function that
+has the custom JVP, so that the tangent of `x` is a float's. The program gives the integers as
+floats.
+""",
+)
+
+FINDINGS = (
+    _DIGAMMA,
+    _XLOGY,
+    _LAW_DENSITY,
+    _LAW_CDF,
+    _QUADRATIC_FORM,
+    _CHI2_CDF,
+    _CHI2_QUANTILE,
+    _HYP1F1,
+)

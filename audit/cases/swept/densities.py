@@ -135,6 +135,9 @@ def _inverse(f):
     }
 
 
+# The gradient of these raises a TypeError: findings/jax-xlogy-of-integers.md.
+_RAISE = {f"{_NAME}gumbel_{side}.{name}" for side in "lr" for name in ("pdf", "logpdf", "ppf")}
+
 CASES = {
     name: make
     for family, three in _FAMILIES.items()
@@ -147,4 +150,5 @@ CASES = {
             [(1e-6, 0.0, 1.0), (0.9999, 0.0, 1.0), (1e-30, 0.0, 1.0)],
         ),
     }.items()
+    if name not in _RAISE
 }

@@ -69,9 +69,7 @@ def _wrapped(x, c):
 
 _FAMILIES = {
     "beta": (
-        _all(
-            lambda x, a, b: x ** (a - 1) * (1 - x) ** (b - 1) / mp.beta(a, b), _beta_cdf, _beta_sf
-        ),
+        {"logpdf": lambda x, a, b: mp.log(x ** (a - 1) * (1 - x) ** (b - 1) / mp.beta(a, b))},
         [(0.3, 0.5, 2.0), (0.6, 3.0, 1.5)],
         [(1e-6, 2.0, 3.0), (0.9999, 2.0, 3.0), (0.5, 1.0, 1.0), (0.5, 200.0, 100.0)],
     ),
@@ -132,6 +130,19 @@ _FAMILIES = {
 }
 
 
+def _betas():
+    """By x alone: by the parameters the incomplete beta function raises, and says so."""
+    exact = _all(None, lambda x: _beta_cdf(x, 2, 3), lambda x: _beta_sf(x, 2, 3))
+    return {
+        f"{_NAME}beta.{name}": _beta_of(name, f) for name, f in exact.items() if name != "logpdf"
+    }
+
+
+def _beta_of(name, exact):
+    f = getattr(stats.beta, name)
+    return lambda: points(lambda x: f(x, 2.0, 3.0), exact, [0.3, 0.6], [1e-6, 0.01, 0.9999])
+
+
 def _of_counts(name, f, exact, ordinary, edges):
     return {f"{_NAME}{name}": lambda: points(f, exact, ordinary, edges)}
 
@@ -178,6 +189,7 @@ CASES = {
         for family, (functions, ordinary, edges) in _FAMILIES.items()
         for name, make in of_family(family, functions, ordinary, edges).items()
     },
+    **_betas(),
     **{_NAME + name: _case(*rest) for name, rest in _mixtures().items()},
     **_of_counts(
         "poisson.logpmf",

@@ -64,24 +64,6 @@ def _gelu():
     )
 
 
-def _attention():
-    q, k, v = (normal(1, 3, 1, 4, seed=i) for i in range(3))
-    row = np.array([[[[True, False, False], [False] * 3, [True] * 3]]])
-
-    def masked(q, k, v):
-        return jax.nn.dot_product_attention(q, k, v, mask=jnp.asarray(row))
-
-    def causal(q, k, v):
-        return jax.nn.dot_product_attention(q, k, v, is_causal=True)
-
-    return [
-        Case("ordinary", jax.nn.dot_product_attention, (q, k, v)),
-        Case("causal", causal, (q, k, v)),
-        Case("sharp", jax.nn.dot_product_attention, (q * np.float32(20), k, v)),
-        Case("a row with no key", masked, (q, k, v)),
-    ]
-
-
 def _where():
     x = np.array([0.5, 200.0, -1.0], np.float32)
     kept = np.array([True, False, True])
@@ -107,6 +89,5 @@ CASES = {
     _NAME + "logmeanexp": _logmeanexp,
     _NAME + "gelu of tanh": _gelu,
     _NAME + "glu": lambda: [Case("ordinary", jax.nn.glu, (normal(2, 6),))],
-    _NAME + "dot_product_attention": _attention,
     _NAME + "softmax with where": _where,
 }
