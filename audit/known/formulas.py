@@ -239,8 +239,39 @@ floats.
 """,
 )
 
+_XLOGY_AT_ZERO = Finding(
+    slug="jax-xlogy-at-zero",
+    package="jax",
+    function="jax.scipy.special.xlogy, jax.scipy.special.xlog1py, and counts in jax.scipy.stats",
+    kind="formula",
+    title="xlogy(0, y) at y = 0: NaN gradient, and so bernoulli, binom and poisson at their ends",
+    wrong="""
+The rule of `xlogy` is there so that "automatic differentiation is well-defined" at zero, and takes
+`x / y` for `y`: at `x = y = 0` NaN. `xlogy(0, y)` is 0 for every `y >= 0`, as its derivative is.
+The log probability of an outcome that is certain then has a NaN for a gradient:
+`bernoulli.logpmf(1, 1.0)`, `binom.logpmf(0, n, 0.0)`, `geom.logpmf(1, 1.0)`,
+`poisson.logpmf(0, 0.0)`, where the truth is finite.
+""",
+    program="""
+import jax, jax.numpy as jnp
+from jax.scipy import special, stats
+ours = lambda x, y: 0 * y if x == 0 else x * jnp.log(y)  # by y: where(x == 0, 0, x / y)
+for name, f, own, at, t in (
+    ("xlogy(0, y)", lambda y: special.xlogy(0.0, y), lambda y: ours(0, y), 0.0, 0),
+    ("bernoulli 1", lambda p: stats.bernoulli.logpmf(1, p), lambda p: ours(1, p), 1.0, 1),
+    ("binom 0", lambda p: stats.binom.logpmf(0, 9, p), lambda p: ours(9, 1 - p), 0.0, -9),
+    ("poisson 0", lambda m: stats.poisson.logpmf(0, m), lambda m: ours(0, m) - m, 0.0, -1)):
+    print(f"{name} at {at}: printed {jax.grad(f)(at)}, true {t}, proposed {jax.grad(own)(at):.6g}")
+""",
+    truth="the derivative from inside: of 0, log(p), 9 log(1 - p) and -mu",
+    formula="""
+By `y`: `where(x == 0, 0, x / where(x == 0, 1, y))` in `xlogy`, and with `1 + y` in `xlog1py`.
+""",
+)
+
 FINDINGS = (
     _DIGAMMA,
+    _XLOGY_AT_ZERO,
     _XLOGY,
     _LAW_DENSITY,
     _LAW_CDF,

@@ -199,4 +199,35 @@ which is `-sqrt(15 / (8 pi)) cos(theta) sin(theta) exp(i phi)`.
 """,
 )
 
-FINDINGS = (_BOXCOX, _HARMONIC, _SPENCE, _LOGSUMEXP, _FOCAL, _HYPOT, _SINC)
+_TRUNCNORM = Finding(
+    slug="jax-truncnorm",
+    package="jax",
+    function="jax.scipy.stats.truncnorm.cdf, jax.scipy.stats.truncnorm.sf",
+    kind="no rule",
+    title="truncnorm: the gradient of cdf and sf is NaN where the bounds lie in one tail",
+    wrong="""
+`cdf` and `sf` are the logarithm of a difference of two exponentials, chosen with `where` from forms
+for the left tail, the right and the middle. The forms that are not taken are NaN there, and their
+NaN reaches the gradient as 0 times NaN: by `x`, and by the bound further out. The value is right.
+`logcdf`, `logsf` and, with an infinite bound, `logpdf` by the bounds have it, too.
+""",
+    program="""
+import jax, mpmath as mp
+from jax.scipy.stats import truncnorm
+mp.mp.dps = 50
+x = (5.5, 5.0, 6.0)
+printed = jax.grad(truncnorm.cdf, (0, 1, 2))(*x)
+exact = lambda x, a, b: (mp.ncdf(-a) - mp.ncdf(-x)) / (mp.ncdf(-a) - mp.ncdf(-b))
+true = [mp.diff(exact, x, n) for n in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+pdf, rest, cdf = lambda v: truncnorm.pdf(v, *x[1:]), truncnorm.sf(*x), truncnorm.cdf(*x)
+for name, p, t, q in zip("xab", printed, true, (pdf(x[0]), -pdf(x[1]) * rest, -pdf(x[2]) * cdf)):
+    print(f"by {name}: printed {p:.6g}, true {float(t):.6g}, proposed {q:.6g}")
+""",
+    truth="mpmath, the derivatives of the quotient of normal probabilities at 50 digits",
+    formula="""
+`pdf(x)` by `x`, `-pdf(a) sf(x)` by `a`, `-pdf(b) cdf(x)` by `b`: a custom JVP, for `cdf`, with the
+signs turned for `sf`; for the logarithms divided by the value.
+""",
+)
+
+FINDINGS = (_BOXCOX, _TRUNCNORM, _HARMONIC, _SPENCE, _LOGSUMEXP, _FOCAL, _HYPOT, _SINC)
