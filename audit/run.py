@@ -24,29 +24,22 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 from cases.table import CASES, FUNCTIONS
 from sites import Site, walk
 from tables import write_tables
-from worker import Asked, Worker
+from worker import Asked, Worker, head
 
 RESULTS = Path(__file__).parent / "results.jsonl"
+NOT_RUN = "not run"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", default=[""], help="sites with one of these texts")
-    parser.add_argument("--again", action="store_true", help="also those that have a result")
-    parser.add_argument("--level", default="fast", help="of fnn.check; none leaves it out")
-    parser.add_argument(
-        "--hunt", type=float, default=0, help="seconds of fnn.hunt; 0 leaves it out"
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of the results")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--seconds", type=float, default=300, help="at most, for a site")
-    options = parser.parse_args()
+    options = _options()
     found, absent = walk()
     sites = [*found, *FUNCTIONS]
     print(f"{len(found)} sites; not installed: {', '.join(absent) or 'none'}", flush=True)
     results = _still_true(read(options.results), sites)
+    for site in sites:
+        results.setdefault(_id(site), head(site) | {"status": "not audited", "reason": NOT_RUN})
     chosen = [s for s in sites if any(text in f"{s.package}/{s.key}" for text in options.only)]
-    stale = [site for site in chosen if _stale(results.get(_id(site)), site, options)]
+    stale = [site for site in chosen if _stale(results[_id(site)], site, options)]
     stale.sort(key=lambda site: site.kind == "primitive")
     workers = queue.SimpleQueue[Worker]()
     for _ in range(options.workers):
@@ -55,7 +48,7 @@ def main() -> None:
     def audit(site: Site) -> dict[str, Any]:
         worker = workers.get()
         try:
-            return worker.audit(site, None if options.again else results.get(_id(site)))
+            return worker.audit(site, None if options.again else results[_id(site)])
         finally:
             workers.put(worker)
 
@@ -70,6 +63,20 @@ def main() -> None:
         write_tables(read())
 
 
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", default=[""], help="sites with one of these texts")
+    parser.add_argument("--again", action="store_true", help="also those that have a result")
+    parser.add_argument("--level", default="fast", help="of fnn.check; none leaves it out")
+    parser.add_argument(
+        "--hunt", type=float, default=0, help="seconds of fnn.hunt; 0 leaves it out"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of the results")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--seconds", type=float, default=300, help="at most, for a site")
+    return parser.parse_args()
+
+
 def _still_true(known: list[dict[str, Any]], sites: list[Site]) -> dict[Any, dict[str, Any]]:
     """What is known, but of the versions installed here only sites that there still are."""
     installed = {(site.package, site.version) for site in sites}
@@ -81,10 +88,8 @@ def _still_true(known: list[dict[str, Any]], sites: list[Site]) -> dict[Any, dic
     }
 
 
-def _stale(known: dict[str, Any] | None, site: Site, options: argparse.Namespace) -> bool:
+def _stale(known: dict[str, Any], site: Site, options: argparse.Namespace) -> bool:
     """Whether a site is to be audited: a reason is cheap to give again, a result is kept."""
-    if known is None:
-        return True
     if known["status"] == "not audited":
         return options.again or not known["reason"].startswith("did not return")
     return site.key in CASES and (options.again or not Asked.of(options, known).nothing)

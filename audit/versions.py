@@ -18,6 +18,8 @@ README = HERE / "README.md"
 FILES = {"3.11": "results.jsonl", "3.12": "results_python312.jsonl"}
 _BEGIN, _END = "<!-- versions -->", "<!-- end of versions -->"
 _OFF = {"inaccurate", "wrong"}
+_NOT_RUN = "not run"
+_VERDICTS = ("right", "better", "inaccurate", "wrong", "surrogate", "not audited", _NOT_RUN)
 
 
 def main() -> None:
@@ -62,16 +64,14 @@ def _packages(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> str:
 
 
 def _counts(olds: Any, news: Any, kept: Any) -> str:
-    missing = sum(key not in news for key in olds)
+    gone = sum(key not in news for key in olds)
     verdicts = [Counter(_verdict(found[key]) for key in kept) for found in (olds, news)]
-    rows = [
-        f"| {name} | {' | '.join(str(v[name]) for v in verdicts)} |"
-        for name in ("right", "better", "inaccurate", "wrong", "surrogate", "not audited")
-    ]
+    rows = [f"| {name} | {' | '.join(str(v[name]) for v in verdicts)} |" for name in _VERDICTS]
     return (
-        f"{len(kept)} sites are in both; {missing} of Python 3.11 have no result under 3.12, and "
-        f"{len(news) - len(kept)} are new.\n\n| verdict | Python 3.11 | Python 3.12 |\n"
-        "|---|---|---|\n" + "\n".join(rows)
+        f"{len(kept)} sites are in both; {gone} of Python 3.11 are not under 3.12, and "
+        f"{len(news) - len(kept)} are new.\n\n"
+        "| verdict, of those in both | Python 3.11 | Python 3.12 |\n|---|---|---|\n"
+        + "\n".join(rows)
     )
 
 
@@ -102,11 +102,13 @@ def _whole(said: list[str]) -> str:
 
 
 def _verdict(result: dict[str, Any]) -> str:
-    return result.get("verdict") or "not audited"
+    reason = result.get("reason")
+    return result.get("verdict") or (_NOT_RUN if reason == _NOT_RUN else "not audited")
 
 
 def _differ(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    return _verdict(old) != _verdict(new)
+    verdicts = {_verdict(old), _verdict(new)}
+    return len(verdicts) > 1 and _NOT_RUN not in verdicts
 
 
 def _row(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:

@@ -201,7 +201,15 @@ def test_what_vanished_and_what_appeared_between_versions_is_said():
         site.format("come", "no such site | right | "),
         "| two `else` (custom_jvp, f.py) | no such site | right |  |",
     ]
-    assert "3 sites are in both; 1 of Python 3.11 have no result under 3.12, and 2 are new" in text
+    assert "3 sites are in both; 1 of Python 3.11 are not under 3.12, and 2 are new" in text
+
+
+def test_a_site_that_was_not_run_has_not_changed():
+    versions = load("versions")
+    new = [result("f", None) | {"reason": "not run"}]
+    text = versions.section([result("f", "wrong")], new)
+    assert "| not run | 0 | 1 |" in text
+    assert not [line for line in text.splitlines() if line.startswith("| one ")]
 
 
 def test_the_worst_of_what_check_said_counts():
