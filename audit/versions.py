@@ -97,8 +97,9 @@ def _said(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> str:
 
 def _whole(said: list[str]) -> str:
     """The worst of what was said of a site's cases."""
-    words = [text.split(" ")[0] for text in said]
-    return next((w for w in ("FAILED", "CRASH", "no", "INCONCLUSIVE") if w in words), words[0])
+    words = ["no answer" if t.startswith("no answer") else t.split(" ")[0] for t in said]
+    worst = ("FAILED", "CRASH", "no answer", "INCONCLUSIVE")
+    return next((word for word in worst if word in words), words[0])
 
 
 def _verdict(result: dict[str, Any]) -> str:
@@ -116,6 +117,7 @@ def _row(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
     verdicts = [_verdict(r) if r else "no such site" for r in (old, new)]
     was, now = (v in _OFF for v in verdicts)
     word = {(True, False): "vanished", (False, True): "appeared"}.get((was, now), "")
+    word = word if old and new else "new" if new else "gone"
     site = f"{known['package']} `{known['name']}` ({known['kind']}, {known['file']})"
     return f"| {site} | {' | '.join(verdicts)} | {word} |"
 

@@ -197,9 +197,9 @@ def test_what_vanished_and_what_appeared_between_versions_is_said():
     assert rows == [
         site.format("broken", "right | wrong | appeared"),
         site.format("mended", "wrong | right | vanished"),
-        site.format("gone", "right | no such site | "),
-        site.format("come", "no such site | right | "),
-        "| two `else` (custom_jvp, f.py) | no such site | right |  |",
+        site.format("gone", "right | no such site | gone"),
+        site.format("come", "no such site | right | new"),
+        "| two `else` (custom_jvp, f.py) | no such site | right | new |",
     ]
     assert "3 sites are in both; 1 of Python 3.11 are not under 3.12, and 2 are new" in text
 
@@ -216,6 +216,7 @@ def test_the_worst_of_what_check_said_counts():
     versions = load("versions")
     assert versions._whole(["OK f", "FAILED f", "CRASH"]) == "FAILED"
     assert versions._whole(["OK f", "OK f"]) == "OK"
+    assert versions._whole(["OK f", "no answer: did not return within 9 s"]) == "no answer"
     old = [result("f", "wrong", check="FAILED f"), result("g", "wrong", check="not run")]
     assert "| 3.11 | FAILED | wrong | 1 |" in versions.section(old, [])
 
