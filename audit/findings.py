@@ -165,7 +165,7 @@ def _versions(versions: dict[str, str]) -> str:
 def blocks(text: str) -> tuple[str, dict[str, str]]:
     """Of a page: the program, and each output by the line of versions above it."""
     program = re.search(r"```python\n(.*?)\n```", text, re.DOTALL)
-    found = re.findall(r"with (.*), on a CPU:\n\n```text\n(.*?)```", text, re.DOTALL)
+    found = re.findall(r"with ([^\n]*), on a CPU:\n\n```text\n(.*?)```", text, re.DOTALL)
     if program is None or not found:
         raise ValueError("a page has a program and an output")
     return program[1], dict(found)

@@ -112,6 +112,9 @@ def test_what_is_mended_is_said(findings):
     assert "Wrong with jax 1, on a CPU" in pages[f"{slug}.md"]
     assert "No longer wrong with jax 2, on a CPU" in pages[f"{slug}.md"]
     assert "| jax 1 |" in pages["README.md"]
+    program, outputs = findings.blocks(pages[f"{slug}.md"])
+    assert program == findings.ALL[0].text
+    assert outputs == {"jax 1": PAGE, "jax 2": right}
 
 
 def test_the_packages_that_are_absent_are_named(tmp_path):
