@@ -1988,8 +1988,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/truth/branch.py",
-        "if _may_be_equal(program) and not subject.kinks:",
-        "if False:",
+        "if subject.kinks or not _may_be_equal(program):",
+        "if True:",
         (
             "gradient/truth/test_branch_for_one_value.py"
             "::test_a_copy_of_autodiff_is_wrong_where_autodiff_is"

@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 from funcnn.gradient.case.pullbacks import Subject
+from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.float64 import is_float
-from funcnn.gradient.program.jaxprs import inside_call, subprograms
+from funcnn.gradient.program.jaxprs import inside_call
 from funcnn.gradient.truth.many_digits import MOST, slopes_in_digits
-from funcnn.types import ClosedJaxpr, Equation
+from funcnn.types import Array, ClosedJaxpr, Equation
 
 _OFF = 1e-6  # relative
 _NOTHING = 1e-14  # of the largest element
@@ -26,17 +27,24 @@ _TESTS = {"eq": True, "ne": False}  # of two floats, and what says that they are
 
 
 class _Equals(Evaluation):
-    """Notes where two floats were equal, outside of loops."""
+    """Notes where two floats are equal, outside of loops."""
 
     def __init__(self) -> None:
-        self.found: list[np.ndarray] = []
+        self.found: list[Array] = []
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         program = inside_call(eqn)
         outs = super().equation(eqn, x) if program is None else self(program, x)
         if _compares_floats(eqn):
-            self.found.append(np.asarray(outs[0]) == _TESTS[eqn.primitive.name])
+            self.found.append(outs[0] == _TESTS[eqn.primitive.name])
         return outs
+
+    @classmethod
+    def of(cls, program: ClosedJaxpr, x: Sequence[Any]) -> list[Array]:
+        """What is found in a program at its inputs."""
+        equals = cls()
+        equals(program, list(x))
+        return equals.found
 
 
 def _compares_floats(eqn: Equation) -> bool:
@@ -44,10 +52,8 @@ def _compares_floats(eqn: Equation) -> bool:
 
 
 def _may_be_equal(program: ClosedJaxpr) -> bool:
-    return any(
-        _compares_floats(eqn) or any(map(_may_be_equal, subprograms(eqn)))
-        for eqn in program.jaxpr.eqns
-    )
+    calls = filter(None, map(inside_call, program.jaxpr.eqns))
+    return any(map(_compares_floats, program.jaxpr.eqns)) or any(map(_may_be_equal, calls))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,10 +78,11 @@ class Branches:
     @classmethod
     def of(cls, subject: Subject) -> Branches:
         """Of a function at its point. Needs x64 to be enabled."""
-        program, equals = jax.make_jaxpr(subject.automatic)(*subject.x), _Equals()
-        if _may_be_equal(program) and not subject.kinks:
-            equals(program, list(subject.x))
-        return cls(subject, [found for found in equals.found if np.any(found)])
+        program = jax.make_jaxpr(subject.automatic)(*subject.x)
+        if subject.kinks or not _may_be_equal(program):
+            return cls(subject, [])
+        found = compiled(lambda *x: _Equals.of(program, x))(*subject.x)
+        return cls(subject, [np.asarray(each) for each in found if np.any(each)])
 
     def contradict(self, w: Sequence[Any], leaf: int) -> str:
         """What is said against the gradient of a leaf, with which autodiff agrees, or "".
