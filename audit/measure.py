@@ -70,7 +70,7 @@ class Measured:
         compared: how many elements have a truth.
         source: where it comes from, or why there is none.
         ulps, ulps_automatic: the largest errors, with rules and without.
-        off: the elements that are off, a formula that misses first, then the worst.
+        off: the elements that are off: a formula that misses, then the rule's, then the worst.
         sites: the rules in the program; with none, it is JAX's own derivative that is judged.
         kinks: how many elements stand on a kink, where there is no truth.
     """
@@ -98,11 +98,15 @@ def measure(case: Case) -> Measured:
         compared = sum(int(np.isfinite(t).sum()) for t in truth.gradient)
         without = [e.ulps_automatic for e in found if e.ulps_automatic is not None]
         off = [e for e in found if e.blame]
-        off.sort(key=lambda e: (not e.algebra, -max(e.ulps, e.ulps_automatic or 0.0)))
+        off.sort(key=lambda e: (not e.algebra, e.blame == "autodiff", -_worse(e)))
         return Measured(
             *(case.label, compared, truth.source, max((e.ulps for e in found), default=None)),
             *(max(without, default=None), off[:_SHOWN], sites, truth.kinks),
         )
+
+
+def _worse(off: Off) -> float:
+    return max(off.ulps, off.ulps_automatic or 0.0)
 
 
 def _inside(source: str) -> str:

@@ -1,4 +1,4 @@
-"""Rules of jax.scipy.special whose formula is wrong."""
+"""Rules of jax.scipy.special, and of a determinant, whose formula is wrong."""
 
 from __future__ import annotations
 
@@ -157,4 +157,35 @@ The derivative of each term by the product rule: from
 """,
 )
 
-FINDINGS = (_DIGAMMA, _XLOGY_AT_ZERO, _XLOGY, _HYP1F1, _HYP2F1)
+_DET = Finding(
+    slug="jax-det-of-singular",
+    package="jax",
+    function="jax.numpy.linalg.det",
+    kind="formula",
+    title="linalg.det: zero gradient at a singular matrix whose zero pivot is not the last",
+    wrong="""
+The rule has a way of its own for singular matrices, which takes the zero pivot of the LU
+decomposition to be the last one. Where it stands before it, as in a triangular matrix with a zero
+on its diagonal, the gradient comes out as zero everywhere. The truth is the matrix of cofactors,
+which is not zero at rank n - 1.
+""",
+    program="""
+import jax, jax.numpy as jnp, mpmath as mp
+a = jnp.diag(jnp.array([1.0, 2.0, 0.0, 3.0])) + jnp.eye(4, k=1)
+printed = jax.grad(jnp.linalg.det)(a)
+u, s, v = jnp.linalg.svd(a)
+rest = jnp.array([jnp.prod(jnp.delete(s, i)) for i in range(4)])
+proposed = jnp.linalg.det(u) * jnp.linalg.det(v) * (u * rest) @ v
+for i, j in ((2, 2), (2, 1)):
+    minor = jnp.delete(jnp.delete(a, i, 0), j, 1).tolist()
+    p, t, q = printed[i, j], (-1) ** (i + j) * mp.det(mp.matrix(minor)), proposed[i, j]
+    print(f"by a[{i}, {j}]: printed {p:.6g}, true {float(t):.6g}, proposed {q:.6g}")
+""",
+    truth="the cofactors by mpmath",
+    formula="""
+With the singular values `s` of `a = U diag(s) V`: `det(U) det(V) U diag(r) V`, where `r[i]` is the
+product of all singular values but the i-th. Nothing is divided.
+""",
+)
+
+FINDINGS = (_DIGAMMA, _XLOGY_AT_ZERO, _XLOGY, _HYP1F1, _HYP2F1, _DET)
