@@ -95,8 +95,9 @@ class Branches:
         if not self.found or not x.size:
             return ""
         here = [np.ravel(found) for found in self.found if found.shape == x.shape]
-        where = np.flatnonzero(np.any(here, 0)) if here else np.arange(x.size)
-        where = where[:MOST]
+        if not here and x.size > MOST:
+            return ""  # which of its elements, if any, the comparison is about is not known
+        where = np.flatnonzero(np.any(here, 0))[:MOST] if here else np.arange(x.size)
         known = slopes_in_digits(self.subject.automatic, self.subject.x, w, leaf, where)
         if known is None:
             return ""
