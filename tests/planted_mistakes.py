@@ -2012,7 +2012,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "coarse differences are sure of a slope of zero",
     ),
     _mistake(
-        "gradient/check.py",
+        "gradient/comparison/as_it_is.py",
         'options["reference"] = followed',
         "del followed",
         "gradient/test_places.py::"
@@ -2021,8 +2021,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/check.py",
-        'return [situation.result("truth", "", "skip", why)]\n    try:',
-        "pass\n    try:",
+        'return [situation.result("truth", "", "skip", why)]\n    return judged',
+        "pass\n    return judged",
         "gradient/test_places.py::"
         "test_a_surrogate_that_computes_in_float32_is_not_held_against_a_derivative",
         "a declared surrogate that computes in float32 is held against the derivative",
