@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,6 @@ class Measured:
         ulps, ulps_automatic: the largest errors, with rules and without.
         off: the elements that are off, a formula that misses first, then the worst.
         sites: the rules in the program; with none, it is JAX's own derivative that is judged.
-        check: what `fnn.check` says, or "not run".
         kinks: how many elements stand on a kink, where there is no truth.
     """
 
@@ -82,20 +82,18 @@ class Measured:
     ulps_automatic: float | None
     off: list[Off]
     sites: list[str]
-    check: str
     kinks: int = 0
 
 
-def measure(case: Case, level: str = "fast") -> Measured:
+def measure(case: Case) -> Measured:
     """Hold the derivatives of a case against the truth."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         arms = Arms(case)
-        said = check(case, level)
         truth = of_case(case, arms)
         sites = sorted({f"{site.name} at {_inside(site.source)}" for site in arms.sites})
         if truth.gradient is None:
-            return Measured(case.label, 0, truth.source, None, None, [], sites, said)
+            return Measured(case.label, 0, truth.source, None, None, [], sites)
         found = _found(case, arms, truth)
         compared = sum(int(np.isfinite(t).sum()) for t in truth.gradient)
         without = [e.ulps_automatic for e in found if e.ulps_automatic is not None]
@@ -103,7 +101,7 @@ def measure(case: Case, level: str = "fast") -> Measured:
         off.sort(key=lambda e: (not e.algebra, -max(e.ulps, e.ulps_automatic or 0.0)))
         return Measured(
             *(case.label, compared, truth.source, max((e.ulps for e in found), default=None)),
-            *(max(without, default=None), off[:_SHOWN], sites, said, truth.kinks),
+            *(max(without, default=None), off[:_SHOWN], sites, truth.kinks),
         )
 
 
@@ -114,17 +112,26 @@ def _inside(source: str) -> str:
 
 def check(case: Case, level: str) -> str:
     """The summary of `fnn.check` with its first failure, or the exception that it raised."""
-    if level == "none":
-        return "not run"
     intent = "surrogate" if case.surrogate else "derivative"
+    return _answer(lambda: fnn.check(case.f, *case.args, level=level, intent=intent))
+
+
+def hunt(case: Case, seconds: float) -> str:
+    """The summary of `fnn.hunt` from a case's arguments, or the example that it found."""
+    return _answer(lambda: fnn.hunt(case.f, *case.args, budget=seconds), 20, 1500)
+
+
+def _answer(ask: Callable[[], Any], at_most: int = 3, characters: int = 600) -> str:
+    """The last line of a report and its first ones, or the exception that it raised."""
     try:
-        report = fnn.check(case.f, *case.args, level=level, intent=intent)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            lines = str(ask()).splitlines()
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         return f"CRASH {type(error).__name__}: {first[:300]}"
-    lines = str(report).splitlines()
-    said = " | ".join([lines[-1], *(_inside(line) for line in lines[:-1])][:3])
-    return said.replace(str(Path(__file__).parent), "audit")[:600]
+    said = " | ".join([lines[-1], *(_inside(line) for line in lines[:-1])][:at_most])
+    return said.replace(str(Path(__file__).parent), "audit")[:characters]
 
 
 def _found(case: Case, arms: Arms, truth: Truth) -> list[Off]:

@@ -14,22 +14,44 @@ from typing import Any
 from sites import Site
 
 
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is asked of funcnn beside: the level of `check`, the seconds of `hunt`."""
+
+    level: str
+    hunt: float
+
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing is asked."""
+        return self.level == "none" and not self.hunt
+
+    @classmethod
+    def of(cls, wanted: Any, known: dict[str, Any]) -> Asked:
+        """What is wanted, less what a result holds already."""
+        level = wanted.level if known["level"] == "none" else "none"
+        return cls(level, 0 if known.get("hunt") else wanted.hunt)
+
+
 class Worker:
     """A process with a pipe to it, started again where one had to be ended."""
 
-    def __init__(self, seconds: float, level: str):
-        self.seconds, self.level = seconds, level
+    def __init__(self, seconds: float, asked: Asked):
+        self.seconds, self.asked = seconds, asked
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self.level), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, self.asked), daemon=True)
         self._process.start()
 
-    def audit(self, site: Site) -> dict[str, Any]:
-        """The result for a site; the process is ended where it takes too long."""
-        self._pipe.send(site)
+    def audit(self, site: Site, known: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The result for a site; the process is ended where it takes too long.
+
+        Where a result is known, what is asked is added to it, and nothing else is done again.
+        """
+        self._pipe.send((site, known))
         if self._pipe.poll(self.seconds):
             with contextlib.suppress(EOFError):
                 return self._pipe.recv()
@@ -38,14 +60,17 @@ class Worker:
             why = f"did not return within {self.seconds:.0f} s"
         self._process.terminate()
         self._start()
+        if known is not None and known["status"] == "audited":
+            cases = [case | {"check": f"no answer: {why}"} for case in known["cases"]]
+            return known | {"level": self.asked.level, "hunt": self.asked.hunt, "cases": cases}
         return head(site) | {"status": "not audited", "reason": why}
 
 
-def _serve(pipe: Any, level: str) -> None:
+def _serve(pipe: Any, asked: Asked) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     with contextlib.suppress(EOFError):  # the parent is done
         while True:
-            pipe.send(_plain(audit(pipe.recv(), level)))
+            pipe.send(_plain(audit(*pipe.recv(), asked)))
 
 
 def head(site: Site) -> dict[str, Any]:
@@ -53,7 +78,7 @@ def head(site: Site) -> dict[str, Any]:
     return dataclasses.asdict(site) | {"key": site.key}
 
 
-def audit(site: Site, level: str) -> dict[str, Any]:
+def audit(site: Site, known: dict[str, Any] | None, asked: Asked) -> dict[str, Any]:
     """One line of the results: measured by its cases, or the reason why not."""
     from cases.table import CASES, reason_for
 
@@ -67,26 +92,51 @@ def audit(site: Site, level: str) -> dict[str, Any]:
         except Exception as error:
             reason = f"no arguments: {type(error).__name__}: {str(error)[:200]}"
             return head(site) | {"status": "not audited", "reason": reason}
-        # The whole level once for each site: its programs take most of the time.
-        levels = [level] + ["none" if level == "none" else "fast"] * (len(cases) - 1)
-        which = [
-            each if level == "none" else case.level or each
-            for case, each in zip(cases, levels, strict=True)
-        ]
-        measured = [_measured(case, each) for case, each in zip(cases, which, strict=True)]
-    found = {"status": "audited", **summary(site, measured), "level": level, "cases": measured}
-    return head(site) | found | {"seconds": round(time.perf_counter() - start, 1)}
+        if known is not None and known["status"] == "audited":
+            left = Asked.of(asked, known)
+            said = [_said(case, *which) for case, *which in _which(cases, left)]
+            added = [case | more for case, more in zip(known["cases"], said, strict=True)]
+            return known | {"level": asked.level, "hunt": asked.hunt, "cases": added}
+        measured = [_measured(case) | _said(case, *which) for case, *which in _which(cases, asked)]
+    found = {"status": "audited", **summary(site, measured), **dataclasses.asdict(asked)}
+    seconds = round(time.perf_counter() - start, 1)
+    return head(site) | found | {"cases": measured, "seconds": seconds}
 
 
-def _measured(case: Any, level: str) -> dict[str, Any]:
+def _which(cases: list[Any], asked: Asked) -> list[tuple[Any, str, float]]:
+    """Each case with its level of `check` and the seconds of its hunt.
+
+    The whole level once for each site, as its programs take most of the time; a hunt goes on from
+    its first arguments, and only where the function works element by element.
+    """
+    levels = [asked.level] + ["none" if asked.level == "none" else "fast"] * (len(cases) - 1)
+    seconds = [asked.hunt if cases[0].elementwise else 0.0] + [0.0] * (len(cases) - 1)
+    return [
+        (case, level if level == "none" else case.level or level, hunt)
+        for case, level, hunt in zip(cases, levels, seconds, strict=True)
+    ]
+
+
+def _measured(case: Any) -> dict[str, Any]:
     from measure import measure
 
     try:
-        found = dataclasses.asdict(measure(case, level))
+        found = dataclasses.asdict(measure(case))
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        return {"label": case.label, "error": f"{type(error).__name__}: {first[:300]}"}
+        return {"label": case.label, "error": f"{type(error).__name__}: {_first_line(error)}"}
     return found | {"surrogate": case.surrogate}
+
+
+def _said(case: Any, level: str, seconds: float) -> dict[str, Any]:
+    """What `check` and `hunt` say, of those that are asked."""
+    from measure import check, hunt
+
+    said = {} if level == "none" else {"check": check(case, level)}
+    return said | ({"hunt": hunt(case, seconds)} if seconds and not case.surrogate else {})
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:300]
 
 
 def summary(site: Site, measured: list[dict[str, Any]]) -> dict[str, Any]:

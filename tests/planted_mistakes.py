@@ -2021,8 +2021,8 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/check.py",
-        'return [situation.result("truth", "", "skip", why)]\n    return judged',
-        "pass\n    return judged",
+        'return [situation.result("truth", "", "skip", why)]\n    return judged_as_it_is',
+        "pass\n    return judged_as_it_is",
         "gradient/test_places.py::"
         "test_a_surrogate_that_computes_in_float32_is_not_held_against_a_derivative",
         "a declared surrogate that computes in float32 is held against the derivative",

@@ -177,3 +177,64 @@ def test_a_surrogate_is_no_finding():
     surrogates = [result for result in RESULTS if result.get("verdict") == "surrogate"]
     assert surrogates
     assert len(tables.findings(surrogates).splitlines()) == 2  # the head of the table
+
+
+def result(name, verdict, package="one", version="1", check="OK f: 3 passed"):
+    """A line of the results, with what the tables look at."""
+    head = {"package": package, "version": version, "key": f"f.py:{name}", "kind": "custom_jvp"}
+    return {**head, "name": name, "file": "f.py", "verdict": verdict, "cases": [{"check": check}]}
+
+
+def test_what_vanished_and_what_appeared_between_versions_is_said():
+    versions = load("versions")
+    old = [result("same", "right"), result("mended", "wrong"), result("broken", "right")]
+    new = [result("same", "right"), result("mended", "right"), result("broken", "wrong")]
+    old.append(result("gone", "right"))
+    new += [result("come", "right"), result("else", "right", package="two")]
+    text = versions.section(old, new)
+    site = "| one `{}` (custom_jvp, f.py) | {} |"
+    rows = [line for line in text.splitlines() if line.startswith("| one ") or "| two" in line]
+    assert rows == [
+        site.format("broken", "right | wrong | appeared"),
+        site.format("mended", "wrong | right | vanished"),
+        site.format("gone", "right | no such site | gone"),
+        site.format("come", "no such site | right | new"),
+        "| two `else` (custom_jvp, f.py) | no such site | right | new |",
+    ]
+    assert "3 sites are in both; 1 of Python 3.11 are not under 3.12, and 2 are new" in text
+
+
+def test_a_site_that_was_not_run_has_not_changed():
+    versions = load("versions")
+    new = [result("f", None) | {"reason": "not run"}]
+    text = versions.section([result("f", "wrong")], new)
+    assert "| not run | 0 | 1 |" in text
+    assert not [line for line in text.splitlines() if line.startswith("| one ")]
+
+
+def test_the_worst_of_what_check_said_counts():
+    versions = load("versions")
+    assert versions._whole(["OK f", "FAILED f", "CRASH"]) == "FAILED"
+    assert versions._whole(["OK f", "OK f"]) == "OK"
+    assert versions._whole(["OK f", "no answer: did not return within 9 s"]) == "no answer"
+    old = [result("f", "wrong", check="FAILED f"), result("g", "wrong", check="not run")]
+    assert "| 3.11 | FAILED | wrong | 1 |" in versions.section(old, [])
+
+
+def test_the_table_of_versions_is_that_of_the_results():
+    versions = load("versions")
+    text = (AUDIT / "README.md").read_text("utf-8")
+    assert versions.section(*map(versions.read, versions.FILES.values())) in text
+
+
+def test_only_what_was_not_asked_is_asked():
+    sys.path.insert(0, str(AUDIT))
+    try:
+        asked = load("worker").Asked
+    finally:
+        sys.path.remove(str(AUDIT))
+    wanted = asked("fast", 3.0)
+    assert asked.of(wanted, {"level": "none"}) == wanted
+    assert asked.of(wanted, {"level": "fast"}) == asked("none", 3.0)
+    assert asked.of(wanted, {"level": "full", "hunt": 3.0}).nothing
+    assert not asked.of(asked("fast", 0), {"level": "none", "hunt": 3.0}).nothing

@@ -149,7 +149,7 @@ def _clip_gradient():
     ]
 
 
-def _tokamax_softmax(module):
+def softmax_of_tokamax(module):
     def make():
         import importlib
 
@@ -228,10 +228,10 @@ SITES = {
     "numpyro/distributions/truncated.py:DoublyTruncatedPowerLaw.icdf.f": _power_law("icdf"),
     "numpyro/distributions/util.py:log1mexp": _numpyro_log1mexp,
     "rlax/_src/clipping.py:clip_gradient": _clip_gradient,
-    "tokamax/_src/ops/attention/base.py:_softmax": _tokamax_softmax(
+    "tokamax/_src/ops/attention/base.py:_softmax": softmax_of_tokamax(
         "tokamax._src.ops.attention.base"
     ),
-    "tokamax/_src/ops/flex_attention/base.py:_softmax": _tokamax_softmax(
+    "tokamax/_src/ops/flex_attention/base.py:_softmax": softmax_of_tokamax(
         "tokamax._src.ops.flex_attention.base"
     ),
     "tokamax/_src/benchmarking.py:_optimization_barrier": _barrier,

@@ -14,7 +14,7 @@ import mpmath as mp
 import numpy as np
 from sites import Site
 
-from cases import Case, by_mpmath, normal, points
+from cases import Case, by_mpmath, normal, points, swept
 
 
 def _f32(*rows):
@@ -213,13 +213,16 @@ _CASES: dict[str, Callable[[], list[Case]]] = {
 
 
 def _site(name: str) -> Site:
-    module, _, function = name.rpartition(".")
-    found = inspect.unwrap(getattr(importlib.import_module(module), function))
+    """The place of a function: words after its name say which of its uses is meant."""
+    module, _, function = name.split(" ")[0].rpartition(".")
+    found = getattr(importlib.import_module(module), function)
+    found = inspect.unwrap(getattr(found, "_func", found))  # a jax.numpy.ufunc has it inside
     package = name.split(".")[0]
     file, line = inspect.getsourcefile(found) or "", inspect.getsourcelines(found)[1]
     short = file.split("site-packages/")[-1]
     return Site(package, importlib.metadata.version(package), short, line, name, "no rule")
 
 
-FUNCTIONS = tuple(map(_site, _CASES))
-SITES = {site.key: _CASES[site.name] for site in FUNCTIONS}
+ALL = _CASES | {name: make for name, make in swept.CASES.items() if name not in _CASES}
+FUNCTIONS = tuple(map(_site, ALL))
+SITES = {site.key: ALL[site.name] for site in FUNCTIONS}

@@ -16,7 +16,7 @@ _OTHER = "calls a program of another system (TensorFlow, an exported module, a f
 _QUANTIZED = "quantization with straight-through gradients by design; scales have no true gradient"
 _FORWARD = "forward mode alone: what is compared here is what a derivative pulls back"
 _STOCHASTIC = "a random estimator on purpose: right only in expectation"
-
+_ELSE = "needs several devices, or an approximate search"
 _ELSEWHERE = "not defined on JAX: jax.nn.softplus stands in its place"
 
 REASONS: tuple[tuple[str, str], ...] = (
@@ -40,7 +40,9 @@ REASONS: tuple[tuple[str, str], ...] = (
         _LINEAR,
     ),
     (r"optimization_barrier|xla_metadata|select_if_vmap|eval_jaxpr_p|jit_p|remat|name_p", _LINEAR),
-    (r"ann.py|ragged_all_to_all|approx_top_k", "needs several devices, or an approximate search"),
+    (r"relayout_p|program_order_p", _LINEAR),
+    (r"register_call_primitive_rules", _MACHINE),
+    (r"ann.py|ragged_all_to_all|approx_top_k|pbroadcast_dynamic", _ELSE),
     (r"select_and_(scatter|gather)_add", "reached by derivatives of pooling only, linear"),
     (r"sparse/api.py|_fromdense_p|_extract_p", "sparse: the same derivative as its audited forms"),
     (r"mixture_same_family|ScalarFunctionWith|_grad_fn_of_y|ode/base|marginal_fns", _USERS),

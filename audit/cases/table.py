@@ -13,7 +13,7 @@ from cases.reasons import reason_for
 __all__ = ["CASES", "FUNCTIONS", "reason_for"]
 
 _MODULES = (
-    *("jax_special", "jax_lax", "jax_numpy", "jax_experimental", "functions"),
+    *("jax_special", "jax_lax", "jax_numpy", "jax_experimental", "jax_newer", "functions"),
     *("libraries", "distributions", "tfp_special", "tfp_distributions"),
 )
 

@@ -61,7 +61,7 @@ class Appeal(Contested):
     def verdict(self) -> Found | None:
         """("pass" or "inconclusive", why); None where nothing excuses it. x64 is enabled."""
         if not np.all(np.isfinite(self.manual)):
-            return None
+            return in_many_digits(self, 8 * self.unit)
         if not self.off.size:  # the elements are near, and the leaf as a whole is not
             return self._rounding_of_the_rule()
         with np.errstate(over="ignore", invalid="ignore"):

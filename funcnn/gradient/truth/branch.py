@@ -93,11 +93,18 @@ class Branches:
         known = slopes_in_digits(self.subject.automatic, self.subject.x, w, leaf, where)
         if known is None:
             return ""
+        known = np.where(np.isinf(known), np.nan, known)  # a convention may do without it
         manual = np.ravel(self.subject.pull_manual(self.subject.x, list(w))[1][leaf])
-        by_hand = manual[where]
+        by_hand = np.where(np.isfinite(manual[where]), manual[where], np.nan)
         error = np.nan_to_num(np.abs(by_hand - known), nan=0.0)
         sizes = np.maximum(np.abs(by_hand), np.abs(known))
-        error[~(error > _OFF * sizes + _NOTHING * np.max(np.abs(np.nan_to_num(manual))))] = 0.0
+        error[
+            ~(
+                error
+                > _OFF * sizes
+                + _NOTHING * np.max(np.abs(np.nan_to_num(manual, posinf=0.0, neginf=0.0)))
+            )
+        ] = 0.0
         worst = int(np.argmax(error))
         if not error[worst]:
             return ""

@@ -15,7 +15,7 @@ import numpy as np
 
 from funcnn.gradient.program.digits import Digits, NoDigits, in_digits
 from funcnn.gradient.truth.contested import Contested
-from funcnn.gradient.verdict.judge import UNCERTAIN
+from funcnn.gradient.verdict.judge import NOT_FINITE, UNCERTAIN
 from funcnn.types import Verdict
 
 MET = 1e-4  # of what the truth misses by: what a gradient may miss by that is not called wrong
@@ -50,16 +50,30 @@ def in_many_digits(one: Contested, relative: float) -> tuple[Verdict, str] | Non
     if known is None or np.any(np.isnan(known)):
         return None
     manual, truth, allowed = (np.ravel(g)[one.off] for g in (one.manual, one.truth, one.allowed))
-    allowed = allowed + relative * np.abs(known)
-    error, misses = np.abs(manual - known), np.abs(truth - known)
+    unsaid = np.isnan(manual) & np.isnan(truth)
+    allowed = np.where(unsaid, np.inf, allowed) + relative * np.where(
+        np.isinf(known), 0.0, np.abs(known)
+    )
+    error, misses = (np.where(unsaid, 0.0, _apart(g, known)) for g in (manual, truth))
     if np.all(misses <= allowed):
         return None
-    said = f"{known[0]:.10g}, autodiff {truth[0]:.10g}"
+    first = int(np.argmin(unsaid))
+    said = f"{known[first]:.10g}, autodiff {truth[first]:.10g}"
+    if np.all(error <= allowed) and np.any(unsaid):
+        return "inconclusive", f"{NOT_FINITE} everywhere; {_DIGITS} digits say {said}"
     if np.all(error <= allowed):
         return "pass", f"{_DIGITS} digits decide, against autodiff: {said}"
     if np.all(error <= allowed + MET * misses):
-        return "inconclusive", f"{UNCERTAIN}: {_DIGITS} digits say {said}, this {manual[0]:.10g}"
+        return (
+            "inconclusive",
+            f"{UNCERTAIN}: {_DIGITS} digits say {said}, this {manual[first]:.10g}",
+        )
     return None
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.where(a == b, 0.0, np.abs(a - b))
 
 
 def slopes_in_digits(
@@ -67,8 +81,9 @@ def slopes_in_digits(
 ) -> np.ndarray | None:
     """The derivatives of sum(w f(x)) by some elements of a leaf, as float64.
 
-    NaN where the two sides of the point have two slopes, or the function jumps. None where it has
-    what is not done in digits, or is too large. Needs x64 to be enabled.
+    NaN where the two sides of the point have two slopes, or the function jumps; infinite where it
+    is infinite to both sides, with two signs, as w (-inf) is at w = 0 where that counts as 0. None
+    where it has what is not done in digits, or is too large. Needs x64 to be enabled.
 
     Args:
         f: from leaves to a list of outputs.
@@ -85,7 +100,7 @@ def slopes_in_digits(
     [0.5]
     [nan]
     """
-    if where.size > MOST or not all(np.all(np.isfinite(each)) for each in (*x, *w)):
+    if where.size > MOST or not all(np.all(np.isfinite(each)) for each in (x[leaf], *w)):
         return None
     program, evaluate = jax.make_jaxpr(f)(*x), Digits(_NUMBERS)
     with mpmath.workdps(_DIGITS):
@@ -96,7 +111,9 @@ def slopes_in_digits(
             moved.flat[c] += step
             y = evaluate(program, [*point[:leaf], moved, *point[leaf + 1 :]])
             terms = zip(cotangents, map(in_digits, y), strict=True)
-            return sum((np.sum(dy * out) for dy, out in terms), mpmath.mpf(0))
+            # What no cotangent asks for may be infinite.
+            reached = ((dy[dy != 0], out[dy != 0]) for dy, out in terms)
+            return sum((np.sum(dy * out) for dy, out in reached), mpmath.mpf(0))
 
         try:
             return np.array([_slope(value, int(c), point[leaf].flat[c]) for c in where])
@@ -109,6 +126,8 @@ def _slope(value: Callable[[int, Any], Any], c: int, at: Any) -> float:
     scale = abs(at) if at else mpmath.mpf(1)
     h = _STEP * scale
     far_left, left, middle, right, far_right = (value(c, k * h) for k in (-2, -1, 0, 1, 2))
+    if mpmath.isinf(left) and right == -left and mpmath.isfinite(middle):
+        return float(right)
     sides = (left - far_left) / h, (far_right - right) / h
     slope = (right - left) / (2 * h)
     largest = max(abs(left), abs(right))

@@ -130,3 +130,26 @@ def test_a_branch_that_is_right_is_no_alarm(f):
     x = jnp.array([0.0, 1.0, -2.0])
     report = check(with_slope(f, copied(f)), x)
     assert "80 digits" not in str(report), str(report)
+
+
+def weighted(x, w):
+    """w log p, and 0 at w = 0 whatever p is."""
+    logp = jax.nn.log_softmax(x)
+    return jnp.where(w != 0, w * logp, 0)
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (1.01, False)])
+def test_an_infinite_slope_is_one(factor, ok):
+    """Where p is 0 the slope by w is infinite, and that of the others is what it is."""
+    made = jax.custom_jvp(weighted)
+
+    @made.defjvp
+    def rule(primals, tangents):
+        (x, w), (dx, dw) = primals, tangents
+        by_x = jax.jvp(lambda x: weighted(x, w), (x,), (dx,))[1]
+        return weighted(x, w), by_x + jax.nn.log_softmax(x) * (factor * dw)
+
+    x, w = jnp.array([[10.0, 1.0, -jnp.inf], [1.0, 4.0, 0.2]]), jnp.array([[0.0, 1, 0], [1, 0, 0]])
+    report = check(made, x, w)
+    found = {r.verdict for r in report.results if r.leaf == "argument_1"}
+    assert ("fail" not in found) is ok, str(report)
