@@ -47,7 +47,7 @@ def wrong() -> Iterator[Target]:
     from catalogue_wrong import VALUE, WRONG
 
     for name, one in WRONG.items():
-        kind = "a derivative" if one.checks & VALUE else " or ".join(sorted(one.checks))
+        kind = "a derivative" if one.checks & VALUE else ", ".join(sorted(one.checks))
         yield Target(name, kind, one.make, devices=one.needs)
 
 
@@ -168,11 +168,11 @@ SHOWN = {
 KINDS = {
     "primal": "the value alone",
     "contract": "a dtype, a shape or a tree",
-    "contract or primal": "the dtype of the value",
+    "contract, primal": "what it closes over",
     "edge": "a NaN that is lost",
     "second_order": "the second derivative",
     "context": "the matmul precision",
-    "kink or truth": "a kink",
+    "kink, truth": "a kink",
 }
 HEAD = (
     *("rules", "how many", "seconds allowed", "found", "seconds taken, median"),
