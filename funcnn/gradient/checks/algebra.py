@@ -59,9 +59,8 @@ def truth(situation: Situation) -> Iterator[Result]:
     branches = Branches.of(subject)
     for i, leaf in enumerate(subject.leaves):
         verdict, note = truth_of_leaf(situation, subject, drawn, i)
-        against = ""
-        if verdict != "fail":
-            against = next(filter(None, (branches.contradict(dys, i) for _, dys in drawn)), "")
+        # The first cotangents are random, and reach everything.
+        against = branches.contradict(drawn[0][1], i) if verdict != "fail" else ""
         if against:
             yield situation.result("truth", leaf, "fail", against)
         elif verdict == "zero":
