@@ -163,7 +163,7 @@ REFUSED = {
     "no queries": ((Q[:, :0], K, V), {}, "empty"),
     "no samples": ((Q[:0], K[:0], V[:0]), {}, "empty"),
     "a bias": ((Q, K, V, jnp.zeros((1, 1, T, T), jnp.bfloat16)), {}, "a bias"),
-    "a mask": ((Q, K, V, None, jnp.ones((B, T), bool)), {}, "a mask"),
+    "a mask": ((Q, K, V, None, jnp.ones((B, 1, 1, T), bool)), {}, "a mask"),
     "soft cap": ((Q, K, V), {"soft_cap": 1.0}, "soft cap"),
     "dropout": (
         (Q, K, V, None, None, None, jax.random.key(0)),
