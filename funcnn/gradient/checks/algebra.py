@@ -247,7 +247,7 @@ def _excused(subject: Subject, w: list[Any], pulled: Sequence[Any]) -> str:
     for i, (m, t) in enumerate(
         zip(map(np.asarray, pulled), map(np.asarray, automatic), strict=True)
     ):
-        if judge_algebra(m, t, [])[0] == "fail":
+        if judge_algebra(m, t, [])[0] == "fail" or not np.all(np.isfinite(t)):
             excuse = Appeal(subject, subject.x, w, i, m, t, allowed_in_algebra(t)).verdict()
             if excuse is None:
                 return ""

@@ -17,7 +17,7 @@ from funcnn.gradient.case.pullbacks import Subject
 from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.float64 import is_float
-from funcnn.gradient.program.jaxprs import inside_call
+from funcnn.gradient.program.jaxprs import bind, inside_call
 from funcnn.gradient.truth.many_digits import MOST, slopes_in_digits
 from funcnn.types import Array, ClosedJaxpr, Equation
 
@@ -34,7 +34,7 @@ class _Equals(Evaluation):
 
     def equation(self, eqn: Equation, x: list[Any]) -> list[Any]:
         program = inside_call(eqn)
-        outs = super().equation(eqn, x) if program is None else self(program, x)
+        outs = bind(eqn, x) if program is None else self(program, x)
         if _compares_floats(eqn):
             self.found.append(outs[0] == _TESTS[eqn.primitive.name])
         return outs

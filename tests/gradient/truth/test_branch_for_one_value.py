@@ -153,3 +153,29 @@ def test_an_infinite_slope_is_one(factor, ok):
     report = check(made, x, w)
     found = {r.verdict for r in report.results if r.leaf == "argument_1"}
     assert ("fail" not in found) is ok, str(report)
+
+
+@pytest.mark.parametrize(("slope", "ok"), [(0.125, True), (0.13, False)])
+def test_a_comparison_inside_a_loop_is_not_looked_at(slope, ok):
+    def halved(x):
+        """To zero, which the loop compares with in each step."""
+        return jax.lax.while_loop(
+            lambda state: state[1] < 3,
+            lambda state: (jnp.where(state[0] == 0, 0, state[0] / 2), state[1] + 1),
+            (jnp.where(x == 0, 0, x), 0),
+        )[0]
+
+    rule = with_slope(halved, lambda x: jnp.full_like(x, slope))
+    report = check(rule, jnp.array([0.0, 1.0]))
+    assert report.ok is ok, str(report)
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(1.0, True), (2.0, False)])
+def test_where_autodiff_is_nan_forward_mode_is_no_truth(factor, ok):
+    """The branch that is not taken is NaN there, backwards."""
+
+    def root_twice(x):
+        return jnp.where(x == 0, x, jnp.sqrt(x) ** 2)
+
+    report = check(with_slope(root_twice, lambda x: jnp.full_like(x, factor)), jnp.array([0.0, 2]))
+    assert ("fail" not in {r.verdict for r in report.results}) is ok, str(report)
