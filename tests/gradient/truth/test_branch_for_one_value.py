@@ -174,8 +174,8 @@ def test_a_comparison_inside_a_loop_is_not_looked_at(slope, ok):
 def test_where_autodiff_is_nan_forward_mode_is_no_truth(factor, ok):
     """The branch that is not taken is NaN there, backwards."""
 
-    def root_twice(x):
-        return jnp.where(x == 0, x, jnp.sqrt(x) ** 2)
+    def itself(x):
+        return jnp.where(x == 0, 0, x * x / x)
 
-    report = check(with_slope(root_twice, lambda x: jnp.full_like(x, factor)), jnp.array([0.0, 2]))
+    report = check(with_slope(itself, lambda x: jnp.full_like(x, factor)), jnp.array([0.0, 2]))
     assert ("fail" not in {r.verdict for r in report.results}) is ok, str(report)
