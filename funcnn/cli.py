@@ -212,6 +212,9 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _of_target(options: argparse.Namespace) -> dict[str, Any]:
+    from funcnn.commands.compiled import keep_compiled
+
+    keep_compiled(options.cache)
     limits = _given(options, "seconds_each", "megabytes")
     return {"as_json": options.json, **_given(options, "target", "arguments", "html"), **limits}
 

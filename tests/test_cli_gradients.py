@@ -245,7 +245,20 @@ MISTAKES = {
     "compare no arguments": (["compare", "--target", "own_functions:loss"], "needs --args"),
     "page in no folder": (["check", "relu", "--html", "absent/page.html"], "no folder absent"),
     "page is a folder": (["check", "relu", "--html", "."], "is a folder"),
+    "a cache in a file": (["check", "relu", "--cache", str(CONFIG)], "no folder can be made there"),
 }
+
+
+def test_what_is_compiled_is_kept_where_it_is_asked_for(tmp_path):
+    folder = tmp_path / "kept"
+    command = [sys.executable, "-m", "funcnn", "check", "tanh", "--case", "tail", "--cache"]
+    kept = []
+    for _ in range(2):
+        done = subprocess.run([*command, folder], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        kept.append({file.name for file in folder.iterdir() if file.name.endswith("-cache")})
+    assert len(kept[0]) > 3
+    assert kept[0] == kept[1], "the second time something was compiled anew"
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -5,5 +5,6 @@ gradients (compare), census, check, hunt, bench, plan, doctor. What they share: 
 first lines of a run; opened, a run with its newest or best state; options, what each takes;
 platform, the device; others, the other processes of a run; stopping, signals and one voice; memory,
 where it is not enough; streams, stdout and stderr where they are missing; target, a function named
-`package.module:name`; values, what an option may hold.
+`package.module:name`; compiled,
+programs that are kept; values, what an option may hold.
 """

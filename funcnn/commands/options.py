@@ -193,7 +193,13 @@ def hunt_options(hunt: argparse.ArgumentParser) -> None:
 
 
 def _limits(sub: argparse.ArgumentParser) -> None:
-    """What the gradient of a rule may take."""
+    """What the gradient of a rule may take, and where what is compiled for it is kept."""
+    sub.add_argument(
+        "--cache",
+        metavar="FOLDER",
+        type=path,
+        help="keep what is compiled there, for the next time: a second check takes half as long",
+    )
     sub.add_argument(
         "--seconds-each",
         type=size,
