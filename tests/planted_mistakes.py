@@ -160,7 +160,7 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/truth/appeal.py",
-        "if not known and not in_many_digits(algebra, _ALGEBRA) and not self._met(exact):",
+        "if not known and not in_many_digits(algebra, _ALGEBRA):",
         "if False:",
         "gradient/truth/test_rounded.py",
         "a wrong algebra passes as rounding in the rule's own arithmetic",
@@ -1957,14 +1957,14 @@ MISTAKES: tuple[Mistake, ...] = (
     ),
     _mistake(
         "gradient/truth/appeal.py",
-        '<= MET * off["automatic"]:',
+        '<= MET * min(off["automatic"], abs(slope.value)):',
         '<= 10 * off["automatic"]:',
         "gradient/truth/test_branch_for_one_value.py::test_what_they_do_not_meet_is_wrong",
         "whatever differences say, a truth that they contradict excuses a gradient",
     ),
     _mistake(
         "gradient/truth/many_digits.py",
-        "if np.all(error <= allowed + MET * misses):",
+        "if np.all(error <= allowed + MET * np.minimum(misses, np.abs(known))):",
         "if np.all(error <= allowed + 10 * misses):",
         "gradient/truth/test_branch_for_one_value.py::test_what_they_do_not_meet_is_wrong",
         "whatever many digits say, a truth that they contradict excuses a gradient",

@@ -164,7 +164,7 @@ class Appeal(Contested):
             return self.truth
         kinks = at_kinks(algebra)
         known = kinks and kinks[0] == "pass"
-        if not known and not in_many_digits(algebra, _ALGEBRA) and not self._met(exact):
+        if not known and not in_many_digits(algebra, _ALGEBRA):
             return None
         truth = np.array(self.truth)
         truth.flat[algebra.off] = exact.flat[algebra.off]
@@ -230,7 +230,7 @@ class Appeal(Contested):
         slopes = self._slopes(("", KINKED), manual=manual, automatic=self.truth)
         for slope in slopes or ():
             off = {name: abs(d - slope.value) for name, d in slope.exact.items()}
-            if not max(off["manual"], slope.bar) <= MET * off["automatic"]:
+            if not max(off["manual"], slope.bar) <= MET * min(off["automatic"], abs(slope.value)):
                 return None
         return slopes[0] if slopes else None
 

@@ -18,7 +18,8 @@ from funcnn.gradient.truth.contested import Contested
 from funcnn.gradient.verdict.judge import NOT_FINITE, UNCERTAIN
 from funcnn.types import Verdict
 
-MET = 1e-4  # of what the truth misses by: what a gradient may miss by that is not called wrong
+# Of the slope, and of what the truth misses it by: what a gradient may miss it by and not be wrong.
+MET = 1e-4
 _DIGITS = 80
 _STEP = mpmath.mpf(10) ** -25  # relative, and of 1 at zero
 _STEADY = mpmath.mpf(10) ** -12  # relative: both sides have one slope, and the point lies on it
@@ -63,7 +64,7 @@ def in_many_digits(one: Contested, relative: float) -> tuple[Verdict, str] | Non
         return "inconclusive", f"{NOT_FINITE} everywhere; {_DIGITS} digits say {said}"
     if np.all(error <= allowed):
         return "pass", f"{_DIGITS} digits decide, against autodiff: {said}"
-    if np.all(error <= allowed + MET * misses):
+    if np.all(error <= allowed + MET * np.minimum(misses, np.abs(known))):
         return (
             "inconclusive",
             f"{UNCERTAIN}: {_DIGITS} digits say {said}, this {manual[first]:.10g}",
