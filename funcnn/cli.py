@@ -196,14 +196,18 @@ def _on_config_or_target(command: Callable[..., int], options: argparse.Namespac
 
 def _check(options: argparse.Namespace) -> int:
     from funcnn.commands.check import check_rules
+    from funcnn.commands.compiled import keep_compiled
 
+    keep_compiled(options.cache)
     of_rules = _given(options, "level", "case", "seed", "processes", "strict")
     return check_rules(options.rules, **of_rules, **_of_target(options))
 
 
 def _hunt(options: argparse.Namespace) -> int:
+    from funcnn.commands.compiled import keep_compiled
     from funcnn.commands.hunt import hunt_rules
 
+    keep_compiled(options.cache)
     return hunt_rules(options.rules, **_given(options, "budget", "seed"), **_of_target(options))
 
 
@@ -212,9 +216,6 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _of_target(options: argparse.Namespace) -> dict[str, Any]:
-    from funcnn.commands.compiled import keep_compiled
-
-    keep_compiled(options.cache)
     limits = _given(options, "seconds_each", "megabytes")
     return {"as_json": options.json, **_given(options, "target", "arguments", "html"), **limits}
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import jax
 
-from funcnn.commands.target import check_name, check_writable, refused_by, subjects, traced
+from funcnn.commands.target import answered, check_name, check_writable, subjects
 from funcnn.config import ConfigError
 from funcnn.core.registry import Rule
 from funcnn.gradient.case.memory import MEGABYTES
 from funcnn.gradient.check import check
-from funcnn.gradient.program.answering import NoAnswer, answer, end_with
+from funcnn.gradient.program.answering import NoAnswer, end_with
 from funcnn.gradient.verdict.reports import CheckReports
 from funcnn.gradient.verdict.results import CheckReport, Result
 from funcnn.rules import registered_rules
@@ -220,14 +220,9 @@ def _check_by_name(name: str, **options: Any) -> CheckReport:
 def _check(
     path: str, subject: Any, args: tuple[Any, ...], seconds_each: float, **options: Any
 ) -> CheckReport:
-    def checked() -> CheckReport:
-        if not isinstance(subject, Rule):
-            traced(subject, args, path)
-        with refused_by("check", path):
-            return check(subject, *args, **options)
-
+    run = functools.partial(check, **options)
     try:
-        return answer(checked, seconds_each, patient=True)
+        return answered("check", path, subject, args, seconds_each, run)
     except NoAnswer as error:
         end_with(1)
         return CheckReport(path, (Result(path, "answer", "", "", "fail", str(error)),), (), 1)

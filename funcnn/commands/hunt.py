@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from funcnn.commands.target import check_writable, refused_by, subjects, traced
-from funcnn.core.registry import Rule
+from funcnn.commands.target import answered, check_writable, subjects
 from funcnn.gradient.case.memory import MEGABYTES
 from funcnn.gradient.hunt.hunt import HuntReport, hunt
-from funcnn.gradient.program.answering import NoAnswer, answer, end_with
+from funcnn.gradient.program.answering import NoAnswer, end_with
 from funcnn.report import write_page
 
 
@@ -52,14 +52,9 @@ def hunt_rules(
 def _hunted(
     path: str, subject: Any, args: tuple[Any, ...], seconds_each: float, **options: Any
 ) -> HuntReport:
-    def hunted() -> HuntReport:
-        if not isinstance(subject, Rule):
-            traced(subject, args, path)
-        with refused_by("hunt", path):
-            return hunt(subject, *args, **options)
-
+    run = functools.partial(hunt, **options)
     try:
-        return answer(hunted, seconds_each, patient=True)
+        return answered("hunt", path, subject, args, seconds_each, run)
     except NoAnswer as error:
         end_with(1)
         return HuntReport(path, seed=options["seed"], why=str(error))

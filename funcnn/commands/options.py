@@ -156,7 +156,7 @@ def check_options(check: argparse.ArgumentParser) -> None:
         "--level",
         choices=("fast", "full", "release"),
         default="fast",
-        help="fast; full adds transformations, precisions, edge values; release mutants and cost",
+        help="fast; full adds transformations, precisions, edge values; release mutants, cost, a hunt",
     )
     check.add_argument(
         "--strict",
@@ -198,7 +198,7 @@ def _limits(sub: argparse.ArgumentParser) -> None:
         "--cache",
         metavar="FOLDER",
         type=path,
-        help="keep what is compiled there, for the next time: a second check takes half as long",
+        help="keep what is compiled there: a second check takes some 0.6 of the time",
     )
     sub.add_argument(
         "--seconds-each",

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -14,11 +14,14 @@ from funcnn.config import ConfigError
 from funcnn.core.errors import first_line
 from funcnn.core.registry import Rule
 from funcnn.foreign import find, no_exit
+from funcnn.gradient.program.answering import answer
 from funcnn.gradient.program.without_rules import trace
 from funcnn.report.files import require_writable
 from funcnn.rules import registered_rules
 from funcnn.spelling import did_you_mean
 from funcnn.types import PyTree
+
+T = TypeVar("T")
 
 
 def subjects(
@@ -145,6 +148,28 @@ def refused_by(tool: str, target: str) -> Iterator[None]:
         if not str(error).startswith(f"{tool}: "):  # of the function, or of ours
             raise
         raise ConfigError([f"--target {target}: {first_line(error)}"]) from error
+
+
+def answered(
+    tool: str, path: str, subject: Any, args: tuple[Any, ...], seconds: float, run: Callable[..., T]
+) -> T:
+    """What a tool says of one of its subjects.
+
+    Raises:
+        ConfigError: the arguments do not fit.
+        NoAnswer: no sign that it goes on, for so many seconds.
+
+    >>> answered("check", "mine:f", lambda x: x, (1.0,), 5.0, lambda f, x: f(x))
+    1.0
+    """
+
+    def answer_of() -> T:
+        if not isinstance(subject, Rule):
+            traced(subject, args, path)
+        with refused_by(tool, path):
+            return run(subject, *args)
+
+    return answer(answer_of, seconds, patient=True)
 
 
 def check_writable(option: str, path: str | None) -> None:

@@ -106,6 +106,7 @@ _SUMS: dict[str, Callable[..., Any]] = {
     "reduce_min": min,
 }
 _EMPTY = {"reduce_sum": 0, "reduce_prod": 1, "reduce_max": -np.inf, "reduce_min": np.inf}
+_OF_BITS = {"bitcast_convert_type", "reduce_precision"}  # of numbers that these are not
 # NaN passes through a maximum: Python's max and min are asked only about numbers.
 _ORDERED = {"max", "min", "reduce_max", "reduce_min"}
 
@@ -151,7 +152,7 @@ class Digits(Evaluation):
             return [in_digits(y) for y in bind(eqn, x)]
         outs: list[Aval] = [v.aval for v in eqn.outvars]
         self._count(sum(int(np.prod(aval.shape)) for aval in outs))
-        if name in MOVES | {"select_n", "clamp"}:
+        if name in (MOVES | {"select_n", "clamp"}) - _OF_BITS:
             return self._moved(eqn, x)
         return [self._computed(eqn, x)]
 

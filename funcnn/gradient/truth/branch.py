@@ -18,7 +18,7 @@ from funcnn.gradient.program.compiling import compiled
 from funcnn.gradient.program.evaluation import Evaluation
 from funcnn.gradient.program.float64 import is_float
 from funcnn.gradient.program.jaxprs import bind, inside_call
-from funcnn.gradient.truth.many_digits import MOST, slopes_in_digits
+from funcnn.gradient.truth.many_digits import DIGITS, MOST, slopes_in_digits
 from funcnn.types import Array, ClosedJaxpr, Equation
 
 _OFF = 1e-6  # relative
@@ -105,17 +105,12 @@ class Branches:
         manual = np.ravel(self.subject.pull_manual(self.subject.x, list(w))[1][leaf])
         by_hand = np.where(np.isfinite(manual[where]), manual[where], np.nan)
         error = np.nan_to_num(np.abs(by_hand - known), nan=0.0)
-        sizes = np.maximum(np.abs(by_hand), np.abs(known))
-        error[
-            ~(
-                error
-                > _OFF * sizes
-                + _NOTHING * np.max(np.abs(np.nan_to_num(manual, posinf=0.0, neginf=0.0)))
-            )
-        ] = 0.0
+        largest = np.max(np.abs(manual), where=np.isfinite(manual), initial=0.0)
+        allowed = _OFF * np.fmax(np.abs(by_hand), np.abs(known)) + _NOTHING * largest
+        error = np.where(error > allowed, error, 0.0)
         worst = int(np.argmax(error))
         if not error[worst]:
             return ""
         place = [int(i) for i in np.unravel_index(where[worst], x.shape)]
         said = f"{known[worst]:.10g}, by hand and by autodiff it is {by_hand[worst]:.10g}"
-        return f"at {place} 80 digits say {said}"
+        return f"at {place} {DIGITS} digits say {said}"

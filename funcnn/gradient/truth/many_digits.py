@@ -13,14 +13,14 @@ import jax
 import mpmath
 import numpy as np
 
-from funcnn.gradient.program.digits import Digits, NoDigits, in_digits
+from funcnn.gradient.program.digits import Digits, in_digits
 from funcnn.gradient.truth.contested import Contested
 from funcnn.gradient.verdict.judge import NOT_FINITE, UNCERTAIN
 from funcnn.types import Verdict
 
 # Of the slope, and of what the truth misses it by: what a gradient may miss it by and not be wrong.
 MET = 1e-4
-_DIGITS = 80
+DIGITS = 80
 _STEP = mpmath.mpf(10) ** -25  # relative, and of 1 at zero
 _STEADY = mpmath.mpf(10) ** -12  # relative: both sides have one slope, and the point lies on it
 MOST = 16  # elements
@@ -61,13 +61,13 @@ def in_many_digits(one: Contested, relative: float) -> tuple[Verdict, str] | Non
     first = int(np.argmin(unsaid))
     said = f"{known[first]:.10g}, autodiff {truth[first]:.10g}"
     if np.all(error <= allowed) and np.any(unsaid):
-        return "inconclusive", f"{NOT_FINITE} everywhere; {_DIGITS} digits say {said}"
+        return "inconclusive", f"{NOT_FINITE} everywhere; {DIGITS} digits say {said}"
     if np.all(error <= allowed):
-        return "pass", f"{_DIGITS} digits decide, against autodiff: {said}"
+        return "pass", f"{DIGITS} digits decide, against autodiff: {said}"
     if np.all(error <= allowed + MET * np.minimum(misses, np.abs(known))):
         return (
             "inconclusive",
-            f"{UNCERTAIN}: {_DIGITS} digits say {said}, this {manual[first]:.10g}",
+            f"{UNCERTAIN}: {DIGITS} digits say {said}, this {manual[first]:.10g}",
         )
     return None
 
@@ -104,7 +104,7 @@ def slopes_in_digits(
     if where.size > MOST or not all(np.all(np.isfinite(each)) for each in (x[leaf], *w)):
         return None
     program, evaluate = jax.make_jaxpr(f)(*x), Digits(_NUMBERS)
-    with mpmath.workdps(_DIGITS):
+    with mpmath.workdps(DIGITS):
         point, cotangents = list(map(in_digits, x)), list(map(in_digits, w))
 
         def value(c: int, step: Any) -> Any:
@@ -118,7 +118,7 @@ def slopes_in_digits(
 
         try:
             return np.array([_slope(value, int(c), point[leaf].flat[c]) for c in where])
-        except NoDigits:
+        except Exception:  # NoDigits, or what JAX's operations make of numbers that they never see
             return None
 
 

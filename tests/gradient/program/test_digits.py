@@ -81,6 +81,8 @@ def test_nan_passes_through_a_maximum():
     ("f", "line"),
     [
         (jnp.sort, "sort is not done in digits"),
+        (jnp.signbit, "bitcast_convert_type is not done"),
+        (lambda x: lax.reduce_precision(x, 8, 7), "reduce_precision is not done"),
         (lambda x: jnp.fft.fft(x).real, "complex|fft"),
         (lambda x: jax.lax.fori_loop(0, 1000, lambda _, c: c + 1, x), "more numbers than may be"),
     ],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from funcnn.gradient.program import digits
 from funcnn.gradient.truth.many_digits import slopes_in_digits
 
 
@@ -52,6 +53,11 @@ def test_what_has_none(f):
 def test_the_elements_of_one_leaf():
     found = slopes(lambda x, y: (x * y).sum() + y.prod(), [[2.0, 3.0], [5.0, 7.0]], leaf=1)
     np.testing.assert_array_equal(found, [2.0 + 7.0, 3.0 + 5.0])
+
+
+def test_what_an_operation_raises_is_no_answer(monkeypatch):
+    monkeypatch.setitem(digits._NUMBERS, "sin", lambda x: x.no_such_attribute)
+    assert slopes(jnp.sin, [1.0]) is None
 
 
 def test_what_is_too_large_or_not_done_has_no_answer(monkeypatch):
