@@ -156,7 +156,7 @@ def check_options(check: argparse.ArgumentParser) -> None:
         "--level",
         choices=("fast", "full", "release"),
         default="fast",
-        help="fast; full adds transformations, precisions, edge values; release mutants, cost, a hunt",
+        help="fast; full adds transformations, precisions, edges; release mutants, cost, a hunt",
     )
     check.add_argument(
         "--strict",
